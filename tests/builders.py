@@ -1,0 +1,211 @@
+"""Tiny, complete Hugging Face folders, made by transformers itself: model, tokenizer, processor and chat template.
+
+Everything is drawn from fixed seeds. Weights have a spread of 0.2, so that logits are not flat and a wrong
+computation shows in the tokens; query heads outnumber key/value heads, so that grouped attention is exercised.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+TokenizerKind = Literal["bytelevel", "metaspace"]
+Family = Literal["llama", "mistral", "qwen2", "qwen3"]
+Tower = Literal["clip", "siglip"]
+
+IMAGE_TOKEN = "<image>"
+
+CHAT_TEMPLATE = (
+    "{{ bos_token or '' }}"
+    "{% for message in messages %}"
+    "{{ message['role'].upper() + ': ' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{% endif %}{{ '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+_CORPUS = [
+    "USER: <image>\nWhat is the content of this image?\nASSISTANT: A red square left of a blue circle.",
+    "What's the color of this image? It is green, and the sky above it is blue.",
+    "How many circles are there? There are three of them, two small ones and a large one.",
+    "Describe the picture in a few words; a naïve café, 12 tables, £3.50 each.",
+    "The quick brown fox jumps over the lazy dog while 0123456789 numbers pass.",
+]
+
+
+def tiny_tokenizer(folder: Path, kind: TokenizerKind = "bytelevel", *, image_token: bool = True) -> Any:
+    """Train and save a fast BPE tokenizer of about 400 tokens; returns it as transformers loads it.
+
+    "bytelevel" is made as Qwen's and Llama 3's are and starts no sequence; "metaspace" is made as LLaVA-1.5's Llama
+    is (spaces as U+2581, bytes as a fallback) and starts every sequence with <s>. Both know all Unicode text.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    special: list[str] = ["<unk>", "<s>", "</s>"] if kind == "metaspace" else ["<|endoftext|>", "<|im_end|>"]
+    if kind == "bytelevel":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        names = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+        fallback = [f"<0x{byte:02X}>" for byte in range(256)]
+        trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=special + fallback, show_progress=False)
+        names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    if kind == "metaspace":
+        # The bytes were special only for the trainer to count them in; text must not match them.
+        definition = json.loads(tokenizer.to_str())
+        definition["added_tokens"] = [token for token in definition["added_tokens"] if token["content"] in special]
+        tokenizer = Tokenizer.from_str(json.dumps(definition))
+        start = tokenizer.token_to_id("<s>")
+        tokenizer.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A $B", [("<s>", start)])
+    if image_token:
+        tokenizer.add_special_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)])
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, chat_template=CHAT_TEMPLATE, **names
+    )
+    wrapped.save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def tiny_text(folder: Path, family: Family = "llama", **overrides: Any) -> Path:
+    """Save a text-only model of `family` with its tokenizer; `overrides` go to its configuration."""
+    import transformers
+
+    tokenizer = tiny_tokenizer(folder, _tokenizer_kind(family), image_token=False)
+    config = _text_config(family, tokenizer, overrides)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    _fill_and_save(model, tokenizer, folder)
+    return folder
+
+
+def tiny_llava(
+    folder: Path,
+    tower: Tower = "clip",
+    text: Family = "llama",
+    *,
+    text_overrides: dict[str, Any] | None = None,
+    vision_overrides: dict[str, Any] | None = None,
+    legacy_processor: bool = False,
+    **overrides: Any,
+) -> Path:
+    """Save a LLaVA-1.5: a CLIP or SigLIP tower, a projector, a decoder; `overrides` go to the LlavaConfig.
+
+    `legacy_processor` writes the processor's configuration as transformers 4 did before it knew `patch_size`: the
+    image processor alone, in preprocessor_config.json.
+    """
+    import transformers
+
+    tokenizer = tiny_tokenizer(folder, _tokenizer_kind(text))
+    vision = _vision_config(tower, vision_overrides or {})
+    choices: dict[str, Any] = {"vision_feature_layer": -2, "vision_feature_select_strategy": _strategy(tower)}
+    config = transformers.LlavaConfig(
+        vision_config=vision,
+        text_config=_text_config(text, tokenizer, text_overrides or {}),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        **(choices | overrides),
+    )
+    model = transformers.LlavaForConditionalGeneration(config)
+    _fill_and_save(model, tokenizer, folder)
+    image_processor = _image_processor(tower, vision.image_size)
+    if legacy_processor:
+        image_processor.save_pretrained(folder)
+        return folder
+    processor = transformers.LlavaProcessor(
+        image_processor,
+        tokenizer,
+        patch_size=vision.patch_size,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        num_additional_image_tokens=int(tower == "clip"),
+        chat_template=CHAT_TEMPLATE,
+        image_token=IMAGE_TOKEN,
+    )
+    processor.save_pretrained(folder)
+    return folder
+
+
+def _tokenizer_kind(family: Family) -> TokenizerKind:
+    return "metaspace" if family in ("llama", "mistral") else "bytelevel"
+
+
+def _strategy(tower: Tower) -> str:
+    return "default" if tower == "clip" else "full"
+
+
+def _text_config(family: Family, tokenizer: Any, overrides: dict[str, Any]) -> Any:
+    import transformers
+
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer) + 3,  # rows beyond the tokenizer, as padded checkpoints have them
+        "hidden_size": 48,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,  # wider than hidden_size / heads, as Mistral Nemo's and Qwen3's are
+        "max_position_embeddings": 512,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": False,
+    }
+    if family == "qwen2":
+        settings["head_dim"] = 12  # Qwen2's is always hidden_size / heads
+    if family == "mistral":
+        settings["sliding_window"] = None
+    return transformers.AutoConfig.for_model(family, **(settings | overrides))
+
+
+def _vision_config(tower: Tower, overrides: dict[str, Any]) -> Any:
+    import transformers
+
+    settings: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 7,
+    }
+    if tower == "clip":
+        return transformers.CLIPVisionConfig(**(settings | {"projection_dim": 16} | overrides))
+    return transformers.SiglipVisionConfig(**(settings | {"vision_use_head": False} | overrides))
+
+
+def _image_processor(tower: Tower, size: int) -> Any:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    if tower == "clip":
+        return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+    return SiglipImageProcessorPil(size={"height": size, "width": size})
+
+
+def _fill_and_save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Draw every parameter anew: norm weights around 1, all else around 0, biases too."""
+    import torch
+    import transformers
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_norm = "norm" in name and name.endswith("weight")
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + float(is_norm))
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(folder)

@@ -1,0 +1,54 @@
+"""Checkpoint tensor names: what transformers wrote over the years, to one canonical form.
+
+canonical     text-only         LLaVA, transformers 4         late 4.x                            5
+decoder.      model. or none    language_model.model.         model.language_model.               as late 4.x
+lm_head.      lm_head.          language_model.lm_head.       lm_head.                            lm_head.
+vision.                         vision_tower.vision_model.    model.vision_tower.vision_model.    model.vision_tower.
+projector.                      multi_modal_projector.        model.multi_modal_projector.        as late 4.x
+"""
+
+import re
+
+from aphrodite.domain.architectures.spec import ModelSpec
+
+_PREFIXES = (
+    (re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?"), "vision."),
+    (re.compile(r"(?:model\.)?multi_modal_projector\."), "projector."),
+    (re.compile(r"(?:model\.)?language_model\.lm_head\."), "lm_head."),
+    (re.compile(r"(?:model\.)?language_model\.(?:model\.)?"), "decoder."),
+    (re.compile(r"(?:model\.)?(?=(?:embed_tokens|layers|norm|rotary_emb)\.)"), "decoder."),
+)
+
+_ROTARY_BUFFER = re.compile(r"decoder\.(?:layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
+_UNUSED_VISION = re.compile(r"vision\.(?:post_layernorm\.(?:weight|bias)|embeddings\.position_ids|head\..+)")
+_VISION_LAYER = re.compile(
+    r"vision\.encoder\.layers\.(\d+)"
+    r"\.(?:layer_norm[12]|self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])\.(?:weight|bias)"
+)
+
+
+def canonical_name(raw: str) -> str:
+    """The canonical form of a tensor's name; a canonical or unknown name comes back unchanged."""
+    for pattern, prefix in _PREFIXES:
+        match = pattern.match(raw)
+        if match:
+            return prefix + raw[match.end() :]
+    return raw
+
+
+def is_unused(canonical: str, model: ModelSpec) -> bool:
+    """Whether checkpoints of `model` may carry this tensor although it never takes part in the computation.
+
+    These are the tower's last norm, pooling head and layers above the highest feature layer, buffers that newer
+    versions compute, and the output head where it is the embeddings' own.
+    """
+    if _ROTARY_BUFFER.fullmatch(canonical):
+        return True
+    if canonical == "lm_head.weight":
+        return model.decoder.tied_embeddings
+    if model.vision is None:
+        return False
+    layer = _VISION_LAYER.fullmatch(canonical)
+    if layer:
+        return model.vision.num_used_layers <= int(layer[1]) < model.vision.num_layers
+    return _UNUSED_VISION.fullmatch(canonical) is not None

@@ -1,0 +1,1 @@
+"""Aphrodite: a serving engine for vision-language models."""

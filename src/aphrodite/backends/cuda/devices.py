@@ -1,0 +1,38 @@
+"""Which device and which number format."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from aphrodite.domain.config import Dtype
+from aphrodite.domain.errors import BackendError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one, else the CPU. Raises BackendError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BackendError(f"Unknown device {name!r}; use auto, cpu, cuda or cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise BackendError(f"The cuda backend runs on cuda and cpu devices, not on {name!r}.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BackendError(
+            f"Device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use device='cpu'."
+        )
+    return device
+
+
+def choose_dtype(name: Dtype, config: Mapping[str, Any], device: torch.device) -> torch.dtype:
+    """The format of that name; "auto" is float32 on a CPU, where it is the fastest, and the checkpoint's on a GPU."""
+    if name == "auto":
+        text = config.get("text_config") or config
+        saved = config.get("dtype") or text.get("dtype") or "bfloat16"
+        name = "float32" if device.type == "cpu" else saved
+    formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in formats:
+        raise BackendError(f"The checkpoint's number format {name!r} is not supported; choose dtype='bfloat16'.")
+    return formats[name]

@@ -1,0 +1,123 @@
+"""Sampling on the device: penalties, temperature, top-k, top-p, min-p, one draw a row.
+
+Every row is treated the same whatever else is in the batch, so that a seeded request repeats its tokens: filters only
+mask, and the draw is the inverse of the cumulative distribution in the vocabulary's own order.
+
+Letters: S samples, V vocabulary, K reported candidates.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aphrodite.domain.scheduling.flatten import SamplingNeeds
+from aphrodite.domain.scheduling.step import RowPlan
+
+
+class SlotState:
+    """What the device remembers of each slot; one more slot than requests, for the padding."""
+
+    def __init__(self, num_slots: int, vocab_size: int, device: torch.device) -> None:
+        self._num_rows = num_slots + 1
+        self._vocab_size = vocab_size
+        self._device = device
+        self.last_tokens = torch.zeros(self._num_rows, dtype=torch.int64, device=device)
+        self.output_counts: Tensor | None = None  # int32 [slots, V], made when a request first has penalties
+        self.in_prompt: Tensor | None = None  # bool [slots, V]
+        self.bias: Tensor | None = None  # float32 [slots, V], made when a request first has a bias
+
+    def start(self, row: RowPlan) -> None:
+        """Set a slot up for a request that begins to sample."""
+        if row.slot_start is None:
+            return
+        if row.sampling.has_penalties:
+            if self.output_counts is None or self.in_prompt is None:
+                self.output_counts = torch.zeros(self._num_rows, self._vocab_size, dtype=torch.int32, device=self._device)
+                self.in_prompt = torch.zeros(self._num_rows, self._vocab_size, dtype=torch.bool, device=self._device)
+            counts = np.bincount(row.slot_start.output_token_ids, minlength=self._vocab_size)
+            self.output_counts[row.slot] = torch.from_numpy(counts).to(self._device, torch.int32)
+            seen = np.zeros(self._vocab_size, dtype=bool)
+            seen[row.slot_start.prompt_token_ids] = True
+            self.in_prompt[row.slot] = torch.from_numpy(seen).to(self._device)
+        if row.sampling.has_bias:
+            if self.bias is None:
+                self.bias = torch.zeros(self._num_rows, self._vocab_size, device=self._device)
+            self.bias[row.slot] = torch.from_numpy(_bias(row, self._vocab_size)).to(self._device)
+
+
+def sample(
+    logits: Tensor, arrays: dict[str, Tensor], needs: SamplingNeeds, suppressed: Tensor, state: SlotState
+) -> Tensor:
+    """Draw a token for each row of float32 logits [S, V], which is overwritten, and keep it in its slot.
+
+    `suppressed` int64 [n, 2] holds (sample, token id) pairs that must not be drawn. Returns int64 [S].
+    """
+    slots = arrays["sample_slots"].long()  # [S]
+    if needs.bias and state.bias is not None:
+        logits += torch.where(arrays["has_bias"][:, None] > 0, state.bias[slots], 0.0)
+    if needs.penalties and state.output_counts is not None and state.in_prompt is not None:
+        _penalize(logits, arrays, state.output_counts[slots], state.in_prompt[slots])
+    if len(suppressed):
+        logits[suppressed[:, 0], suppressed[:, 1]] = -torch.inf
+    tokens = logits.argmax(dim=-1)
+    if needs.draws:
+        temperature = arrays["temperature"][:, None]
+        greedy = temperature == 0
+        scaled = logits / torch.where(greedy, 1.0, temperature)
+        if needs.filters:
+            _filter(scaled, arrays)
+        tokens = torch.where(greedy[:, 0], tokens, _draw(scaled, arrays["uniform"]))
+    state.last_tokens[slots] = tokens
+    if needs.penalties and state.output_counts is not None:
+        state.output_counts[slots, tokens] += 1
+    return tokens
+
+
+def candidates(logprobs: Tensor, chosen: Tensor, num_candidates: int) -> tuple[Tensor, ...]:
+    """What is reported of log-probabilities [n, V]: the chosen tokens' [n], their ranks [n], the K best ids and values."""
+    picked = logprobs.gather(1, chosen[:, None])
+    ranks = (logprobs > picked).sum(dim=-1, dtype=torch.int32) + 1
+    best = logprobs.topk(num_candidates, dim=-1)
+    return picked[:, 0], ranks, best.indices.int(), best.values
+
+
+def _penalize(logits: Tensor, arrays: dict[str, Tensor], output_counts: Tensor, in_prompt: Tensor) -> None:
+    generated = output_counts > 0  # [S, V]
+    repetition = arrays["repetition_penalty"][:, None]
+    repeated = torch.where(logits > 0, logits / repetition, logits * repetition)
+    logits.copy_(torch.where(generated | in_prompt, repeated, logits))
+    logits -= arrays["frequency_penalty"][:, None] * output_counts
+    logits -= arrays["presence_penalty"][:, None] * generated
+
+
+def _filter(scaled: Tensor, arrays: dict[str, Tensor]) -> None:
+    """Mask what top-k, then top-p, then min-p leave out, in place. Rows without a filter stay as they are."""
+    top_k, top_p, min_p = (arrays[name][:, None] for name in ("top_k", "top_p", "min_p"))
+    ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
+    ranks = torch.arange(scaled.shape[-1], device=scaled.device)
+    ordered.masked_fill_((top_k > 0) & (ranks >= top_k), -torch.inf)
+    probabilities = torch.softmax(ordered, dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities  # probability of all that is more likely
+    ordered.masked_fill_((top_p < 1) & (before >= top_p), -torch.inf)
+    ordered.masked_fill_(probabilities < min_p * probabilities[:, :1], -torch.inf)
+    scaled.scatter_(1, order, ordered)
+
+
+def _draw(scaled: Tensor, uniform: Tensor) -> Tensor:
+    """The token at which the cumulative distribution passes the draw, int64 [S]."""
+    cumulative = torch.softmax(scaled, dim=-1).cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
+    last = (cumulative < total).sum(dim=-1, keepdim=True)  # rounding must not carry a draw past the last possible token
+    return torch.minimum(drawn, last)[:, 0]
+
+
+def _bias(row: RowPlan, vocab_size: int) -> np.ndarray:
+    """What is added to a row's logits, float32 [V]: its logit_bias, and minus infinity for tokens not allowed."""
+    bias = np.zeros(vocab_size, dtype=np.float32)
+    if row.sampling.allowed_token_ids is not None:
+        bias.fill(-np.inf)
+        bias[list(row.sampling.allowed_token_ids)] = 0.0
+    for token_id, value in row.sampling.logit_bias.items():
+        bias[token_id] += value
+    return bias

@@ -1,0 +1,90 @@
+"""The error tree. Every mistake a user can make has a type here and one clear sentence.
+
+    AphroditeError
+    ├── RequestError (ValueError)        what one request asks is wrong; the others go on
+    │   ├── PromptError                    the prompt or its messages
+    │   │   ├── ImageError                   the picture itself
+    │   │   └── PlaceholderError             pictures and placeholders do not match
+    │   ├── PromptTooLongError             longer than the context
+    │   └── SamplingParamsError            a sampling parameter out of its range
+    ├── ConfigError (ValueError)         an engine option is wrong
+    ├── ModelError                       the model cannot be used
+    │   ├── ModelNotFoundError             no such folder, file or repository
+    │   ├── UnsupportedModelError          an architecture that we do not run
+    │   └── CheckpointError                damaged, incomplete or mismatched weights
+    ├── BackendError                     the hardware cannot be used
+    │   ├── BackendNotFoundError           no backend of that name is installed
+    │   ├── CapacityError                  not enough memory for what was asked
+    │   └── StepError                      a step failed; its requests end with this
+    └── EngineClosedError                the engine was closed
+
+Foreign exceptions are translated once, where an adapter meets them, and kept as `__cause__`.
+"""
+
+
+class AphroditeError(Exception):
+    """Base of every error that Aphrodite raises on purpose; `str()` is one sentence for the user."""
+
+
+class RequestError(AphroditeError, ValueError):
+    """What one request asks for is wrong; nothing of it was scheduled."""
+
+
+class PromptError(RequestError):
+    """A prompt, or a chat message, has a wrong form."""
+
+
+class ImageError(PromptError):
+    """A picture is broken, empty or of an unknown kind."""
+
+
+class PlaceholderError(PromptError):
+    """The pictures of a prompt and the placeholders in its text do not match."""
+
+
+class PromptTooLongError(RequestError):
+    """A prompt, its image expanded, does not fit into the context."""
+
+
+class SamplingParamsError(RequestError):
+    """A sampling parameter is out of its range; the sentence names the field and the range."""
+
+
+class ConfigError(AphroditeError, ValueError):
+    """An engine option is wrong; the sentence names the option."""
+
+
+class ModelError(AphroditeError):
+    """The model cannot be used."""
+
+
+class ModelNotFoundError(ModelError):
+    """No folder, file or repository of that name holds a model."""
+
+
+class UnsupportedModelError(ModelError):
+    """An architecture, or a variant of one, that Aphrodite does not run."""
+
+
+class CheckpointError(ModelError):
+    """The weights are damaged, incomplete or do not match the configuration."""
+
+
+class BackendError(AphroditeError):
+    """The hardware, or the library that drives it, cannot do what was asked."""
+
+
+class BackendNotFoundError(BackendError):
+    """No compute backend of that name is installed."""
+
+
+class CapacityError(BackendError):
+    """Not enough memory for what was asked; the sentence says how much there is."""
+
+
+class StepError(BackendError):
+    """A step failed on the device; the requests in it end with this error, the engine goes on."""
+
+
+class EngineClosedError(AphroditeError):
+    """The engine was closed and takes no more requests."""

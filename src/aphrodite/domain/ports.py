@@ -1,0 +1,96 @@
+"""What the domain asks of the outside: one Protocol a port.
+
+Each has a fake in tests/fakes.py and a contract suite in tests/contract that the fake and every real adapter pass.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from aphrodite.domain.architectures.spec import PixelNormalization
+from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
+from aphrodite.domain.scheduling.step import StepPlan, StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class BackendLimits:
+    """What a backend can hold, found out when it was built."""
+
+    num_blocks: int  # of the KV cache
+    block_size: int  # tokens
+    max_num_seqs: int  # slots
+    max_num_batched_tokens: int  # tokens of one step
+    max_model_len: int  # tokens of one sequence, prompt and output
+    max_steps_in_flight: int  # 1: a step is done when `launch` returns; 2: the next may be launched before
+    encoder_cache_bytes: int
+    bytes_per_feature: int  # of one image token
+
+
+class PendingStep(Protocol):
+    """A step that was launched."""
+
+    def result(self) -> StepResult:
+        """Wait for the step. Raises StepError when it failed on the device."""
+
+
+class ComputeBackend(Protocol):
+    """The hardware: holds weights, KV cache, image features and each slot's last sampled token."""
+
+    limits: BackendLimits
+
+    def warm_up(self) -> None:
+        """Compile and capture every shape that steps will use."""
+
+    def launch(self, plan: StepPlan) -> PendingStep:
+        """Queue a step and return; what it sampled is asked of the PendingStep.
+
+        A step that fails fails its own requests only: StepError, here or from `result`, leaves the backend usable.
+        """
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    vocab_size: int  # ids are below this
+    eos_token_ids: frozenset[int]
+    chat_template: str | None
+    special_tokens: Mapping[str, str]  # bos_token, eos_token ... as chat templates know them
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
+
+
+class Processor(Protocol):
+    """A validated prompt to what the engine runs: token ids with the image expanded, and pixels."""
+
+    normalization: PixelNormalization | None  # None for a text-only model
+
+    def process(self, prompt: Prompt) -> ProcessedPrompt:
+        """Tokenise, decode and resize. Thread-safe.
+
+        Raises PlaceholderError, ImageError or PromptError; never a foreign exception.
+        """
+
+
+class CheckpointSource(Protocol):
+    """A model's files: its configuration and its weights."""
+
+    config: Mapping[str, Any]  # config.json, complete: the family's defaults filled in
+    generation_config: Mapping[str, Any]
+
+    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every tensor once, shard by shard, under the name it has in the checkpoint; bfloat16 as ml_dtypes has it.
+
+        Raises CheckpointError for a damaged file.
+        """
+
+
+class Clock(Protocol):
+    def now_s(self) -> float:
+        """Seconds on a monotonic clock."""

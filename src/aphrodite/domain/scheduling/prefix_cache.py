@@ -1,0 +1,72 @@
+"""Finds KV blocks that hold a prompt's beginning already.
+
+A full block is named by a hash chained over everything before it:
+
+    hash(block i) = H(hash(block i - 1), its token ids, content hash of the image that it touches)
+
+so that equal hashes mean equal tokens and pictures from the first token on.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from aphrodite.domain.scheduling.block_pool import BlockPool
+from aphrodite.domain.scheduling.request import Request
+
+
+class PrefixCache:
+    """Block hashes to blocks, over the content that a BlockPool keeps."""
+
+    def __init__(self, pool: BlockPool, block_size: int) -> None:
+        self._pool = pool
+        self._block_size = block_size
+        self._block_of: dict[bytes, int] = {}
+        self._hash_of: dict[int, bytes] = {}
+
+    def extend_hashes(self, request: Request) -> None:
+        """Hash the blocks that `request`'s known tokens have filled since the last call."""
+        for index in range(len(request.block_hashes), request.num_tokens // self._block_size):
+            parent = request.block_hashes[-1] if index else b""
+            request.block_hashes.append(self._hash(parent, request, index * self._block_size))
+
+    def match(self, request: Request) -> list[int]:
+        """The longest run of cached blocks that begins `request`, its last token left out: that one is always run."""
+        found: list[int] = []
+        for block_hash in request.block_hashes[: (request.num_tokens - 1) // self._block_size]:
+            block_id = self._block_of.get(block_hash)
+            if block_id is None:
+                break
+            found.append(block_id)
+        return found
+
+    def register(self, request: Request, num_computed_tokens: int) -> None:
+        """Make the blocks that lie within the first `num_computed_tokens` tokens findable; their KV is written."""
+        self.extend_hashes(request)
+        last = num_computed_tokens // self._block_size
+        for index in range(request.num_registered_blocks, last):
+            block_hash = request.block_hashes[index]
+            if block_hash not in self._block_of:  # else an equal block was faster; this one stays unnamed
+                block_id = int(request.block_ids[index])
+                self._block_of[block_hash] = block_id
+                self._hash_of[block_id] = block_hash
+        request.num_registered_blocks = max(request.num_registered_blocks, last)
+
+    def holds(self, block_id: int) -> bool:
+        return block_id in self._hash_of
+
+    def evict(self, block_ids: Iterable[int]) -> None:
+        """Forget blocks whose content is about to be overwritten."""
+        for block_id in block_ids:
+            block_hash = self._hash_of.pop(block_id, None)
+            if block_hash is not None:
+                del self._block_of[block_hash]
+
+    def _hash(self, parent: bytes, request: Request, start: int) -> bytes:
+        stop = start + self._block_size
+        digest = hashlib.blake2b(parent, digest_size=16)
+        digest.update(np.ascontiguousarray(request.tokens[start:stop], dtype="<i4").tobytes())
+        if request.image is not None and request.image.start < stop and start < request.image_stop:
+            digest.update(request.image.content_hash)
+        return digest.digest()

@@ -1,0 +1,128 @@
+"""One request's state while it waits and runs."""
+
+from enum import Enum
+
+import numpy as np
+
+from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+
+
+class RequestStatus(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Request:
+    """Tokens and progress of one sequence.
+
+        tokens      |0 ............. num_prompt_tokens ........ num_tokens|      known on the host
+        planned KV  |0 .................................. num_computed|          written by the steps planned so far
+        in flight                                          |num_tokens ... + num_in_flight|   sampled, not yet known
+    """
+
+    __slots__ = (
+        "block_hashes",
+        "block_ids",
+        "image",
+        "max_total_tokens",
+        "num_blocks",
+        "num_cached_tokens",
+        "num_computed",
+        "num_in_flight",
+        "num_prompt_tokens",
+        "num_registered_blocks",
+        "num_rows_in_flight",
+        "num_tokens",
+        "order",
+        "request_id",
+        "sampling",
+        "seed",
+        "slot",
+        "slot_started",
+        "status",
+        "stop_token_ids",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        request_id: str,
+        prompt_token_ids: list[int],
+        sampling: SamplingParams,
+        *,
+        seed: int,
+        order: tuple[int, int],
+        max_total_tokens: int,
+        stop_token_ids: tuple[int, ...] = (),
+        image: ProcessedImage | None = None,
+    ) -> None:
+        self.request_id = request_id
+        self.sampling = sampling
+        self.seed = seed
+        self.order = order  # arrival, then index among the completions of one prompt
+        self.max_total_tokens = max_total_tokens  # prompt and output; the sequence ends there
+        self.stop_token_ids = stop_token_ids  # not sampled before min_tokens
+        self.image = image
+        self.status = RequestStatus.WAITING
+        self.tokens = np.array(prompt_token_ids, dtype=np.int32)  # [capacity], the first num_tokens are set
+        self.num_tokens = self.num_prompt_tokens = len(prompt_token_ids)
+        self.num_cached_tokens = -1  # of the prompt, found in the prefix cache; -1 before the first admission
+        self.slot = -1
+        self.slot_started = False  # whether the device knows what the slot samples with
+        self.num_computed = 0
+        self.num_in_flight = 0
+        self.num_rows_in_flight = 0  # steps launched and not committed that this request has a row in
+        self.block_ids = np.empty(0, dtype=np.int32)  # [capacity], the first num_blocks are set
+        self.num_blocks = 0
+        self.block_hashes: list[bytes] = []  # of the full blocks of known tokens
+        self.num_registered_blocks = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.status is RequestStatus.FINISHED
+
+    @property
+    def image_stop(self) -> int:
+        """Position after the image's last token; 0 without an image."""
+        return self.image.start + self.image.num_tokens if self.image is not None else 0
+
+    @property
+    def num_output_tokens(self) -> int:
+        return self.num_tokens - self.num_prompt_tokens
+
+    @property
+    def output_token_ids(self) -> np.ndarray:  # int32 [num_output_tokens]
+        return self.tokens[self.num_prompt_tokens : self.num_tokens]
+
+    @property
+    def num_runnable(self) -> int:
+        """Tokens that a step could run now; 0 when the token in flight is the last one allowed."""
+        total = self.num_tokens + self.num_in_flight
+        return 0 if total >= self.max_total_tokens else total - self.num_computed
+
+    def append_token(self, token_id: int) -> None:
+        if self.num_tokens == len(self.tokens):
+            grown = np.empty(min(self.max_total_tokens, 2 * len(self.tokens) + 64), dtype=np.int32)
+            grown[: self.num_tokens] = self.tokens
+            self.tokens = grown
+        self.tokens[self.num_tokens] = token_id
+        self.num_tokens += 1
+
+    def append_blocks(self, block_ids: list[int]) -> None:
+        stop = self.num_blocks + len(block_ids)
+        if stop > len(self.block_ids):
+            grown = np.empty(2 * stop, dtype=np.int32)
+            grown[: self.num_blocks] = self.block_ids[: self.num_blocks]
+            self.block_ids = grown
+        self.block_ids[self.num_blocks : stop] = block_ids
+        self.num_blocks = stop
+
+    def take_blocks(self) -> list[int]:
+        """Give up all blocks and the KV in them; the tokens are run again from the first."""
+        taken: list[int] = self.block_ids[: self.num_blocks].tolist()
+        self.block_ids = np.empty(0, dtype=np.int32)
+        self.slot_started = False
+        self.num_blocks = self.num_computed = self.num_registered_blocks = 0
+        return taken

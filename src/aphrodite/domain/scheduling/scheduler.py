@@ -1,0 +1,220 @@
+"""Continuous batching: which tokens of which requests run in the next step."""
+
+import heapq
+from bisect import insort
+from dataclasses import dataclass
+
+from aphrodite.domain.scheduling.block_pool import BlockPool
+from aphrodite.domain.scheduling.encoder_cache import EncoderCache
+from aphrodite.domain.scheduling.prefix_cache import PrefixCache
+from aphrodite.domain.scheduling.request import Request, RequestStatus
+from aphrodite.domain.scheduling.step import StepResult
+from aphrodite.domain.scheduling.step_builder import Schedule, StepBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """What the scheduler must never pass."""
+
+    num_blocks: int
+    block_size: int  # tokens
+    max_num_seqs: int
+    max_num_batched_tokens: int  # of one step
+    encoder_cache_bytes: int
+    bytes_per_feature: int  # of one image token
+
+
+class Scheduler:
+    """First come, first served: the oldest requests run, the youngest are preempted when blocks run out.
+
+    A preempted request loses its KV and is run again from its first token; what it generated is kept. A prompt longer
+    than the step's budget is run in chunks. Steps may be planned while earlier ones run: a request's sampled tokens
+    are then counted as in flight, and its next row reads them on the device.
+    """
+
+    def __init__(self, limits: SchedulerLimits, enable_prefix_caching: bool) -> None:
+        self.pool = BlockPool(limits.num_blocks)
+        self.encoder_cache = EncoderCache(limits.encoder_cache_bytes)
+        self.num_preemptions = 0
+        self.num_waiting = 0
+        self._limits = limits
+        self._prefix_cache = PrefixCache(self.pool, limits.block_size) if enable_prefix_caching else None
+        self._waiting: list[tuple[tuple[int, int], Request]] = []  # a heap by arrival; aborted ones fall out at the top
+        self._running: list[Request] = []  # by arrival
+        self._free_slots = list(range(limits.max_num_seqs - 1, -1, -1))
+        self._forget: list[bytes] = []  # images that the next plan tells the backend to forget
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def add(self, request: Request) -> None:
+        self.num_waiting += 1
+        heapq.heappush(self._waiting, (request.order, request))
+
+    def schedule(self) -> Schedule | None:
+        """Plan a step; None when nothing can run now."""
+        step = StepBuilder(self._limits.max_num_batched_tokens)
+        num_preemptions = self.num_preemptions
+        self._schedule_running(step)
+        if self.num_preemptions == num_preemptions:
+            self._schedule_waiting(step)
+        if step.is_empty:
+            return None
+        forget, self._forget = tuple(self._forget), []
+        return step.build(forget)
+
+    def commit(self, schedule: Schedule, result: StepResult) -> list[tuple[Request, int]]:
+        """Book what a step sampled: (request, new token id) for every request that still wants it."""
+        sampled = []
+        token_ids = iter(result.token_ids.tolist())
+        for row, request in zip(schedule.plan.rows, schedule.requests, strict=True):
+            token_id = next(token_ids) if row.samples else None
+            request.num_rows_in_flight -= 1
+            if request.finished:
+                continue
+            if token_id is not None:
+                request.num_in_flight -= 1
+                request.append_token(token_id)
+                sampled.append((request, token_id))
+            if self._prefix_cache is not None and request.status is RequestStatus.RUNNING:
+                self._prefix_cache.register(request, row.start + row.num_tokens)
+        return sampled
+
+    def fail(self, schedule: Schedule) -> list[Request]:
+        """A step failed: what it should have encoded is not there. Returns its requests that were alive, now ended."""
+        for image in schedule.plan.encode:
+            self.encoder_cache.discard(image.content_hash)
+        for request in schedule.requests:
+            request.num_rows_in_flight -= 1
+        failed = [request for request in schedule.requests if not request.finished]
+        for request in failed:
+            self.finish(request)
+        return failed
+
+    def finish(self, request: Request) -> None:
+        """End a request, wherever it stands; its blocks are free once more."""
+        if request.status is RequestStatus.RUNNING:
+            self._running.remove(request)
+            self._release(request)
+        elif request.status is RequestStatus.WAITING:
+            self.num_waiting -= 1
+        request.status = RequestStatus.FINISHED
+
+    def _schedule_running(self, step: StepBuilder) -> None:
+        index = 0
+        while index < len(self._running) and step.budget > 0:
+            request = self._running[index]
+            num_tokens = self._stop_before_image(request, min(request.num_runnable, step.budget))
+            if num_tokens > 0:
+                if not self._grow(request, num_tokens):
+                    break  # the request itself, the youngest left, was preempted
+                self._run(request, num_tokens, step)
+            index += 1
+
+    def _grow(self, request: Request, num_tokens: int) -> bool:
+        """Allocate the blocks of the next `num_tokens` tokens, preempting the youngest requests for them."""
+        needed = self._num_blocks(request.num_computed + num_tokens) - request.num_blocks
+        while needed > self.pool.num_free:
+            youngest = self._running[-1]
+            self._preempt(youngest)
+            if youngest is request:
+                return False
+        self._allocate(request, needed)
+        return True
+
+    def _schedule_waiting(self, step: StepBuilder) -> None:
+        while self._waiting and step.budget > 0 and self._free_slots:
+            request = self._waiting[0][1]
+            if not request.finished:
+                if request.num_rows_in_flight or not self._admit(request, step):
+                    return  # strictly in order: nobody overtakes
+                self.num_waiting -= 1
+            heapq.heappop(self._waiting)
+
+    def _admit(self, request: Request, step: StepBuilder) -> bool:
+        """Start a waiting request, if there is room for all its tokens and for its image."""
+        cached = self._cached_blocks(request)
+        revived = sum(self.pool.is_free(block_id) for block_id in cached)
+        needed = self._num_blocks(request.num_tokens) - len(cached)
+        if needed + revived > self.pool.num_free:
+            return False
+        request.num_computed = len(cached) * self._limits.block_size
+        num_tokens = self._stop_before_image(request, min(request.num_tokens - request.num_computed, step.budget))
+        if num_tokens <= 0:
+            request.num_computed = 0
+            return False
+        if request.num_cached_tokens < 0:
+            request.num_cached_tokens = request.num_computed
+        for block_id in cached:
+            self.pool.share(block_id)
+        request.append_blocks(cached)
+        request.num_registered_blocks = len(cached)
+        self._allocate(request, self._num_blocks(request.num_computed + num_tokens) - len(cached))
+        request.status = RequestStatus.RUNNING
+        request.slot = self._free_slots.pop()
+        insort(self._running, request, key=_order)
+        self._run(request, num_tokens, step)
+        return True
+
+    def _run(self, request: Request, num_tokens: int, step: StepBuilder) -> None:
+        """Put the row into the step, and have the features ready that it reads."""
+        image, start = request.image, request.num_computed
+        if image is not None and start >= request.image_stop:
+            self.encoder_cache.release(image.content_hash, request.request_id)
+        elif image is not None and start + num_tokens > image.start:
+            if image.content_hash not in self.encoder_cache:
+                num_bytes = image.num_tokens * self._limits.bytes_per_feature
+                self._forget += self.encoder_cache.make_room(num_bytes)
+                self.encoder_cache.add(image.content_hash, num_bytes)
+                step.encode(image)
+            self.encoder_cache.use(image.content_hash, request.request_id)
+        step.add(request, num_tokens)
+
+    def _cached_blocks(self, request: Request) -> list[int]:
+        # Log-probabilities of the prompt need every position's logits, so nothing of it may be skipped.
+        if self._prefix_cache is None or request.sampling.prompt_logprobs is not None:
+            return []
+        self._prefix_cache.extend_hashes(request)
+        return self._prefix_cache.match(request)
+
+    def _stop_before_image(self, request: Request, num_tokens: int) -> int:
+        """Cut a row short in front of its image while the features in use leave no room for it."""
+        image, start = request.image, request.num_computed
+        if image is None or start >= request.image_stop or start + num_tokens <= image.start:
+            return num_tokens
+        fits = image.content_hash in self.encoder_cache or self.encoder_cache.can_hold(
+            image.num_tokens * self._limits.bytes_per_feature
+        )
+        return num_tokens if fits else max(0, image.start - start)
+
+    def _preempt(self, request: Request) -> None:
+        self.num_preemptions += 1
+        self._running.pop()
+        self._release(request)
+        request.status = RequestStatus.WAITING
+        self.add(request)
+
+    def _release(self, request: Request) -> None:
+        """Give back blocks, slot and image."""
+        blocks = request.take_blocks()
+        for block_id in reversed(blocks):
+            self.pool.free((block_id,), self._prefix_cache is not None and self._prefix_cache.holds(block_id))
+        self._free_slots.append(request.slot)
+        request.slot = -1
+        if request.image is not None:
+            self.encoder_cache.release(request.image.content_hash, request.request_id)
+
+    def _allocate(self, request: Request, count: int) -> None:
+        if count > 0:
+            blocks = self.pool.allocate(count)
+            if self._prefix_cache is not None:
+                self._prefix_cache.evict(blocks)
+            request.append_blocks(blocks)
+
+    def _num_blocks(self, num_tokens: int) -> int:
+        return -(-num_tokens // self._limits.block_size)
+
+
+def _order(request: Request) -> tuple[int, int]:
+    return request.order

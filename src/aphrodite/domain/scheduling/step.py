@@ -1,0 +1,96 @@
+"""What crosses to the hardware and comes back: StepPlan -> StepResult.
+
+Letters: T tokens of the step, R rows (requests in it), S rows that sample, K reported candidates.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from aphrodite.domain.prompting.sampling_params import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class ImageToEncode:
+    """A picture whose features the backend must compute in this step, and keep until told to forget them."""
+
+    content_hash: bytes
+    pixels: np.ndarray  # uint8 [height, width, 3]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpan:
+    """Image features that take the place of token embeddings.
+
+        row's tokens   |start ............ start + num_tokens|
+        of which             |token_offset ... + length|        become features[feature_offset ... + length]
+    """
+
+    content_hash: bytes
+    token_offset: int  # from the row's first token
+    feature_offset: int  # from the image's first feature
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotStart:
+    """What a slot must know before its request samples for the first time, or again after a preemption."""
+
+    prompt_token_ids: np.ndarray  # int32 [prompt tokens]
+    output_token_ids: np.ndarray  # int32 [tokens sampled before a preemption]
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """One request's part of a step: run `num_tokens` tokens from position `start` on.
+
+    A decode row carries no token: the slot's last sampled token is on the device already.
+    """
+
+    slot: int  # stable for the time that the request runs
+    start: int  # position of the row's first token
+    num_tokens: int
+    token_ids: np.ndarray | None  # int32 [num_tokens]; None: the slot's last sampled token
+    block_ids: np.ndarray  # int32 [blocks that hold positions 0 ... start + num_tokens - 1]
+    samples: bool  # whether the last token's logits are sampled
+    sampling: "SamplingParams"
+    seed: int  # the request's own; with the position it fixes the draw
+    suppressed_token_ids: tuple[int, ...] = ()  # never sampled in this step: ends of sequence before min_tokens
+    slot_start: SlotStart | None = None
+    features: FeatureSpan | None = None
+    prompt_targets: np.ndarray | None = None  # int32 [n <= num_tokens], the token that follows each of the row's first
+    # n tokens; set when the request asks for prompt_logprobs
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step: its rows, the pictures to encode first, and those whose features may go."""
+
+    rows: tuple[RowPlan, ...]  # single-token rows first, so that they can be run as one batch
+    encode: tuple[ImageToEncode, ...] = ()
+    forget: tuple[bytes, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(row.num_tokens for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probabilities under the model's own distribution, before penalties and temperature."""
+
+    chosen: np.ndarray  # float32 [n]
+    chosen_ranks: np.ndarray  # int32 [n], 1 for the most likely token
+    top_token_ids: np.ndarray  # int32 [n, K], most likely first
+    top_logprobs: np.ndarray  # float32 [n, K]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step sampled, in the order of the plan's sampling rows."""
+
+    token_ids: np.ndarray  # int32 [S]
+    logprobs: TokenLogprobs | None  # n = S; None when no row asked
+    prompt_logprobs: dict[int, TokenLogprobs]  # row index -> n = the row's prompt_targets

@@ -1,0 +1,90 @@
+"""Collects the rows of one step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.scheduling.request import Request
+from aphrodite.domain.scheduling.step import FeatureSpan, ImageToEncode, RowPlan, SlotStart, StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A plan, and the request behind each of its rows."""
+
+    plan: StepPlan
+    requests: tuple[Request, ...]
+
+
+class StepBuilder:
+    """Rows are added until the token budget is spent."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget  # tokens left
+        self._singles: list[tuple[RowPlan, Request]] = []  # rows of one token
+        self._chunks: list[tuple[RowPlan, Request]] = []
+        self._encode: list[ImageToEncode] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._singles and not self._chunks
+
+    def encode(self, image: ProcessedImage) -> None:
+        self._encode.append(ImageToEncode(image.content_hash, image.pixels))
+
+    def add(self, request: Request, num_tokens: int) -> None:
+        """Plan the next `num_tokens` tokens of a running request, and book them as computed."""
+        row = _plan_row(request, num_tokens)
+        (self._singles if num_tokens == 1 else self._chunks).append((row, request))
+        self.budget -= num_tokens
+        request.num_computed += num_tokens
+        request.num_in_flight += row.samples
+        request.num_rows_in_flight += 1
+
+    def build(self, forget: tuple[bytes, ...]) -> Schedule:
+        pairs = self._singles + self._chunks
+        plan = StepPlan(tuple(row for row, _ in pairs), tuple(self._encode), forget)
+        return Schedule(plan, tuple(request for _, request in pairs))
+
+
+def _plan_row(request: Request, num_tokens: int) -> RowPlan:
+    sampling = request.sampling
+    start, stop = request.num_computed, request.num_computed + num_tokens
+    samples = stop == request.num_tokens + request.num_in_flight
+    slot_start = None
+    if samples and not request.slot_started:
+        request.slot_started = True
+        if sampling.has_penalties or sampling.has_bias:
+            prompt = request.tokens[: request.num_prompt_tokens]
+            slot_start = SlotStart(prompt, request.output_token_ids)
+    early = samples and stop - request.num_prompt_tokens < sampling.min_tokens
+    return RowPlan(
+        slot=request.slot,
+        start=start,
+        num_tokens=num_tokens,
+        token_ids=None if request.num_in_flight else request.tokens[start:stop],
+        block_ids=request.block_ids[: request.num_blocks],
+        samples=samples,
+        sampling=sampling,
+        seed=request.seed,
+        suppressed_token_ids=request.stop_token_ids if early else (),
+        slot_start=slot_start,
+        features=_feature_span(request, start, stop),
+        prompt_targets=_prompt_targets(request, start, stop),
+    )
+
+
+def _feature_span(request: Request, start: int, stop: int) -> FeatureSpan | None:
+    image = request.image
+    if image is None or stop <= image.start or start >= request.image_stop:
+        return None
+    first, last = max(start, image.start), min(stop, request.image_stop)
+    return FeatureSpan(image.content_hash, first - start, first - image.start, last - first)
+
+
+def _prompt_targets(request: Request, start: int, stop: int) -> np.ndarray | None:
+    """The prompt tokens that follow those of the row; the prompt's last token is followed by a sampled one."""
+    if request.sampling.prompt_logprobs is None or start >= request.num_prompt_tokens - 1:
+        return None
+    return request.tokens[start + 1 : min(stop + 1, request.num_prompt_tokens)]

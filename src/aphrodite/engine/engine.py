@@ -1,0 +1,235 @@
+"""The engine: drives scheduler and backend, token by token; text is none of its business."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from aphrodite.domain.errors import AphroditeError, EngineClosedError, PromptTooLongError, StepError
+from aphrodite.domain.generation.stopping import StopChecker
+from aphrodite.domain.ports import Clock, ComputeBackend, PendingStep
+from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.request import Request
+from aphrodite.domain.scheduling.scheduler import Schedule, Scheduler, SchedulerLimits
+from aphrodite.engine.delta import SequenceDelta, TokenReport, reports
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One prompt to be answered `sampling.n` times."""
+
+    request_id: str
+    prompt_token_ids: list[int]  # the image expanded
+    sampling: SamplingParams
+    image: ProcessedImage | None = None
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """One of a prompt's completions while the engine works on it."""
+
+    request: Request
+    group: "_Group"
+    index: int
+    stop: StopChecker
+    first_scheduled_s: float | None = None
+
+
+@dataclass(slots=True)
+class _Group:
+    """A prompt and its completions."""
+
+    engine_request: EngineRequest
+    sequences: list[_Sequence]
+    followers: list[_Sequence]  # completions that wait for the first one's prefill, to share its KV blocks
+
+
+class Engine:
+    """Continuous batching over one backend.
+
+    `add` requests, call `step` until `has_unfinished` is False, and collect the deltas. Every request ends: with a
+    finish reason, with a typed error in its last delta, or because it was aborted.
+    """
+
+    def __init__(
+        self, backend: ComputeBackend, clock: Clock, *, eos_token_ids: frozenset[int], vocab_size: int, seed: int,
+        enable_prefix_caching: bool,
+    ) -> None:  # fmt: skip
+        limits = backend.limits
+        self.scheduler = Scheduler(
+            SchedulerLimits(
+                num_blocks=limits.num_blocks,
+                block_size=limits.block_size,
+                max_num_seqs=limits.max_num_seqs,
+                max_num_batched_tokens=limits.max_num_batched_tokens,
+                encoder_cache_bytes=limits.encoder_cache_bytes,
+                bytes_per_feature=limits.bytes_per_feature,
+            ),
+            enable_prefix_caching,
+        )
+        self._backend = backend
+        self._clock = clock
+        self._eos_token_ids = eos_token_ids
+        self._vocab_size = vocab_size
+        self._seed = seed
+        self._enable_prefix_caching = enable_prefix_caching
+        self._num_added = 0
+        self._groups: dict[str, _Group] = {}
+        self._sequences: dict[Request, _Sequence] = {}
+        self._in_flight: deque[tuple[Schedule, PendingStep]] = deque()
+        self._closed = False
+
+    @property
+    def has_unfinished(self) -> bool:
+        return bool(self._groups)
+
+    def check(self, request: EngineRequest) -> None:
+        """Raises PromptTooLongError or SamplingParamsError for a request that `add` would not take."""
+        num_tokens, limit = len(request.prompt_token_ids), self._backend.limits.max_model_len
+        if num_tokens >= limit:
+            image = f", {request.image.num_tokens} of them for its image" if request.image is not None else ""
+            raise PromptTooLongError(
+                f"The prompt has {num_tokens} tokens{image}; the context holds {limit}, one of them for the answer. "
+                "Shorten the prompt, or raise max_model_len where the model allows it."
+            )
+        request.sampling.check_vocabulary(self._vocab_size)
+
+    def add(self, request: EngineRequest) -> None:
+        """Take a request. Raises as `check` does, and EngineClosedError."""
+        if self._closed:
+            raise EngineClosedError("The engine is closed; build a new one to ask more.")
+        self.check(request)
+        group = _Group(request, [], [])
+        for index in range(request.sampling.n):
+            sequence = self._sequence(group, index)
+            group.sequences.append(sequence)
+            if index and self._enable_prefix_caching:
+                group.followers.append(sequence)
+            else:
+                self.scheduler.add(sequence.request)
+        self._groups[request.request_id] = group
+        self._num_added += 1
+
+    def abort(self, request_id: str) -> None:
+        """End a request with all its completions; it gives no more deltas. Unknown ids were finished already."""
+        group = self._groups.get(request_id)
+        for sequence in list(group.sequences) if group else ():
+            self._end(sequence)
+
+    def abort_sequence(self, request_id: str, index: int) -> None:
+        """End one completion of a request, whose text holds a stop string, say."""
+        group = self._groups.get(request_id)
+        for sequence in list(group.sequences) if group else ():
+            if sequence.index == index:
+                self._end(sequence)
+
+    def step(self) -> list[SequenceDelta]:
+        """Plan a step, launch it, and commit the oldest one in flight when the device has enough to do."""
+        schedule = self.scheduler.schedule()
+        if schedule is not None:
+            failed = self._launch(schedule)
+            if failed:
+                return failed
+        if self._in_flight and (schedule is None or len(self._in_flight) >= self._backend.limits.max_steps_in_flight):
+            return self._commit(*self._in_flight.popleft())
+        return []
+
+    def close(self) -> None:
+        """Abort what runs and give the device's memory back."""
+        if not self._closed:
+            self._closed = True
+            for request_id in list(self._groups):
+                self.abort(request_id)
+            self._backend.close()
+
+    def _launch(self, schedule: Schedule) -> list[SequenceDelta]:
+        now_s = self._clock.now_s()
+        for request in schedule.requests:
+            sequence = self._sequences[request]
+            if sequence.first_scheduled_s is None:
+                sequence.first_scheduled_s = now_s
+        try:
+            self._in_flight.append((schedule, self._backend.launch(schedule.plan)))
+        except StepError as error:
+            return self._fail(schedule, error)
+        return []
+
+    def _commit(self, schedule: Schedule, pending: PendingStep) -> list[SequenceDelta]:
+        try:
+            result = pending.result()
+        except StepError as error:
+            return self._fail(schedule, error)
+        deltas = []
+        reported = reports(schedule, result)
+        for request, token_id in self.scheduler.commit(schedule, result):
+            sequence = self._sequences[request]
+            report = reported.get(request)
+            deltas.append(self._delta(sequence, token_id, report))
+            for follower in sequence.group.followers:
+                self.scheduler.add(follower.request)
+            sequence.group.followers.clear()
+        # Chunks of a prompt that report log-probabilities, and sample nothing yet.
+        for request, report in reported.items():
+            sequence = self._sequences.get(request)
+            if sequence is not None and report.token is None:
+                deltas.append(SequenceDelta(sequence.group.engine_request.request_id, sequence.index, [], report=report))
+        return deltas
+
+    def _delta(self, sequence: _Sequence, token_id: int, report: TokenReport | None) -> SequenceDelta:
+        request = sequence.request
+        verdict = sequence.stop.check_token(token_id, request.num_output_tokens)
+        if verdict is not None:
+            self._end(sequence)
+        return SequenceDelta(
+            request_id=sequence.group.engine_request.request_id,
+            index=sequence.index,
+            token_ids=[token_id],
+            report=report,
+            finish_reason=verdict.finish_reason if verdict else None,
+            stop_reason=verdict.stop_reason if verdict else None,
+            num_cached_tokens=request.num_cached_tokens,
+            first_scheduled_s=sequence.first_scheduled_s,
+        )
+
+    def _fail(self, schedule: Schedule, error: AphroditeError) -> list[SequenceDelta]:
+        deltas = []
+        for request in self.scheduler.fail(schedule):
+            sequence = self._sequences[request]
+            group = sequence.group
+            deltas.append(SequenceDelta(group.engine_request.request_id, sequence.index, [], error=error))
+            self._end(sequence)
+            for follower in group.followers:
+                self.scheduler.add(follower.request)
+            group.followers.clear()
+        return deltas
+
+    def _end(self, sequence: _Sequence) -> None:
+        """Let a sequence go, whatever its state."""
+        group = sequence.group
+        self.scheduler.finish(sequence.request)
+        del self._sequences[sequence.request]
+        group.sequences.remove(sequence)
+        if sequence in group.followers:
+            group.followers.remove(sequence)
+        if not group.sequences:
+            del self._groups[group.engine_request.request_id]
+
+    def _sequence(self, group: _Group, index: int) -> _Sequence:
+        engine_request = group.engine_request
+        sampling, num_prompt_tokens = engine_request.sampling, len(engine_request.prompt_token_ids)
+        limit = self._backend.limits.max_model_len
+        stop = StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens)
+        seed = sampling.seed if sampling.seed is not None else hash((self._seed, self._num_added))
+        ends = sampling.stop_token_ids if sampling.ignore_eos else (*self._eos_token_ids, *sampling.stop_token_ids)
+        request = Request(
+            f"{engine_request.request_id}/{index}",
+            engine_request.prompt_token_ids,
+            sampling,
+            seed=(seed + index) % 2**64,
+            order=(self._num_added, index),
+            max_total_tokens=min(limit, num_prompt_tokens + (sampling.max_tokens or limit)),
+            stop_token_ids=tuple(ends),
+            image=engine_request.image,
+        )
+        sequence = _Sequence(request, group, index, stop)
+        self._sequences[request] = sequence
+        return sequence

@@ -1,0 +1,180 @@
+"""A .gguf file as a Hugging Face checkpoint.
+
+The format is llama.cpp's: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aphrodite.domain.errors import CheckpointError, ModelNotFoundError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader, ReaderTensor
+
+_ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+
+_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_LAYER_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+_NUMBERS_AT_ONCE = 1 << 22  # bounds what dequantising takes beside its result
+
+
+class GgufCheckpoint:
+    """Configuration and weights of a .gguf file; implements the CheckpointSource port.
+
+    Weights come as float32 under the names that a Hugging Face checkpoint gives them.
+
+    Raises ModelNotFoundError, UnsupportedModelError or CheckpointError from the constructor, CheckpointError from
+    `tensors`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader = _open(path)
+        self._architecture = str(self._field("general.architecture"))
+        if self._architecture not in _ARCHITECTURES:
+            raise UnsupportedModelError(
+                f"{path} holds a {self._architecture} model; of .gguf files Aphrodite runs {', '.join(_ARCHITECTURES)}."
+            )
+        self.config: Mapping[str, Any] = self._read_config()
+        self.generation_config: Mapping[str, Any] = {}
+
+    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every tensor once, in the order of the file, float32."""
+        for tensor in self._reader.tensors:
+            name = self._name(tensor.name)
+            try:
+                values = _dequantise(tensor)
+            except (ValueError, NotImplementedError) as error:
+                kind = tensor.tensor_type.name
+                raise CheckpointError(f"The tensor {tensor.name} in {self._path} ({kind}) cannot be read.") from error
+            if self._architecture == "llama" and name.endswith(("q_proj.weight", "q_proj.bias")):
+                values = _undo_interleaving(values, self.config["num_attention_heads"])
+            elif self._architecture == "llama" and name.endswith(("k_proj.weight", "k_proj.bias")):
+                values = _undo_interleaving(values, self.config["num_key_value_heads"])
+            yield name, values
+
+    def _name(self, gguf_name: str) -> str:
+        stem, _, leaf = gguf_name.rpartition(".")
+        layer = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
+        if layer and layer[2] in _LAYER_NAMES:
+            return f"model.layers.{layer[1]}.{_LAYER_NAMES[layer[2]]}.{leaf}"
+        if stem in _NAMES:
+            return f"{_NAMES[stem]}.{leaf}"
+        raise CheckpointError(f"{self._path} holds a tensor that Aphrodite does not know: {gguf_name}.")
+
+    def _field(self, key: str, default: Any = None) -> Any:
+        field = self._reader.get_field(key)
+        return default if field is None else field.contents()
+
+    def _read_config(self) -> dict[str, Any]:
+        """config.json as it was before the file was made, completed by transformers."""
+        from transformers import AutoConfig
+
+        arch = self._architecture
+        names = {tensor.name for tensor in self._reader.tensors}
+        if self._field(f"{arch}.expert_count"):
+            raise UnsupportedModelError(f"{self._path} holds a mixture of experts, which Aphrodite does not run.")
+        try:
+            embedding = next(t for t in self._reader.tensors if t.name == "token_embd.weight")
+            heads = self._field(f"{arch}.attention.head_count")
+            settings = {
+                "architectures": [_ARCHITECTURES[arch]],
+                "vocab_size": int(embedding.shape[1]),
+                "hidden_size": self._field(f"{arch}.embedding_length"),
+                "intermediate_size": self._field(f"{arch}.feed_forward_length"),
+                "num_hidden_layers": self._field(f"{arch}.block_count"),
+                "num_attention_heads": heads,
+                "num_key_value_heads": self._field(f"{arch}.attention.head_count_kv", heads),
+                "max_position_embeddings": self._field(f"{arch}.context_length"),
+                "rms_norm_eps": self._field(f"{arch}.attention.layer_norm_rms_epsilon"),
+                "rope_parameters": self._rope(names),
+                "tie_word_embeddings": "output.weight" not in names,
+                "bos_token_id": self._field("tokenizer.ggml.bos_token_id"),
+                "eos_token_id": self._field("tokenizer.ggml.eos_token_id"),
+                "pad_token_id": self._field("tokenizer.ggml.padding_token_id"),
+                "dtype": "float32",
+            }
+            missing = [key for key, value in settings.items() if value is None and not key.endswith("token_id")]
+            if missing:
+                raise CheckpointError(f"{self._path} does not say its model's {missing[0]}.")
+            head_dim = self._field(f"{arch}.attention.key_length")
+            if head_dim is not None:
+                settings["head_dim"] = head_dim
+            if arch == "llama":
+                settings["attention_bias"] = "blk.0.attn_q.bias" in names
+            return dict(AutoConfig.for_model(arch, **settings).to_dict())
+        except CheckpointError:
+            raise
+        except Exception as error:  # transformers validates each family in its own way
+            raise CheckpointError(f"The metadata of {self._path} do not describe a {arch} model.") from error
+
+    def _rope(self, names: set[str]) -> dict[str, Any]:
+        arch = self._architecture
+        theta = self._field(f"{arch}.rope.freq_base", 10000.0)
+        kind = self._field(f"{arch}.rope.scaling.type", "none")
+        if kind not in ("none", "linear") or "rope_freqs.weight" in names:
+            raise UnsupportedModelError(
+                f"{self._path} stretches its positions in a way that is not read from .gguf files; "
+                "use the model's safetensors."
+            )
+        if kind == "linear":
+            factor = self._field(f"{arch}.rope.scaling.factor", 1.0)
+            return {"rope_type": "linear", "rope_theta": theta, "factor": factor}
+        return {"rope_type": "default", "rope_theta": theta}
+
+
+def _open(path: Path) -> "GGUFReader":
+    from gguf import GGUFReader
+
+    if not path.is_file():
+        raise ModelNotFoundError(f"No model at {path}: there is no such file.")
+    try:
+        reader = GGUFReader(path)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, OSError) as error:
+        # the reader takes the file for granted, and so fails in many ways where it is cut
+        raise CheckpointError(f"{path} is not a complete .gguf file; download it again.") from error
+    if reader.get_field("general.architecture") is None:
+        raise CheckpointError(f"{path} does not say which architecture its model has.")
+    return reader
+
+
+def _dequantise(tensor: "ReaderTensor") -> np.ndarray:
+    """The tensor as float32, [rows, columns] or [columns]; rows are done a few at a time."""
+    from gguf import dequantize
+
+    shape = tuple(int(size) for size in reversed(tensor.shape))  # the file counts from the fastest-moving axis
+    values = np.empty(shape, np.float32)
+    if values.ndim == 1:
+        values[:] = dequantize(tensor.data, tensor.tensor_type)
+        return values
+    step = max(1, _NUMBERS_AT_ONCE // max(1, shape[-1]))
+    for start in range(0, shape[0], step):
+        values[start : start + step] = dequantize(tensor.data[start : start + step], tensor.tensor_type)
+    return values
+
+
+def _undo_interleaving(values: np.ndarray, num_heads: int) -> np.ndarray:
+    """Put the rows of queries or keys back as Hugging Face has them, [heads * head size, ...] each.
+
+    llama.cpp rotates neighbouring rows of a head, Hugging Face rows half a head apart; its converter therefore
+    interleaves the halves for this architecture, and this one alone.
+    """
+    half = values.shape[0] // num_heads // 2
+    return values.reshape(num_heads, half, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)

@@ -1,0 +1,113 @@
+"""What the name of a model means: the bundled demo, a folder, a .gguf file, or a repository on the Hugging Face hub."""
+
+import importlib.resources
+from dataclasses import dataclass
+from pathlib import Path
+
+from aphrodite.domain.errors import ModelNotFoundError
+
+DEMO = "demo"
+
+# Everything that a model is read from; repositories often hold other formats of the same weights beside it.
+_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt", "*.py")
+_HUB_OTHERS = ("*/*", "consolidated*")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLocation:
+    """Where a model's files lie."""
+
+    folder: Path
+    gguf_file: str | None = None  # its name inside `folder`; None for Hugging Face's own format
+
+    @property
+    def gguf_path(self) -> Path | None:
+        return None if self.gguf_file is None else self.folder / self.gguf_file
+
+
+def locate_model(name: str, revision: str | None = None) -> ModelLocation:
+    """Find a model's files, downloading them when `name` is a repository; HF_HUB_OFFLINE is respected.
+
+    Raises ModelNotFoundError.
+    """
+    location = locate_tokenizer(name, revision)
+    if location.gguf_file is not None or (location.folder / "config.json").is_file():
+        return location
+    found = sorted(path.name for path in location.folder.glob("*.gguf"))
+    if len(found) == 1:
+        return ModelLocation(location.folder, found[0])
+    if found:
+        raise ModelNotFoundError(f"The folder {location.folder} holds several .gguf files; pass one, as {found[0]}.")
+    raise ModelNotFoundError(f"The folder {location.folder} holds no model: it has no config.json and no .gguf file.")
+
+
+def locate_tokenizer(name: str, revision: str | None = None) -> ModelLocation:
+    """As `locate_model`, but the folder may hold a tokenizer alone."""
+    if name == DEMO:
+        return _demo()
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return ModelLocation(path)
+        if path.is_file():
+            return _file(path)
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, a null character
+        raise _not_found(name) from error
+    if _looks_like_path(name):
+        raise ModelNotFoundError(f"No model at {name}: there is no such folder or .gguf file.")
+    return ModelLocation(_download(name, revision))
+
+
+def _demo() -> ModelLocation:
+    folder = Path(str(importlib.resources.files("aphrodite"))) / "demo_model"
+    if not folder.is_dir():
+        raise ModelNotFoundError("The bundled demo model is missing from this installation; install the package again.")
+    return ModelLocation(folder)
+
+
+def _file(path: Path) -> ModelLocation:
+    if path.suffix.lower() != ".gguf":
+        raise ModelNotFoundError(f"{path} is not a .gguf file; pass the folder that holds the model's config.json.")
+    return ModelLocation(path.parent, path.name)
+
+
+def _looks_like_path(name: str) -> bool:
+    """True for what is never a repository `owner/name`, and so never asked of the hub."""
+    return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or name.lower().endswith(".gguf")
+
+
+def _download(name: str, revision: str | None) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=list(_HUB_FILES), ignore_patterns=list(_HUB_OTHERS)
+        )
+    except errors.GatedRepoError as error:
+        raise ModelNotFoundError(
+            f"The model {name} is gated; accept its terms on the Hugging Face hub and log in with `hf auth login`."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelNotFoundError(f"The model {name} has no revision {revision} on the Hugging Face hub.") from error
+    except (errors.HFValidationError, errors.RepositoryNotFoundError) as error:
+        raise _not_found(name) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise _unreachable(name) from error
+    except (errors.HfHubHTTPError, OSError) as error:  # OSError: connections, and a full disk
+        raise _unreachable(name) from error
+    return Path(folder)
+
+
+def _not_found(name: str) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"No model named {name}: it is neither a folder, nor a .gguf file, nor a repository on the Hugging Face hub "
+        f'that you can read, nor "{DEMO}".'
+    )
+
+
+def _unreachable(name: str) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"The model {name} is not on this machine and the Hugging Face hub could not be reached; "
+        "pass a local folder, or try again with a connection."
+    )

@@ -1,0 +1,149 @@
+"""Prompts made ready: text through the tokenizer, pictures through the model's own image processor."""
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
+from aphrodite.adapters.outbound.images.decoding import to_rgb
+from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
+from aphrodite.domain.errors import CheckpointError, ImageError
+from aphrodite.domain.prompting.prompts import (
+    ProcessedImage,
+    ProcessedPrompt,
+    Prompt,
+    check_token_ids,
+    expand_placeholder,
+)
+
+# Processors that scale the shorter side to the tower's size make of a thin line a picture of any size.
+_MAX_ASPECT_RATIO = 200
+
+
+class HuggingFaceProcessor:
+    """Tokenises, resizes and crops; implements the Processor port. Thread-safe.
+
+    Pixels stay uint8: `normalization` says what is left to do to them. How many tokens a picture takes is the
+    model's to say and never the processor's, whose configuration may be older than that question.
+
+    `fingerprint` stands for the model in each picture's content hash.
+
+    Raises CheckpointError when the folder of a vision-language model has no image processor, or one that makes
+    pictures of another size than the tower reads.
+    """
+
+    def __init__(
+        self,
+        tokenizer: HuggingFaceTokenizer,
+        model: ModelSpec,
+        folder: Path,
+        *,
+        fingerprint: bytes,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._model = model
+        self.normalization: PixelNormalization | None = None
+        # Pillow reads files late and not thread-safely, and one image may stand in several prompts: the same image
+        # always meets the same lock.
+        self._locks = [threading.Lock() for _ in range(16)]
+        if model.vision is None:
+            return
+        self._image_processor = _load(folder, trust_remote_code)
+        settings = self._image_processor.to_dict()
+        self.normalization = _normalization(settings)
+        identity = json.dumps(settings, sort_keys=True, default=str).encode()
+        self._hash_key = hashlib.blake2b(fingerprint + b"\0" + identity, digest_size=32).digest()
+        self._check_size(model.vision.image_size, folder)
+
+    def process(self, prompt: Prompt) -> ProcessedPrompt:
+        """Token ids with the image's in place of its placeholder, and the picture as uint8 [S, S, 3].
+
+        Raises PlaceholderError, ImageError or PromptError.
+        """
+        vision = self._model.vision
+        has_image = prompt.image is not None
+        token_ids, start = expand_placeholder(
+            self._encode(prompt),
+            self._model.image_token_id,
+            vision.num_image_tokens if vision is not None else 0,
+            has_image,
+        )
+        check_token_ids(token_ids, self._model.decoder.vocab_size)
+        if vision is None or start is None:
+            return ProcessedPrompt(prompt.text, token_ids)
+        pixels, content_hash = self._read(prompt.image)
+        image = ProcessedImage(pixels, content_hash, start, vision.num_image_tokens)
+        return ProcessedPrompt(prompt.text, token_ids, image)
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        if prompt.token_ids is not None:
+            return list(prompt.token_ids)
+        text, special = prompt.text or "", prompt.add_special_tokens
+        if prompt.placeholder_offset is not None:
+            return self._tokenizer.encode_with_placeholder(text, prompt.placeholder_offset, add_special_tokens=special)
+        if prompt.literal_placeholders:
+            return self._tokenizer.encode_with_placeholder(text, None, add_special_tokens=special)
+        return self._tokenizer.encode(text, add_special_tokens=special)
+
+    def _read(self, image: Any) -> tuple[np.ndarray, bytes]:
+        """Pixels uint8 [S, S, 3], and the hash of the picture before it was resized."""
+        with self._locks[id(image) // 64 % len(self._locks)]:
+            picture = to_rgb(image)
+        width, height = picture.size
+        if max(width, height) > _MAX_ASPECT_RATIO * min(width, height):
+            raise ImageError(
+                f"The image is too thin, {width}x{height}; one side may be {_MAX_ASPECT_RATIO} times the other at most."
+            )
+        # Over the RGB pixels, so that palette, transparency and orientation count as well.
+        digest = hashlib.blake2b(key=self._hash_key, digest_size=32)
+        digest.update(f"{getattr(image, 'mode', 'RGB')} {width}x{height}\0".encode())
+        digest.update(picture.tobytes())
+        return self._resize(picture), digest.digest()
+
+    def _resize(self, picture: Image.Image) -> np.ndarray:
+        try:
+            output = self._image_processor(picture, do_rescale=False, do_normalize=False)
+            pixels = np.asarray(output["pixel_values"][0])  # [3, S, S]
+        except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
+            raise ImageError("The model's image processor cannot process this image.") from error
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+    def _check_size(self, image_size: int, folder: Path) -> None:
+        """Processors have too many options to foresee what they make; a picture tells."""
+        pixels = self._resize(Image.new("RGB", (image_size + 1, image_size + 3)))
+        if pixels.shape != (image_size, image_size, 3) or pixels.dtype != np.uint8:
+            raise CheckpointError(
+                f"The image processor in {folder} makes {pixels.dtype} pixels {list(pixels.shape)}, "
+                f"the model's vision tower reads uint8 [{image_size}, {image_size}, 3]."
+            )
+
+
+def _load(folder: Path, trust_remote_code: bool) -> Any:
+    from transformers import AutoImageProcessor
+
+    loader: Any = AutoImageProcessor
+    try:
+        # Pillow on every machine: torchvision, where there is one, rounds in other places.
+        return loader.from_pretrained(folder, backend="pil", trust_remote_code=trust_remote_code, local_files_only=True)
+    except Exception as error:  # transformers raises nearly anything for missing and damaged files
+        raise CheckpointError(
+            f"No image processor can be read from {folder}; it needs a preprocessor_config.json."
+        ) from error
+
+
+def _normalization(settings: dict[str, Any]) -> PixelNormalization:
+    scale = float(settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale") else 1.0
+    if not settings.get("do_normalize"):
+        return PixelNormalization(scale, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return PixelNormalization(scale, _channels(settings["image_mean"]), _channels(settings["image_std"]))
+
+
+def _channels(value: float | list[float]) -> tuple[float, float, float]:
+    red, green, blue = [value] * 3 if isinstance(value, int | float) else value
+    return float(red), float(green), float(blue)

@@ -1,0 +1,152 @@
+"""Transformers' tokenizers behind the Tokenizer port, with placeholders that users cannot forge."""
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aphrodite.adapters.outbound.huggingface.configuration import read_json
+from aphrodite.adapters.outbound.huggingface.location import ModelLocation
+from aphrodite.domain.errors import CheckpointError, PromptError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class HuggingFaceTokenizer:
+    """The fast tokenizer of a folder or of a .gguf file; implements the Tokenizer port. Thread-safe.
+
+    `vocab_size` is the number of rows of the decoder's embedding, which may exceed the tokenizer's own.
+    `image_token` is the string of the image placeholder, None for a text-only model.
+
+    Raises CheckpointError where there is no tokenizer or it does not know the image token, UnsupportedModelError for
+    one that is not "fast" (made with the tokenizers library).
+    """
+
+    def __init__(
+        self,
+        location: ModelLocation,
+        *,
+        vocab_size: int,
+        config: Mapping[str, Any],
+        generation_config: Mapping[str, Any],
+        image_token_id: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        tokenizer = _load(location, trust_remote_code)
+        # What follows uses the library below transformers: its calls read and never write, so that threads can share
+        # it, while transformers sets options on it before each call.
+        self._fast: Tokenizer = tokenizer.backend_tokenizer
+        self._fast.no_truncation()
+        self._fast.no_padding()
+        self.vocab_size = vocab_size
+        self.eos_token_ids = _eos_token_ids(tokenizer.eos_token_id, generation_config, config)
+        self.chat_template = _chat_template(location.folder, tokenizer.chat_template)
+        self.special_tokens: Mapping[str, str] = {
+            name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
+        }
+        self.image_token: str | None = None
+        if image_token_id is not None:
+            self.image_token, self._mark, self._marked = _mark_placeholder(self._fast, image_token_id, location.folder)
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of `text`; strings of special tokens in it become those tokens. Raises PromptError."""
+        return _encode(self._fast, text, add_special_tokens)
+
+    def encode_with_placeholder(
+        self, text: str, placeholder_offset: int | None, *, add_special_tokens: bool = True
+    ) -> list[int]:
+        """Token ids of `text`, where only the image token's string at `placeholder_offset` is the image token.
+
+        Its other occurrences, all of them for None, are encoded as ordinary text. Raises PromptError.
+        """
+        if self.image_token is None:
+            return self.encode(text, add_special_tokens=add_special_tokens)
+        if placeholder_offset is not None:
+            end = placeholder_offset + len(self.image_token)
+            if text[placeholder_offset:end] != self.image_token:
+                raise PromptError(f"There is no {self.image_token} at character {placeholder_offset} of the prompt.")
+            text = text[:placeholder_offset] + self._mark + text[end:]
+        return _encode(self._marked, text, add_special_tokens)
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of token ids, as transformers decodes with clean_up_tokenization_spaces=False.
+
+        That is its default for BPE vocabularies, whatever tokenizer_config.json says. Ids without a token are left out.
+        """
+        return self._fast.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+
+
+def _load(location: ModelLocation, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    options = {} if location.gguf_file is None else {"gguf_file": location.gguf_file}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(location.folder), trust_remote_code=trust_remote_code, local_files_only=True, **options
+        )
+    except Exception as error:  # transformers raises nearly anything for missing and damaged files
+        where = location.gguf_path or location.folder
+        raise CheckpointError(
+            f"No tokenizer can be read from {where}; it needs a tokenizer.json, or pass tokenizer=."
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise UnsupportedModelError(
+            f"The tokenizer in {location.folder} is of the slow kind; convert it to a tokenizer.json."
+        )
+    return tokenizer
+
+
+def _encode(fast: "Tokenizer", text: str, add_special_tokens: bool) -> list[int]:
+    try:
+        return list(fast.encode(text, add_special_tokens=add_special_tokens).ids)
+    except UnicodeEncodeError as error:
+        raise PromptError("The prompt holds half of a surrogate pair, which is not valid Unicode text.") from error
+
+
+def _mark_placeholder(fast: "Tokenizer", image_token_id: int, folder: Path) -> tuple[str, str, "Tokenizer"]:
+    """The image token's string, and a copy of the tokenizer that knows this token by a secret string only.
+
+    Splitting at special tokens, and all that depends on it, stays the tokenizer's own; yet no text that a user can
+    write holds the secret, and the token's public string is to the copy text like any other.
+    """
+    from tokenizers import Tokenizer
+
+    mark = f"<image-{secrets.token_hex(16)}>"
+    definition = json.loads(fast.to_str())
+    added = [token for token in definition["added_tokens"] if token["id"] == image_token_id]
+    if not added:
+        raise CheckpointError(
+            f"The tokenizer in {folder} has no added token {image_token_id}, the model's image token."
+        )
+    name: str = added[0]["content"]
+    added[0]["content"] = mark
+    vocabulary = definition["model"].get("vocab")
+    if isinstance(vocabulary, dict) and name in vocabulary:
+        vocabulary[mark] = vocabulary.pop(name)  # some list their special tokens here as well
+    copy = Tokenizer.from_str(json.dumps(definition))
+    if copy.token_to_id(mark) != image_token_id or copy.encode(mark, add_special_tokens=False).ids != [image_token_id]:
+        raise CheckpointError(f"The tokenizer in {folder} cannot tell its image token {name} from text.")
+    return name, mark, copy
+
+
+def _eos_token_ids(own: int | None, generation_config: Mapping[str, Any], config: Mapping[str, Any]) -> frozenset[int]:
+    """Every id that ends a sequence; the files name one, several or none, and not always the same."""
+    ids: set[int] = set() if own is None else {own}
+    for source in (generation_config, config, config.get("text_config") or {}):
+        value = source.get("eos_token_id")
+        ids.update([value] if isinstance(value, int) else value if isinstance(value, Iterable) else [])
+    return frozenset(ids)
+
+
+def _chat_template(folder: Path, own: str | dict[str, str] | None) -> str | None:
+    """The processor's template, which places images, before the tokenizer's."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    for file in ("chat_template.json", "processor_config.json"):
+        if (folder / file).is_file():
+            template = read_json(folder / file).get("chat_template")
+            if isinstance(template, str):
+                return template
+    return own.get("default") if isinstance(own, dict) else own

@@ -1,0 +1,148 @@
+"""Any picture a user may pass, as RGB: the rules of conversion, and pictures inside data: URLs."""
+
+import base64
+import binascii
+import io
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from aphrodite.domain.errors import ImageError
+
+_ORIENTATION_TAG = 0x0112  # EXIF 2.32, table 4
+
+# Formats that are decoded from bytes of strangers. Pillow knows more, but some of those start other programs.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+
+
+def to_rgb(image: object) -> Image.Image:
+    """A PIL image of any mode, or a uint8 array [height, width, 3], as an RGB image; the caller's stays as it is.
+
+    EXIF orientation is applied; transparency is put on white; 16 bits a channel become the upper 8 of them; integers
+    of 32 bits are read as 8 bits, or as 16 where they exceed 255; floats as 0..1, or as 0..255 where they exceed 1.
+
+    Raises ImageError for a broken or empty picture and for anything that is no picture.
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if not isinstance(image, Image.Image):
+        raise ImageError(
+            f"An image must be a PIL image or a uint8 array [height, width, 3], got {type(image).__name__}."
+        )
+    _check_size(image)
+    try:
+        image.load()  # files are read when first needed, so here is where a truncated one shows
+        return _convert(_upright(image))
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        raise ImageError("The image is broken or truncated and cannot be decoded.") from error
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Decode the bytes of an image file (PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, AVIF), its first frame.
+
+    Raises ImageError when the bytes are no such file, are damaged, or hold more pixels than Pillow finds safe.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("The image has too many pixels; pass a smaller one.") from error
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        raise ImageError(f"The image cannot be read; it must be one of {', '.join(_FORMATS)}.") from error
+    _check_size(image)
+    try:
+        image.load()
+    except Exception as error:  # as above
+        raise ImageError("The image is broken or truncated and cannot be decoded.") from error
+    return image
+
+
+def decode_data_url(url: str) -> Image.Image:
+    """The picture inside a URL `data:image/...;base64,...` (RFC 2397). Raises ImageError."""
+    header, comma, payload = url.partition(",")
+    if not header.lower().startswith("data:") or not comma:
+        raise ImageError("An image URL with data must look like data:image/png;base64,....")
+    if not header.lower().endswith(";base64"):
+        raise ImageError("The data of an image URL must be base64, as in data:image/png;base64,....")
+    try:
+        data = base64.b64decode("".join(payload.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageError("The data of the image URL is not valid base64.") from error
+    return open_image(data)
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if width == 0 or height == 0:
+        raise ImageError(f"The image has no pixels: its size is {width}x{height}.")
+    # Pillow warns at this limit and refuses at twice of it. One warning a process helps no server.
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise ImageError(f"The image has too many pixels, {width}x{height}; pass a smaller one.")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ImageError(
+            "An image array must be uint8 with the shape [height, width, 3], "
+            f"got {array.dtype} with the shape {list(array.shape)}."
+        )
+    if array.size == 0:
+        raise ImageError(f"The image has no pixels: its size is {array.shape[1]}x{array.shape[0]}.")
+    image = Image.fromarray(np.ascontiguousarray(array))
+    _check_size(image)
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says."""
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # noqa: BLE001 - damaged EXIF data says nothing, and the pixels do not need it
+        orientation = None
+    turn = turns.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if mode == "I":
+        values = np.asarray(image)
+        wide = values.max() > 255
+        return Image.fromarray((values.clip(0, 65535 if wide else 255) >> (8 if wide else 0)).astype(np.uint8)).convert(
+            "RGB"
+        )
+    if mode == "F":
+        values = np.nan_to_num(np.asarray(image))
+        values = values * 255 if values.max() <= 1 else values
+        return Image.fromarray(values.clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    if mode == "LAB":
+        return _lab_to_rgb(image)
+    if mode == "La":
+        image = image.convert("LA")
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        above = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+    # A copy even of RGB: what is in the caller's hands may change under us.
+    return image.convert("RGB") if mode != "RGB" else image.copy()
+
+
+def _lab_to_rgb(image: Image.Image) -> Image.Image:
+    # Pillow converts from CIELAB only with colour management.
+    converted = ImageCms.profileToProfile(
+        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    if converted is None:
+        raise ImageError("The image is in CIELAB colours and cannot be converted; pass it as RGB.")
+    return converted

@@ -1,0 +1,95 @@
+"""What the configurations of all decoder families share."""
+
+from collections.abc import Mapping
+
+from aphrodite.domain.architectures.config_fields import ConfigFields
+from aphrodite.domain.architectures.spec import DecoderSpec, RopeSpec
+
+_ROPE_TYPES = ("default", "linear", "llama3")
+_LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+def read_decoder(
+    config: ConfigFields,
+    *,
+    qkv_bias: bool,
+    output_bias: bool,
+    mlp_bias: bool = False,
+    qk_norm: bool = False,
+    windows: tuple[int | None, ...] | None = None,
+) -> DecoderSpec:
+    """A decoder from its configuration and from what its family says; `windows` None is full attention throughout.
+
+    Raises UnsupportedModelError for a value that we cannot run.
+    """
+    hidden_size, num_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    num_kv_heads = config.integer("num_key_value_heads") if config.has("num_key_value_heads") else num_heads
+    if num_heads % num_kv_heads != 0:
+        raise config.unsupported("num_key_value_heads", f"a divisor of the {num_heads} attention heads")
+    head_dim = config.integer("head_dim") if config.has("head_dim") else hidden_size // num_heads
+    if head_dim % 2 != 0:
+        raise config.unsupported("head_dim", "an even number")
+    num_layers = config.integer("num_hidden_layers")
+    return DecoderSpec(
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=hidden_size,
+        intermediate_size=config.integer("intermediate_size"),
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        max_position=config.integer("max_position_embeddings"),
+        rms_norm_eps=config.number("rms_norm_eps"),
+        rope=_read_rope(config),
+        activation=config.activation("hidden_act"),
+        qkv_bias=qkv_bias,
+        output_bias=output_bias,
+        mlp_bias=mlp_bias,
+        qk_norm=qk_norm,
+        windows=windows or (None,) * num_layers,
+        tied_embeddings=config.flag("tie_word_embeddings"),
+    )
+
+
+def read_layer_windows(config: ConfigFields) -> tuple[int | None, ...]:
+    """[L] the sliding windows of a configuration with a `layer_types` list.
+
+    A file from before that list has `max_window_layers`: so many layers keep full attention, those above slide.
+    """
+    num_layers = config.integer("num_hidden_layers")
+    window = config.integer("sliding_window") if config.has("sliding_window") else None
+    types = config.values.get("layer_types")
+    if types is None:
+        if not config.flag("use_sliding_window") or window is None:
+            return (None,) * num_layers
+        num_full = config.integer("max_window_layers", low=0)
+        return tuple(window if i >= num_full else None for i in range(num_layers))
+    if not isinstance(types, list | tuple) or len(types) != num_layers or not set(types) <= set(_LAYER_TYPES):
+        raise config.unsupported("layer_types", f"a list of {num_layers}, each one of {', '.join(_LAYER_TYPES)}")
+    if "sliding_attention" in types and window is None:
+        raise config.unsupported("sliding_window", "a number of tokens, as layer_types asks for one")
+    return tuple(window if kind == "sliding_attention" else None for kind in types)
+
+
+def _read_rope(config: ConfigFields) -> RopeSpec:
+    rope = config.section("rope_parameters")
+    nested = [rope.section(name) for name, value in rope.values.items() if isinstance(value, Mapping)]
+    if nested:
+        if any(layer.values != nested[0].values for layer in nested):
+            raise config.unsupported("rope_parameters", "one rotary embedding for all layers")
+        rope = nested[0]
+    if rope.values.get("partial_rotary_factor") not in (None, 1, 1.0):
+        raise rope.unsupported("partial_rotary_factor", "1, a rotation of the whole head")
+    theta, kind = rope.number("rope_theta"), rope.choice("rope_type", _ROPE_TYPES)
+    if kind == "linear":
+        return RopeSpec(theta, "linear", rope.number("factor"))
+    if kind == "llama3":
+        return RopeSpec(
+            theta,
+            "llama3",
+            rope.number("factor"),
+            low_freq_factor=rope.number("low_freq_factor"),
+            high_freq_factor=rope.number("high_freq_factor"),
+            original_max_position=rope.integer("original_max_position_embeddings"),
+        )
+    return RopeSpec(theta)

@@ -1,0 +1,12 @@
+"""Mistral (arXiv 2310.06825): no biases, one sliding window for all layers."""
+
+from aphrodite.domain.architectures.config_fields import ConfigFields
+from aphrodite.domain.architectures.decoder_config import read_decoder
+from aphrodite.domain.architectures.spec import DecoderSpec
+
+
+def read_mistral(config: ConfigFields) -> DecoderSpec:
+    """Raises UnsupportedModelError."""
+    window = config.integer("sliding_window") if config.has("sliding_window") else None
+    windows = (window,) * config.integer("num_hidden_layers")
+    return read_decoder(config, qkv_bias=False, output_bias=False, windows=windows)

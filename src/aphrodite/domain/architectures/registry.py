@@ -1,0 +1,49 @@
+"""The model families that Aphrodite runs: a config.json to the spec that the backends interpret."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from aphrodite.domain.architectures.clip import CLIP
+from aphrodite.domain.architectures.config_fields import ConfigFields
+from aphrodite.domain.architectures.llama import read_llama
+from aphrodite.domain.architectures.llava import read_llava
+from aphrodite.domain.architectures.mistral import read_mistral
+from aphrodite.domain.architectures.qwen2 import read_qwen2
+from aphrodite.domain.architectures.qwen3 import read_qwen3
+from aphrodite.domain.architectures.siglip import SIGLIP
+from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
+from aphrodite.domain.architectures.vision_family import VisionFamily
+from aphrodite.domain.errors import UnsupportedModelError
+
+DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType(
+    {"llama": read_llama, "mistral": read_mistral, "qwen2": read_qwen2, "qwen3": read_qwen3}
+)
+TOWERS: Mapping[str, VisionFamily] = MappingProxyType({"clip_vision_model": CLIP, "siglip_vision_model": SIGLIP})
+
+
+def read_model(config: Mapping[str, Any]) -> ModelSpec:
+    """The model that a complete config.json describes, `transformers.AutoConfig(...).to_dict()`.
+
+    Raises UnsupportedModelError, which names the value that we cannot run and lists what is supported.
+    """
+    fields = ConfigFields(config)
+    model_type = fields.choice("model_type", ("llava", *DECODERS))
+    if model_type != "llava":
+        return ModelSpec(_read_decoder(fields))
+    _check_not_quantized(fields)
+    tower = fields.section("vision_config").choice("model_type", TOWERS)
+    return read_llava(fields, _read_decoder(fields.section("text_config")), TOWERS[tower])
+
+
+def _read_decoder(config: ConfigFields) -> DecoderSpec:
+    _check_not_quantized(config)
+    return DECODERS[config.choice("model_type", DECODERS)](config)
+
+
+def _check_not_quantized(config: ConfigFields) -> None:
+    if config.has("quantization_config"):
+        method = config.section("quantization_config").values.get("quant_method", "unknown")
+        raise UnsupportedModelError(
+            f"The checkpoint is quantised ({method}); supported are float32, bfloat16 and float16 weights, and GGUF."
+        )

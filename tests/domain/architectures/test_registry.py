@@ -1,0 +1,190 @@
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, CLIPVisionModel, LlavaConfig, PreTrainedConfig, SiglipVisionModel
+from transformers.activations import ACT2FN
+
+from aphrodite.domain.architectures.registry import read_model
+from aphrodite.domain.errors import UnsupportedModelError
+
+Maker = Callable[..., PreTrainedConfig]
+
+
+def test_the_published_llava_1_5_configuration() -> None:
+    """What the 7B checkpoint's config.json holds, completed by transformers."""
+    config = LlavaConfig(
+        text_config={
+            "model_type": "llama",
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-5,
+            "vocab_size": 32064,
+        },
+        image_token_index=32000,
+    )
+    model = read_model(config.to_dict())
+    assert model.image_token_id == 32000
+    assert model.decoder.vocab_size == 32064
+    assert model.decoder.max_position == 4096
+    assert model.decoder.windows == (None,) * 32
+    assert model.vision is not None
+    assert model.vision.num_image_tokens == 576
+    assert model.vision.feature_layers == (23,)
+    assert model.vision.num_used_layers == 23
+    assert model.vision.activation == "quick_gelu"
+    assert model.vision.projector_activation == "gelu"
+    assert model.vision.text_hidden_size == 4096
+
+
+@pytest.mark.parametrize("layer", [-5, -2, -1, 0, 1, 4, [-2], [0, 4, -2, -5]])
+@pytest.mark.parametrize("strategy", ["default", "full"])
+@pytest.mark.parametrize("tower", ["clip_vision_model", "siglip_vision_model"])
+def test_feature_layers_index_the_hidden_states(
+    make_llava: Maker, tower: str, strategy: str, layer: int | list[int]
+) -> None:
+    config = make_llava("llama", tower, vision_feature_layer=layer, vision_feature_select_strategy=strategy)
+    vision = read_model(config.to_dict()).vision
+    assert vision is not None
+    kind = CLIPVisionModel if tower == "clip_vision_model" else SiglipVisionModel
+    with torch.device("meta"):
+        tower_model = kind(config.vision_config)
+        outputs = tower_model(torch.zeros(1, 3, 30, 30), output_hidden_states=True)
+    asked = [layer] if isinstance(layer, int) else layer
+    for resolved, index in zip(vision.feature_layers, asked, strict=True):
+        assert outputs.hidden_states[resolved] is outputs.hidden_states[index]
+    chosen = outputs.hidden_states[vision.feature_layers[0]][:, int(strategy == "default") :]
+    assert vision.num_image_tokens == chosen.shape[1]
+
+
+@pytest.mark.parametrize("layer", [5, -6, [0, 5], [], None, True, "last"])
+def test_a_feature_layer_that_does_not_exist_is_refused(make_llava: Maker, layer: object) -> None:
+    config = make_llava().to_dict() | {"vision_feature_layer": layer}
+    with pytest.raises(UnsupportedModelError, match=r"vision_feature_layer = .*; supported is"):
+        read_model(config)
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(False, False), (True, False), (False, True)])
+def test_llava_ties_where_either_configuration_says_so(make_llava: Maker, outer: bool, inner: bool) -> None:
+    config = make_llava(text={"tie_word_embeddings": inner}, tie_word_embeddings=outer)
+    assert read_model(config.to_dict()).decoder.tied_embeddings == (outer or inner)
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides", "windows"),
+    [
+        ("llama", {}, (None, None, None)),
+        ("mistral", {"sliding_window": 9}, (9, 9, 9)),
+        ("mistral", {"sliding_window": None}, (None, None, None)),
+        ("qwen2", {"sliding_window": 9, "max_window_layers": 1}, (None, None, None)),
+        ("qwen2", {"sliding_window": 9, "max_window_layers": 1, "use_sliding_window": True}, (None, 9, 9)),
+        ("qwen3", {"sliding_window": 9, "max_window_layers": 3, "use_sliding_window": True}, (None, None, None)),
+        (
+            "qwen3",
+            {
+                "sliding_window": 9,
+                "use_sliding_window": True,
+                "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            },
+            (9, None, 9),
+        ),
+    ],
+)
+def test_windows_layer_by_layer(
+    make_decoder: Maker, family: str, overrides: dict[str, Any], windows: tuple[int | None, ...]
+) -> None:
+    assert read_model(make_decoder(family, **overrides).to_dict()).decoder.windows == windows
+
+
+def test_a_qwen_file_from_before_layer_types(make_decoder: Maker) -> None:
+    config = make_decoder("qwen2").to_dict() | {"sliding_window": 9, "max_window_layers": 2, "use_sliding_window": True}
+    del config["layer_types"]
+    assert read_model(config).decoder.windows == (None, None, 9)
+
+
+def test_rotary_settings_given_for_each_layer_type(make_decoder: Maker) -> None:
+    one = {"rope_type": "default", "rope_theta": 5e5}
+    config = make_decoder("qwen3", rope_parameters={"full_attention": one}).to_dict()
+    assert read_model(config).decoder.rope.theta == 5e5
+    other = {"full_attention": one, "sliding_attention": one | {"rope_theta": 1e4}}
+    with pytest.raises(UnsupportedModelError, match="rope_parameters"):
+        read_model(config | {"rope_parameters": other})
+
+
+@pytest.mark.parametrize(
+    "name", ["silu", "swish", "gelu", "gelu_python", "gelu_pytorch_tanh", "gelu_new", "quick_gelu"]
+)
+def test_activations_mean_what_transformers_means(make_decoder: Maker, name: str) -> None:
+    formulas: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "silu": lambda x: x * torch.sigmoid(x),
+        "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5)),
+        "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+        "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    }
+    x = torch.linspace(-8, 8, 1001, dtype=torch.float64)
+    activation = read_model(make_decoder("llama", hidden_act=name).to_dict()).decoder.activation
+    torch.testing.assert_close(formulas[activation](x), ACT2FN[name](x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model_type": "gemma3"}, "model_type = 'gemma3'; supported is one of llava, llama, mistral, qwen2, qwen3"),
+        ({"vision_feature_select_strategy": "cls"}, "vision_feature_select_strategy = 'cls'; supported is one of"),
+        ({"projector_hidden_act": "relu"}, "projector_hidden_act = 'relu'; supported is one of silu"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantised (awq)"),
+        ({"image_token_index": None}, "image_token_id = nothing"),
+        ({"vision_config": None}, "vision_config = None"),
+        ({"text_config": {"model_type": "gemma2"}}, "text_config.model_type = 'gemma2'; supported is one of llama"),
+        (
+            {"vision_config": {"model_type": "pixtral"}},
+            "vision_config.model_type = 'pixtral'; supported is one of clip",
+        ),
+        ({"vision_config": {"num_channels": 1}}, "vision_config.num_channels = 1; supported is 3"),
+        ({"vision_config": {"image_size": [30, 60]}}, "vision_config.image_size = [30, 60]; supported is a square"),
+        ({"vision_config": {"patch_size": 31}}, "vision_config.patch_size = 31; supported is at most"),
+        ({"vision_config": {"hidden_act": "relu"}}, "vision_config.hidden_act = 'relu'"),
+        ({"vision_config": {"num_attention_heads": 5}}, "vision_config.num_attention_heads = 5"),
+        ({"text_config": {"hidden_act": "relu2"}}, "text_config.hidden_act = 'relu2'"),
+        ({"text_config": {"hidden_size": 0}}, "text_config.hidden_size = 0; supported is an integer"),
+        ({"text_config": {"rms_norm_eps": "small"}}, "text_config.rms_norm_eps = 'small'"),
+        ({"text_config": {"num_key_value_heads": 3}}, "text_config.num_key_value_heads = 3"),
+        ({"text_config": {"head_dim": 7}}, "text_config.head_dim = 7"),
+        ({"text_config": {"attention_bias": "yes"}}, "text_config.attention_bias = 'yes'"),
+        ({"text_config": {"quantization_config": {}}}, "quantised (unknown)"),
+        (
+            {"text_config": {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}}},
+            "text_config.rope_parameters.rope_type = 'yarn'; supported is one of default, linear, llama3",
+        ),
+        (
+            {
+                "text_config": {
+                    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+                }
+            },
+            "partial_rotary_factor = 0.5",
+        ),
+    ],
+)
+def test_what_we_cannot_run_is_named_with_what_we_can(make_llava: Maker, change: dict[str, Any], sentence: str) -> None:
+    config = make_llava().to_dict()
+    for name, value in change.items():
+        nested = isinstance(value, dict) and name in ("text_config", "vision_config")
+        config[name] = config[name] | value if nested else value
+    with pytest.raises(UnsupportedModelError, match=re.escape(sentence)):
+        read_model(config)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llava_next", "qwen2_moe", "clip", "bert"])
+def test_models_of_other_families_are_refused(model_type: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"model_type = '{model_type}'"):
+        read_model(AutoConfig.for_model(model_type).to_dict())
+
+
+def test_an_image_size_may_be_two_equal_numbers(make_llava: Maker) -> None:
+    config = make_llava().to_dict()
+    config["vision_config"]["image_size"] = [30, 30]
+    vision = read_model(config).vision
+    assert vision is not None
+    assert vision.image_size == 30

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from aphrodite.domain.architectures.registry import read_model
+
+
+def _reference(config: LlamaConfig) -> np.ndarray:
+    kind = config.rope_parameters["rope_type"]
+    compute = LlamaRotaryEmbedding.compute_default_rope_parameters if kind == "default" else ROPE_INIT_FUNCTIONS[kind]
+    frequencies, attention_scaling = compute(config)
+    assert attention_scaling == 1.0
+    return frequencies.to(torch.float32).numpy()
+
+
+@pytest.mark.parametrize("head_dim", [2, 64, 80, 128])
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "default", "rope_theta": 10000.0},
+        {"rope_type": "default", "rope_theta": 1000000},
+        {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4},
+        {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        {
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 32.0,
+            "low_freq_factor": 2.0,
+            "high_freq_factor": 7.5,
+            "original_max_position_embeddings": 512,
+        },
+    ],
+)
+def test_rotary_frequencies_are_those_of_transformers(rope: dict[str, float], head_dim: int) -> None:
+    config = LlamaConfig(head_dim=head_dim, rope_parameters=dict(rope))
+    frequencies = read_model(config.to_dict()).decoder.rope.inverse_frequencies(head_dim)
+    assert frequencies.dtype == np.float32
+    np.testing.assert_allclose(frequencies, _reference(config), rtol=2e-6)
+
+
+@given(
+    theta=st.floats(1e3, 1e7),
+    factor=st.floats(1, 64),
+    low=st.floats(0.5, 4),
+    span=st.floats(0.5, 8),
+    original=st.integers(64, 16384),
+)
+def test_llama3_frequencies_for_any_parameters(
+    theta: float, factor: float, low: float, span: float, original: int
+) -> None:
+    rope = {
+        "rope_type": "llama3",
+        "rope_theta": theta,
+        "factor": factor,
+        "low_freq_factor": low,
+        "high_freq_factor": low + span,
+        "original_max_position_embeddings": original,
+    }
+    config = LlamaConfig(rope_parameters=rope, max_position_embeddings=131072)
+    frequencies = read_model(config.to_dict()).decoder.rope.inverse_frequencies(128)
+    np.testing.assert_allclose(frequencies, _reference(config), rtol=1e-4)

@@ -80,7 +80,7 @@ class StopStrings:
                 longest = complete[0]
                 return StopMatch(text[: end if self._include else end - len(longest)], longest)
         # With the stop string in the output there is nothing to take back.
-        num_held = 0 if self._include else max((progress.length for progress in self._progress)
+        num_held = 0 if self._include else max(progress.length for progress in self._progress)
         self._held = text[len(text) - num_held :]
         return StopMatch(text[: len(text) - num_held])
 

@@ -11,7 +11,8 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> dict[str, A
     """config.json with the defaults of its family filled in, nested configurations included.
 
     A family that transformers does not know is returned as it is in the file: what runs, quantised weights
-    included, is for the registry to say. `trust_remote_code` lets transformers run the configuration class that the folder brings.
+    included, is for the registry to say. `trust_remote_code` lets transformers run the configuration class that the
+    folder brings.
 
     Raises ModelNotFoundError without a config.json, CheckpointError for a damaged one, UnsupportedModelError for a
     family that needs code of its own.
@@ -22,7 +23,7 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> dict[str, A
     if not path.is_file():
         raise ModelNotFoundError(f"The folder {folder} holds no model: it has no config.json.")
     raw = read_json(path)
-    if raw.get("model_type") not in CONFIG_MAPPING:
+    if str(raw.get("model_type")) not in CONFIG_MAPPING:
         if "auto_map" not in raw:
             return raw
         if not trust_remote_code:

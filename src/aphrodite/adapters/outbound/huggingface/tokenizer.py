@@ -101,7 +101,7 @@ def _load(location: ModelLocation, trust_remote_code: bool) -> Any:
 def _encode(fast: "Tokenizer", text: str, add_special_tokens: bool) -> list[int]:
     try:
         return list(fast.encode(text, add_special_tokens=add_special_tokens).ids)
-    except UnicodeEncodeError as error:
+    except (UnicodeEncodeError, TypeError) as error:  # the library takes such a string for no string at all
         raise PromptError("The prompt holds half of a surrogate pair, which is not valid Unicode text.") from error
 
 

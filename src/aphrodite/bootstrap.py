@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
 from aphrodite.adapters.outbound.huggingface.dummy_checkpoint import DummyCheckpoint
 from aphrodite.adapters.outbound.huggingface.gguf_checkpoint import GgufCheckpoint
-from aphrodite.adapters.outbound.huggingface.location import locate_model, locate_tokenizer
+from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model, locate_tokenizer
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
@@ -26,70 +26,105 @@ _DEFAULT_BACKEND = "cuda"
 
 
 @dataclass(frozen=True, slots=True)
-class Assembly:
-    """Everything a front end needs, wired."""
+class Frontend:
+    """What turns prompts into token ids and token ids into text; holds no weights."""
 
-    engine: Engine
     processor: Processor
     tokenizer: Tokenizer
-    clock: Clock
     model: ModelSpec
     image_token: str | None  # the placeholder's string; None for a text-only model
     default_sampling: SamplingParams  # the model's own
     chat_template: str | None
+    clock: Clock
 
 
-def build(config: EngineConfig) -> Assembly:
-    """Find the model, load it onto the hardware and wire the engine.
+@dataclass(frozen=True, slots=True)
+class _OpenedModel:
+    """A model's files, its weights unread."""
+
+    location: ModelLocation
+    checkpoint: CheckpointSource
+    spec: ModelSpec
+    tokenizer: HuggingFaceTokenizer
+
+
+def build(config: EngineConfig) -> tuple[Frontend, Engine]:
+    """Everything that `LLM` needs, in this process.
 
     Raises ModelError, BackendError or ConfigError before anything is served.
     """
     create_backend = _backend_factory(config.backend)
+    model = _open_model(config)
+    frontend = _frontend(config, model)
+    return frontend, _engine(config, model, frontend.processor, create_backend)
+
+
+def build_frontend(config: EngineConfig) -> Frontend:
+    """The text side alone, for a process that serves while another computes. Raises ModelError or ConfigError."""
+    return _frontend(config, _open_model(config))
+
+
+def build_engine(config: EngineConfig) -> Engine:
+    """The engine alone. Raises ModelError, BackendError or ConfigError."""
+    create_backend = _backend_factory(config.backend)
+    model = _open_model(config)
+    return _engine(config, model, _frontend(config, model).processor, create_backend)
+
+
+def _open_model(config: EngineConfig) -> _OpenedModel:
     location = locate_model(config.model, config.revision)
     checkpoint: CheckpointSource
     if location.gguf_path is not None:
         checkpoint = GgufCheckpoint(location.gguf_path)
     else:
         checkpoint = SafetensorsCheckpoint(location.folder, trust_remote_code=config.trust_remote_code)
-    model = read_model(checkpoint.config)
+    spec = read_model(checkpoint.config)
     if config.load_format == "dummy":
-        checkpoint = DummyCheckpoint(checkpoint, model, config.seed)
+        checkpoint = DummyCheckpoint(checkpoint, spec, config.seed)
     tokenizer = HuggingFaceTokenizer(
         locate_tokenizer(config.tokenizer, config.revision) if config.tokenizer else location,
-        vocab_size=model.decoder.vocab_size,
+        vocab_size=spec.decoder.vocab_size,
         config=checkpoint.config,
         generation_config=checkpoint.generation_config,
-        image_token_id=model.image_token_id,
+        image_token_id=spec.image_token_id,
         trust_remote_code=config.trust_remote_code,
     )
-    identity = json.dumps([str(location), dict(checkpoint.config)], sort_keys=True, default=str)
+    return _OpenedModel(location, checkpoint, spec, tokenizer)
+
+
+def _frontend(config: EngineConfig, model: _OpenedModel) -> Frontend:
+    identity = json.dumps([str(model.location), dict(model.checkpoint.config)], sort_keys=True, default=str)
     processor = HuggingFaceProcessor(
-        tokenizer,
-        model,
-        location.folder,
+        model.tokenizer,
+        model.spec,
+        model.location.folder,
         fingerprint=hashlib.blake2b(identity.encode(), digest_size=16).digest(),
         trust_remote_code=config.trust_remote_code,
     )
-    backend = create_backend(config, model, checkpoint, processor.normalization)
+    return Frontend(
+        processor=processor,
+        tokenizer=model.tokenizer,
+        model=model.spec,
+        image_token=model.tokenizer.image_token,
+        default_sampling=SamplingParams.from_generation_config(model.checkpoint.generation_config),
+        chat_template=config.chat_template or model.tokenizer.chat_template,
+        clock=SystemClock(),
+    )
+
+
+def _engine(
+    config: EngineConfig, model: _OpenedModel, processor: Processor, create_backend: Callable[..., ComputeBackend]
+) -> Engine:
+    """Load the weights onto the hardware."""
+    backend = create_backend(config, model.spec, model.checkpoint, processor.normalization)
     backend.warm_up()
-    clock = SystemClock()
-    engine = Engine(
+    return Engine(
         backend,
-        clock,
-        eos_token_ids=tokenizer.eos_token_ids,
-        vocab_size=model.decoder.vocab_size,
+        SystemClock(),
+        eos_token_ids=model.tokenizer.eos_token_ids,
+        vocab_size=model.spec.decoder.vocab_size,
         seed=config.seed,
         enable_prefix_caching=config.enable_prefix_caching,
-    )
-    return Assembly(
-        engine=engine,
-        processor=processor,
-        tokenizer=tokenizer,
-        clock=clock,
-        model=model,
-        image_token=tokenizer.image_token,
-        default_sampling=SamplingParams.from_generation_config(checkpoint.generation_config),
-        chat_template=config.chat_template or tokenizer.chat_template,
     )
 
 
@@ -98,7 +133,9 @@ def _backend_factory(name: str) -> Callable[..., ComputeBackend]:
     installed: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=_BACKEND_GROUP)}
     wanted = _DEFAULT_BACKEND if name == "auto" else name
     if wanted not in installed:
-        raise BackendNotFoundError(f"No backend {name!r} is installed; there are: auto, {', '.join(sorted(installed))}.")
+        raise BackendNotFoundError(
+            f"No backend {name!r} is installed; there are: auto, {', '.join(sorted(installed))}."
+        )
     try:
         factory: Callable[..., ComputeBackend] = installed[wanted].load()
     except ImportError as error:

@@ -10,7 +10,8 @@ from aphrodite.domain.ports import Clock, ComputeBackend, PendingStep
 from aphrodite.domain.prompting.prompts import ProcessedImage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
-from aphrodite.domain.scheduling.scheduler import Schedule, Scheduler, SchedulerLimits
+from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
+from aphrodite.domain.scheduling.step_builder import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,15 @@ class Engine:
     """
 
     def __init__(
-        self, backend: ComputeBackend, clock: Clock, *, eos_token_ids: frozenset[int], vocab_size: int, seed: int,
+        self,
+        backend: ComputeBackend,
+        clock: Clock,
+        *,
+        eos_token_ids: frozenset[int],
+        vocab_size: int,
+        seed: int,
         enable_prefix_caching: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         limits = backend.limits
         self.scheduler = Scheduler(
             SchedulerLimits(
@@ -232,6 +239,8 @@ class Engine:
             stop_token_ids=tuple(ends),
             image=request.image,
         )
-        sequence = _Sequence(scheduled, group, index, StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens))
+        sequence = _Sequence(
+            scheduled, group, index, StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens)
+        )
         self._sequences[scheduled] = sequence
         return sequence

@@ -91,7 +91,7 @@ class LLM:
             chat_template=chat_template,
             seed=seed,
         )
-        self._parts = bootstrap.build(self.config)
+        self._frontend, self._engine = bootstrap.build(self.config)
         self._pool = ThreadPoolExecutor(thread_name_prefix="aphrodite-processor")
         self._lock = threading.Lock()  # one call at a time drives the engine
         self._num_requests = 0
@@ -117,14 +117,18 @@ class LLM:
         given = [prompts] if isinstance(prompts, str | Mapping) else prompts
         if not isinstance(given, Sequence):
             raise PromptError(f"prompts must be one prompt or a list of prompts, got {type(given).__name__}.")
-        return self._run([_each(index, prompt_forms.validate, prompt) for index, prompt in enumerate(given)], sampling_params, use_tqdm)
+        return self._run(
+            [_each(index, prompt_forms.validate, prompt) for index, prompt in enumerate(given)],
+            sampling_params,
+            use_tqdm,
+        )
 
     def close(self) -> None:
         """Give the hardware's memory back; the object answers no more."""
         if not self._closed:
             self._closed = True
             self._pool.shutdown()
-            self._parts.engine.close()
+            self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -139,23 +143,23 @@ class LLM:
     ) -> list[RequestOutput]:
         if self._closed:
             raise EngineClosedError("This LLM was closed; build a new one to ask more.")
-        params = _params_for_each(sampling_params or self._parts.default_sampling, len(prompts))
-        process = self._parts.processor.process
+        params = _params_for_each(sampling_params or self._frontend.default_sampling, len(prompts))
+        process = self._frontend.processor.process
         processed = list(self._pool.map(lambda item: _each(item[0], process, item[1]), enumerate(prompts)))
         with self._lock:
             requests = [self._request(prompt, sampling) for prompt, sampling in zip(processed, params, strict=True)]
             for index, request in enumerate(requests):
-                _each(index, self._parts.engine.check, request)
+                _each(index, self._engine.check, request)
             return self._drive(processed, requests, Progress(len(requests), shown=use_tqdm))
 
     def _drive(
         self, prompts: list[ProcessedPrompt], requests: list[EngineRequest], progress: Progress
     ) -> list[RequestOutput]:
         """Step the engine until every request has ended."""
-        engine, clock = self._parts.engine, self._parts.clock
+        engine, clock = self._engine, self._frontend.clock
         assemblers = {
             request.request_id: RequestAssembler(
-                request.request_id, prompt, request.sampling, self._parts.tokenizer, clock.now_s(), incremental=False
+                request.request_id, prompt, request.sampling, self._frontend.tokenizer, clock.now_s(), incremental=False
             )
             for prompt, request in zip(prompts, requests, strict=True)
         }
@@ -177,7 +181,8 @@ class LLM:
                             engine.abort(delta.request_id)  # its other completions
                         output = assembler.output()
                         progress.finish_prompt(
-                            len(output.prompt_token_ids), sum(len(completion.token_ids) for completion in output.outputs)
+                            len(output.prompt_token_ids),
+                            sum(len(completion.token_ids) for completion in output.outputs),
                         )
         finally:
             progress.close()

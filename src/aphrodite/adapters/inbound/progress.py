@@ -18,10 +18,8 @@ class Progress:
         self._num_input_tokens += num_input_tokens
         self._num_output_tokens += num_output_tokens
         elapsed_s = perf_counter() - self._start_s
-        self._bar.set_postfix_str(
-            f"in {self._num_input_tokens / elapsed_s:.1f} tokens/s, out {self._num_output_tokens / elapsed_s:.1f} tokens/s",
-            refresh=False,
-        )
+        rate_in, rate_out = self._num_input_tokens / elapsed_s, self._num_output_tokens / elapsed_s
+        self._bar.set_postfix_str(f"in {rate_in:.1f} tokens/s, out {rate_out:.1f} tokens/s", refresh=False)
         self._bar.update()
 
     def close(self) -> None:

@@ -17,9 +17,15 @@ class KvCache:
     """Keys and values of every layer, in blocks; block 0 takes the padding's."""
 
     def __init__(
-        self, num_layers: int, num_blocks: int, block_size: int, num_kv_heads: int, head_dim: int,
-        dtype: torch.dtype, device: torch.device,
-    ) -> None:  # fmt: skip
+        self,
+        num_layers: int,
+        num_blocks: int,
+        block_size: int,
+        num_kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
         # Zeros, not garbage: a masked position still takes part as 0 x value, and 0 x NaN is NaN.
         shape = (num_layers, num_blocks * block_size, num_kv_heads, head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)  # [L, blocks * block_size, K, D]

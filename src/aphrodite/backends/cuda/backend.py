@@ -40,9 +40,14 @@ class CudaBackend:
     """Implements `domain.ports.ComputeBackend`."""
 
     def __init__(
-        self, config: EngineConfig, model: ModelSpec, weights: dict[str, Tensor],
-        normalization: PixelNormalization | None, dtype: torch.dtype, device: torch.device,
-    ) -> None:  # fmt: skip
+        self,
+        config: EngineConfig,
+        model: ModelSpec,
+        weights: dict[str, Tensor],
+        normalization: PixelNormalization | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
         spec = model.decoder
         max_model_len = min(config.max_model_len or spec.max_position, spec.max_position)
         num_blocks = num_kv_blocks(config, spec, max_model_len, dtype, device)
@@ -119,7 +124,9 @@ class CudaBackend:
     def _embed(self, plan: StepPlan, flat: FlatStep, arrays: dict[str, Tensor]) -> Tensor:
         """The step's embeddings [T, E]: of tokens from the host, of tokens still in flight, and of images."""
         token_slots = arrays["token_slots"]
-        token_ids = torch.where(token_slots >= 0, self._slots.last_tokens[token_slots.long()], arrays["token_ids"].long())
+        token_ids = torch.where(
+            token_slots >= 0, self._slots.last_tokens[token_slots.long()], arrays["token_ids"].long()
+        )
         hidden = self._decoder.embed(token_ids)
         for row, first in zip(plan.rows, flat.arrays["row_starts"].tolist(), strict=False):
             span = row.features

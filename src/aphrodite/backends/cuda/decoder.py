@@ -55,7 +55,9 @@ class Decoder:
         cos = self._cos[positions][:, None]  # [T, 1, D / 2]
         sin = self._sin[positions][:, None]
         for index, layer in enumerate(self._layers):
-            hidden = hidden + self._attend(index, layer, self._normed(hidden, layer.attention_norm), cos, sin, batch, cache)
+            hidden = hidden + self._attend(
+                index, layer, self._normed(hidden, layer.attention_norm), cos, sin, batch, cache
+            )
             hidden = hidden + self._mlp(layer, self._normed(hidden, layer.mlp_norm))
         return self._normed(hidden, self._norm)
 

@@ -28,11 +28,12 @@ def choose_device(name: str) -> torch.device:
 
 def choose_dtype(name: Dtype, config: Mapping[str, Any], device: torch.device) -> torch.dtype:
     """The format of that name; "auto" is float32 on a CPU, where it is the fastest, and the checkpoint's on a GPU."""
+    chosen: str = name
     if name == "auto":
         text = config.get("text_config") or config
         saved = config.get("dtype") or text.get("dtype") or "bfloat16"
-        name = "float32" if device.type == "cpu" else saved
+        chosen = "float32" if device.type == "cpu" else str(saved).removeprefix("torch.")
     formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in formats:
-        raise BackendError(f"The checkpoint's number format {name!r} is not supported; choose dtype='bfloat16'.")
-    return formats[name]
+    if chosen not in formats:
+        raise BackendError(f"The checkpoint's number format {chosen!r} is not supported; choose dtype='bfloat16'.")
+    return formats[chosen]

@@ -18,7 +18,7 @@ class DevicePendingStep:
         self._prompt_logprobs = {row: tuple(map(_to_host, reported)) for row, reported in prompt_logprobs.items()}
         self._done: torch.cuda.Event | None = None
         if tokens.is_cuda:
-            self._done = torch.cuda.Event()
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._done.record()
 
     def result(self) -> StepResult:

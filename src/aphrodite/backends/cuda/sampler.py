@@ -32,7 +32,9 @@ class SlotState:
             return
         if row.sampling.has_penalties:
             if self.output_counts is None or self.in_prompt is None:
-                self.output_counts = torch.zeros(self._num_rows, self._vocab_size, dtype=torch.int32, device=self._device)
+                self.output_counts = torch.zeros(
+                    self._num_rows, self._vocab_size, dtype=torch.int32, device=self._device
+                )
                 self.in_prompt = torch.zeros(self._num_rows, self._vocab_size, dtype=torch.bool, device=self._device)
             counts = np.bincount(row.slot_start.output_token_ids, minlength=self._vocab_size)
             self.output_counts[row.slot] = torch.from_numpy(counts).to(self._device, torch.int32)
@@ -74,7 +76,7 @@ def sample(
 
 
 def candidates(logprobs: Tensor, chosen: Tensor, num_candidates: int) -> tuple[Tensor, ...]:
-    """What is reported of log-probabilities [n, V]: the chosen tokens' [n], their ranks [n], the K best ids and values."""
+    """Of log-probabilities [n, V]: those of the chosen tokens [n], their ranks [n], and the K best ids and values."""
     picked = logprobs.gather(1, chosen[:, None])
     ranks = (logprobs > picked).sum(dim=-1, dtype=torch.int32) + 1
     best = logprobs.topk(num_candidates, dim=-1)

@@ -51,7 +51,9 @@ class VisionTower:
         weights = self._weights
         patch = weights["vision.patch.weight"]
         normalized = (pixels.permute(0, 3, 1, 2).float() * self._scale - self._mean) / self._std
-        patches = conv2d(normalized.to(patch.dtype), patch, weights.get("vision.patch.bias"), stride=self.spec.patch_size)
+        patches = conv2d(
+            normalized.to(patch.dtype), patch, weights.get("vision.patch.bias"), stride=self.spec.patch_size
+        )
         hidden = patches.flatten(2).transpose(1, 2)  # [N, patches, E]
         if self.spec.has_class_token:
             first = weights["vision.class_embedding"].expand(hidden.shape[0], 1, -1)

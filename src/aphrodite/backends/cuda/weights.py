@@ -10,7 +10,9 @@ from aphrodite.domain.errors import CapacityError
 from aphrodite.domain.ports import CheckpointSource
 
 
-def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+def load_weights(
+    model: ModelSpec, checkpoint: CheckpointSource, dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
     """Every weight of `model` in `dtype` on `device`, merged ones made of their parts.
 
     Raises CheckpointError for tensors that do not fit the model, CapacityError when the device's memory is too small.

@@ -33,9 +33,15 @@ class RequestAssembler:
     """
 
     def __init__(
-        self, request_id: str, prompt: ProcessedPrompt, sampling: SamplingParams, tokenizer: Tokenizer, arrival_s: float,
-        *, incremental: bool,
-    ) -> None:  # fmt: skip
+        self,
+        request_id: str,
+        prompt: ProcessedPrompt,
+        sampling: SamplingParams,
+        tokenizer: Tokenizer,
+        arrival_s: float,
+        *,
+        incremental: bool,
+    ) -> None:
         self.request_id = request_id
         self.error: AphroditeError | None = None  # why the request failed
         self._prompt = prompt

@@ -46,7 +46,8 @@ def collect_reports(schedule: Schedule, result: StepResult) -> dict[Request, Tok
         return reports
     sample = 0
     for index, (row, request) in enumerate(zip(schedule.plan.rows, schedule.requests, strict=True)):
-        token, prompt = None, ()
+        token: RankedLogprobs | None = None
+        prompt: tuple[RankedLogprobs, ...] = ()
         if row.samples:
             if result.logprobs is not None and row.sampling.logprobs is not None:
                 token = _ranked(result.logprobs, sample, int(result.token_ids[sample]), row.sampling.logprobs)

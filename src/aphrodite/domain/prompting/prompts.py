@@ -128,7 +128,9 @@ def _single_image(multi_modal_data: object) -> object | None:
             raise PromptError(f"At most 1 image may be provided in one prompt, got {len(image)}.")
         image = image[0]
     if isinstance(image, str | bytes):
-        raise ImageError("An image must be a PIL image or a uint8 array [height, width, 3]; open a path with PIL first.")
+        raise ImageError(
+            "An image must be a PIL image or a uint8 array [height, width, 3]; open a path with PIL first."
+        )
     return image
 
 

@@ -152,7 +152,7 @@ def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         x = _mix(seeds + np.uint64(0x9E3779B97F4A7C15) * (positions + np.uint64(1)))
         x = _mix(x ^ _mix(seeds ^ np.uint64(0xD1B54A32D192ED03)))
-    return (x >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+    return np.asarray((x >> np.uint64(40)).astype(np.float32) * np.float32(2**-24))
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ class RequestStatus(Enum):
 class Request:
     """Tokens and progress of one sequence.
 
-        tokens      |0 ............. num_prompt_tokens ........ num_tokens|      known on the host
-        planned KV  |0 .................................. num_computed|          written by the steps planned so far
-        in flight                                          |num_tokens ... + num_in_flight|   sampled, not yet known
+    tokens      |0 ............. num_prompt_tokens ........ num_tokens|      known on the host
+    planned KV  |0 .................................. num_computed|          written by the steps planned so far
+    in flight                                          |num_tokens ... + num_in_flight|   sampled, not yet known
     """
 
     __slots__ = (

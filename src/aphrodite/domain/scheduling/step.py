@@ -24,8 +24,8 @@ class ImageToEncode:
 class FeatureSpan:
     """Image features that take the place of token embeddings.
 
-        row's tokens   |start ............ start + num_tokens|
-        of which             |token_offset ... + length|        become features[feature_offset ... + length]
+    row's tokens   |start ............ start + num_tokens|
+    of which             |token_offset ... + length|        become features[feature_offset ... + length]
     """
 
     content_hash: bytes

@@ -91,37 +91,33 @@ class GgufCheckpoint:
         names = {tensor.name for tensor in self._reader.tensors}
         if self._field(f"{arch}.expert_count"):
             raise UnsupportedModelError(f"{self._path} holds a mixture of experts, which Aphrodite does not run.")
+        heads = self._field(f"{arch}.attention.head_count")
+        settings = {
+            "architectures": [_ARCHITECTURES[arch]],
+            "vocab_size": next((int(t.shape[1]) for t in self._reader.tensors if t.name == "token_embd.weight"), None),
+            "hidden_size": self._field(f"{arch}.embedding_length"),
+            "intermediate_size": self._field(f"{arch}.feed_forward_length"),
+            "num_hidden_layers": self._field(f"{arch}.block_count"),
+            "num_attention_heads": heads,
+            "num_key_value_heads": self._field(f"{arch}.attention.head_count_kv", heads),
+            "max_position_embeddings": self._field(f"{arch}.context_length"),
+            "rms_norm_eps": self._field(f"{arch}.attention.layer_norm_rms_epsilon"),
+            "rope_parameters": self._rope(names),
+            "tie_word_embeddings": "output.weight" not in names,
+            "dtype": "float32",
+        }
+        missing = [key for key, value in settings.items() if value is None]
+        if missing:
+            raise CheckpointError(f"{self._path} does not say its model's {missing[0]}.")
+        for token, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
+            settings[f"{token}_token_id"] = self._field(f"tokenizer.ggml.{key}_token_id")
+        head_dim = self._field(f"{arch}.attention.key_length")
+        if head_dim is not None:
+            settings["head_dim"] = head_dim
+        if arch == "llama":
+            settings["attention_bias"] = "blk.0.attn_q.bias" in names
         try:
-            embedding = next(t for t in self._reader.tensors if t.name == "token_embd.weight")
-            heads = self._field(f"{arch}.attention.head_count")
-            settings = {
-                "architectures": [_ARCHITECTURES[arch]],
-                "vocab_size": int(embedding.shape[1]),
-                "hidden_size": self._field(f"{arch}.embedding_length"),
-                "intermediate_size": self._field(f"{arch}.feed_forward_length"),
-                "num_hidden_layers": self._field(f"{arch}.block_count"),
-                "num_attention_heads": heads,
-                "num_key_value_heads": self._field(f"{arch}.attention.head_count_kv", heads),
-                "max_position_embeddings": self._field(f"{arch}.context_length"),
-                "rms_norm_eps": self._field(f"{arch}.attention.layer_norm_rms_epsilon"),
-                "rope_parameters": self._rope(names),
-                "tie_word_embeddings": "output.weight" not in names,
-                "bos_token_id": self._field("tokenizer.ggml.bos_token_id"),
-                "eos_token_id": self._field("tokenizer.ggml.eos_token_id"),
-                "pad_token_id": self._field("tokenizer.ggml.padding_token_id"),
-                "dtype": "float32",
-            }
-            missing = [key for key, value in settings.items() if value is None and not key.endswith("token_id")]
-            if missing:
-                raise CheckpointError(f"{self._path} does not say its model's {missing[0]}.")
-            head_dim = self._field(f"{arch}.attention.key_length")
-            if head_dim is not None:
-                settings["head_dim"] = head_dim
-            if arch == "llama":
-                settings["attention_bias"] = "blk.0.attn_q.bias" in names
             return dict(AutoConfig.for_model(arch, **settings).to_dict())
-        except CheckpointError:
-            raise
         except Exception as error:  # transformers validates each family in its own way
             raise CheckpointError(f"The metadata of {self._path} do not describe a {arch} model.") from error
 

@@ -1,0 +1,268 @@
+"""Prompts and pictures against transformers' own processors, on folders that transformers made."""
+
+import io
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.builders import Family, Tower, tiny_llava, tiny_text
+from transformers import AutoImageProcessor, AutoProcessor
+
+from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
+from aphrodite.adapters.outbound.huggingface.location import ModelLocation
+from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
+from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
+from aphrodite.adapters.outbound.images.decoding import to_rgb
+from aphrodite.domain.architectures.registry import read_model
+from aphrodite.domain.errors import CheckpointError, ImageError, PlaceholderError, PromptError
+from aphrodite.domain.prompting.prompts import Prompt
+
+TEXT = "USER: <image>\nWhat is the content of this image?\nASSISTANT:"
+
+
+def load(folder: Path, fingerprint: bytes = b"model") -> HuggingFaceProcessor:
+    checkpoint = SafetensorsCheckpoint(folder)
+    model = read_model(checkpoint.config)
+    tokenizer = HuggingFaceTokenizer(
+        ModelLocation(folder),
+        vocab_size=model.decoder.vocab_size,
+        config=checkpoint.config,
+        generation_config=checkpoint.generation_config,
+        image_token_id=model.image_token_id,
+    )
+    return HuggingFaceProcessor(tokenizer, model, folder, fingerprint=fingerprint)
+
+
+def picture(width: int = 50, height: int = 40, channels: int = 3) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(5).integers(0, 256, (height, width, channels), dtype=np.uint8))
+
+
+def normalised(processor: HuggingFaceProcessor, pixels: np.ndarray) -> np.ndarray:
+    """float32 [3, S, S], as the device makes it."""
+    rule = processor.normalization
+    assert rule is not None
+    values = (pixels.astype(np.float64) * rule.scale - np.array(rule.mean)) / np.array(rule.std)
+    return values.transpose(2, 0, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llava(tmp_path_factory.mktemp("llava"))
+
+
+SIZES = [(50, 40), (28, 28), (1, 1), (2000, 30), (30, 2000), (27, 29), (400, 300)]
+
+
+@pytest.mark.parametrize(
+    ("tower", "text", "strategy"),
+    [
+        ("clip", "llama", "default"),
+        ("clip", "qwen2", "full"),
+        ("siglip", "qwen3", "full"),
+        ("siglip", "llama", "default"),
+    ],
+)
+def test_same_tokens_and_pixels_as_transformers(tmp_path: Path, tower: Tower, text: Family, strategy: str) -> None:
+    tiny_llava(tmp_path, tower, text, vision_feature_select_strategy=strategy)
+    processor, reference = load(tmp_path), AutoProcessor.from_pretrained(tmp_path)
+    for size in SIZES:
+        image = picture(*size)
+        ours = processor.process(Prompt(TEXT, None, image))
+        theirs = reference(text=TEXT, images=image, return_tensors="np")
+        assert ours.token_ids == theirs["input_ids"][0].tolist()
+        assert ours.text == TEXT
+        assert ours.image is not None
+        assert (ours.image.pixels.dtype, ours.image.pixels.shape) == (np.uint8, (28, 28, 3))
+        assert np.abs(normalised(processor, ours.image.pixels) - theirs["pixel_values"][0]).max() < 1e-5
+        stretch = ours.token_ids[ours.image.start : ours.image.start + ours.image.num_tokens]
+        assert set(stretch) == {reference.image_token_id}
+        assert ours.token_ids.count(reference.image_token_id) == ours.image.num_tokens
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
+def test_every_mode_becomes_what_transformers_makes_of_its_rgb(llava: Path, mode: str) -> None:
+    processor, reference = load(llava), AutoImageProcessor.from_pretrained(llava, backend="pil")
+    image = picture().convert("L").convert("I;16") if mode == "I;16" else picture().convert(mode)
+    ours = processor.process(Prompt(TEXT, None, image)).image
+    assert ours is not None
+    expected = reference(to_rgb(image), return_tensors="np")["pixel_values"][0]
+    assert np.abs(normalised(processor, ours.pixels) - expected).max() < 1e-5
+
+
+def test_legacy_processor_without_patch_size(tmp_path: Path, llava: Path) -> None:
+    tiny_llava(tmp_path, legacy_processor=True)
+    assert not (tmp_path / "processor_config.json").exists()
+    ours, current = (
+        load(tmp_path).process(Prompt(TEXT, None, picture())),
+        load(llava).process(Prompt(TEXT, None, picture())),
+    )
+    assert ours.token_ids == current.token_ids
+    assert ours.image is not None
+    assert current.image is not None
+    assert np.array_equal(ours.image.pixels, current.image.pixels)
+
+
+def configure(llava: Path, target: Path, **changes: Any) -> Path:
+    """The folder's processor, configured otherwise."""
+    for path in llava.iterdir():
+        if path.name != "processor_config.json":
+            (target / path.name).write_bytes(path.read_bytes())
+    settings = json.loads((llava / "processor_config.json").read_text())
+    settings["image_processor"] |= changes
+    (target / "processor_config.json").write_text(json.dumps(settings))
+    return target
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"do_rescale": False},
+        {"do_normalize": False},
+        {"do_rescale": False, "do_normalize": False},
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 0.5, 0.25]},
+        {"do_center_crop": False, "size": {"height": 28, "width": 28}},
+        {"image_processor_type": "LlavaImageProcessor", "do_pad": True},
+        {"resample": 2},
+    ],
+)
+def test_other_settings(llava: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    configure(llava, tmp_path, **changes)
+    processor, reference = load(tmp_path), AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    ours = processor.process(Prompt(TEXT, None, picture())).image
+    assert ours is not None
+    expected = reference(picture(), return_tensors="np")["pixel_values"][0]
+    assert np.allclose(normalised(processor, ours.pixels), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_pixels_of_another_size_than_the_tower_reads(llava: Path, tmp_path: Path) -> None:
+    configure(llava, tmp_path, crop_size={"height": 32, "width": 32})
+    with pytest.raises(CheckpointError, match=r"makes uint8 pixels \[32, 32, 3\], .* reads uint8 \[28, 28, 3\]"):
+        load(tmp_path)
+
+
+def test_no_image_processor(llava: Path, tmp_path: Path) -> None:
+    (configure(llava, tmp_path) / "processor_config.json").unlink()
+    with pytest.raises(CheckpointError, match="No image processor can be read"):
+        load(tmp_path)
+
+
+def test_content_hash(llava: Path, tmp_path: Path) -> None:
+    def hash_of(processor: HuggingFaceProcessor, image: Any) -> bytes:
+        processed = processor.process(Prompt(TEXT, None, image)).image
+        assert processed is not None
+        return processed.content_hash
+
+    processor, image = load(llava), picture()
+    changed = np.asarray(image).copy()
+    changed[0, 0, 0] ^= 1
+    palette = picture().convert("L").convert("P")
+    recoloured = palette.copy()
+    recoloured.putpalette(bytes(range(256)) * 3)
+    base = hash_of(processor, image)
+    assert base == hash_of(load(llava), picture())
+    assert base == hash_of(processor, np.asarray(image))
+    different = [
+        hash_of(processor, Image.fromarray(changed)),
+        hash_of(processor, Image.frombytes("RGB", (40, 50), image.tobytes())),
+        hash_of(processor, image.convert("CMYK")),
+        hash_of(processor, palette),
+        hash_of(processor, recoloured),
+        hash_of(load(llava, b"another model"), image),
+        hash_of(load(configure(llava, tmp_path, resample=2)), image),
+    ]
+    assert len({base, *different}) == 1 + len(different)
+
+
+def test_token_ids(llava: Path) -> None:
+    processor = load(llava)
+    ids = AutoProcessor.from_pretrained(llava).tokenizer.encode(TEXT)
+    from_ids = processor.process(Prompt(None, tuple(ids), picture()))
+    assert from_ids.token_ids == processor.process(Prompt(TEXT, None, picture())).token_ids
+    assert from_ids.text is None
+
+
+def test_text_that_users_write_is_never_an_image(llava: Path) -> None:
+    processor = load(llava)
+    image_id = AutoProcessor.from_pretrained(llava).image_token_id
+    text = "USER: <image>\n<image> and <image>?"
+    processed = processor.process(Prompt(text, None, picture(), placeholder_offset=6))
+    assert processed.image is not None
+    assert processed.token_ids.count(image_id) == processed.image.num_tokens
+    assert processed.token_ids.index(image_id) == processed.image.start
+    literal = processor.process(Prompt(text, None, None, literal_placeholders=True))
+    assert image_id not in literal.token_ids
+    assert literal.image is None
+
+
+def test_special_tokens_that_a_template_wrote(llava: Path) -> None:
+    processor = load(llava)
+    with_start, without = (
+        processor.process(Prompt("hello", None, add_special_tokens=special)).token_ids for special in (True, False)
+    )
+    assert with_start == [1, *without]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "sentence"),
+    [
+        (Prompt("no placeholder", None, picture()), PlaceholderError, "no placeholder"),
+        (Prompt("<image>", None), PlaceholderError, "no image"),
+        (Prompt("<image> <image>", None, picture()), PlaceholderError, "2 image placeholders"),
+        (Prompt(None, (1, 99999)), PromptError, "outside the vocabulary"),
+        (Prompt(None, ()), PromptError, "empty"),
+        (Prompt(TEXT, None, np.zeros((4, 4), np.uint8)), ImageError, r"\[4, 4\]"),
+        (Prompt(TEXT, None, np.zeros((4, 4, 3), np.float32)), ImageError, "float32"),
+        (Prompt(TEXT, None, Image.new("RGB", (0, 3))), ImageError, "no pixels"),
+        (Prompt(TEXT, None, {"url": "x"}), ImageError, "got dict"),
+        (Prompt(TEXT, None, Image.new("RGB", (900, 4))), ImageError, "too thin, 900x4"),
+    ],
+)
+def test_bad_prompts(llava: Path, prompt: Prompt, error: type[Exception], sentence: str) -> None:
+    processor = load(llava)
+    with pytest.raises(error, match=sentence):
+        processor.process(prompt)
+    assert processor.process(Prompt(TEXT, None, picture())).image is not None
+
+
+def test_truncated_file_that_was_opened_lazily(llava: Path) -> None:
+    file = io.BytesIO()
+    picture().save(file, "PNG")
+    with pytest.raises(ImageError, match="broken or truncated"):
+        load(llava).process(Prompt(TEXT, None, Image.open(io.BytesIO(file.getvalue()[:-500]))))
+
+
+def test_text_only_model(tmp_path: Path) -> None:
+    tiny_text(tmp_path, "qwen2")
+    processor = load(tmp_path)
+    assert processor.normalization is None
+    assert processor.process(Prompt("hello", None)).image is None
+    assert processor.process(Prompt("an <image>", None)).image is None
+    with pytest.raises(PlaceholderError, match="reads text only"):
+        processor.process(Prompt("hello", None, picture()))
+
+
+def test_one_lazy_file_in_many_threads(llava: Path) -> None:
+    processor = load(llava)
+    file = io.BytesIO()
+    picture(300, 200).save(file, "PNG")
+    expected = processor.process(Prompt(TEXT, None, picture(300, 200))).image
+    assert expected is not None
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            image = Image.open(io.BytesIO(file.getvalue()))
+            for processed in pool.map(processor.process, [Prompt(TEXT, None, image)] * 8):
+                assert processed.image is not None
+                assert processed.image.content_hash == expected.content_hash
+                assert np.array_equal(processed.image.pixels, expected.pixels)
+
+
+def test_nothing_is_logged(llava: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        load(llava).process(Prompt(TEXT, None, picture()))
+    captured = capfd.readouterr()
+    assert (caplog.text, captured.out, captured.err) == ("", "", "")

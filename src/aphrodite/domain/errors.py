@@ -4,6 +4,14 @@
     ├── RequestError (ValueError)        what one request asks is wrong; the others go on
     │   ├── PromptError                    the prompt or its messages
     │   │   ├── ImageError                   the picture itself
+    │   │   │   ├── NotAnImageError            bytes of no image format that is read
+    │   │   │   ├── ImageTooLargeError         more bytes or pixels than allowed
+    │   │   │   └── ImageFetchError            not to be had from its URL
+    │   │   │       ├── ImageUrlError            the URL is malformed or of an unknown kind
+    │   │   │       ├── ImageForbiddenError      its host, its file or where it leads is not allowed
+    │   │   │       ├── ImageUnreachableError    no connection, or one that broke off; no such file
+    │   │   │       ├── ImageTimeoutError        not there in time
+    │   │   │       └── ImageStatusError         the host answered with an error, such as 404
     │   │   └── PlaceholderError             pictures and placeholders do not match
     │   ├── PromptTooLongError             longer than the context
     │   └── SamplingParamsError            a sampling parameter out of its range
@@ -40,6 +48,38 @@ class PromptError(RequestError):
 
 class ImageError(PromptError):
     """A picture is broken, empty or of an unknown kind."""
+
+
+class NotAnImageError(ImageError):
+    """The bytes are no image of a format that Aphrodite reads."""
+
+
+class ImageTooLargeError(ImageError):
+    """A picture has more bytes or pixels than allowed; the sentence says how many are."""
+
+
+class ImageFetchError(ImageError):
+    """A picture cannot be had from its URL."""
+
+
+class ImageUrlError(ImageFetchError):
+    """An image URL is malformed, or of a kind that is not fetched."""
+
+
+class ImageForbiddenError(ImageFetchError):
+    """An image URL leads where this server does not go; the sentence names the option that would allow it, if any."""
+
+
+class ImageUnreachableError(ImageFetchError):
+    """The host of an image cannot be found or reached, its answer broke off, or its file cannot be read."""
+
+
+class ImageTimeoutError(ImageFetchError):
+    """A picture did not arrive in time; the sentence says the seconds and the variable that sets them."""
+
+
+class ImageStatusError(ImageFetchError):
+    """The host of an image answered with an HTTP status other than 200."""
 
 
 class PlaceholderError(PromptError):

@@ -91,6 +91,31 @@ class CheckpointSource(Protocol):
         """
 
 
+class ImageFetcher(Protocol):
+    """Images by URL: http(s):, data: and, where allowed, file:."""
+
+    async def fetch(self, url: str) -> bytes:
+        """The bytes of the image file behind `url`, undecoded.
+
+        Returns or raises within a deadline, does no slow work on the event loop, and may be cancelled.
+        Raises ImageTooLargeError or an ImageFetchError; never a foreign exception.
+        """
+
+    async def close(self) -> None:
+        """Give threads and connections back."""
+
+
+class ImageDecoder(Protocol):
+    """Image files to pictures."""
+
+    def decode(self, data: bytes) -> object:
+        """The picture in the bytes of an image file, as a prompt's `multi_modal_data` takes it.
+
+        Thread-safe; blocks, so it belongs on a worker pool. The picture is shared: do not change it.
+        Raises NotAnImageError, ImageTooLargeError or ImageError; never a foreign exception.
+        """
+
+
 class Clock(Protocol):
     def now_s(self) -> float:
         """Seconds on a monotonic clock."""

@@ -1,18 +1,19 @@
 """Any picture a user may pass, as RGB: the rules of conversion, and pictures inside data: URLs."""
 
-import base64
-import binascii
 import io
 
 import numpy as np
 from PIL import Image, ImageCms
 
-from aphrodite.domain.errors import ImageError
+from aphrodite.adapters.outbound.images.data_urls import read_data_url
+from aphrodite.domain.errors import ImageError, ImageTooLargeError, NotAnImageError
+
+MAX_IMAGE_PIXELS = 50_000_000  # of one image, where nothing else is asked for
 
 _ORIENTATION_TAG = 0x0112  # EXIF 2.32, table 4
 
 # Formats that are decoded from bytes of strangers. Pillow knows more, but some of those start other programs.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 def to_rgb(image: object) -> Image.Image:
@@ -39,18 +40,20 @@ def to_rgb(image: object) -> Image.Image:
         raise ImageError("The image is broken or truncated and cannot be decoded.") from error
 
 
-def open_image(data: bytes) -> Image.Image:
-    """Decode the bytes of an image file (PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, AVIF), its first frame.
+def open_image(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
+    """Decode the bytes of an image file (PNG, JPEG, WebP, GIF, BMP, TIFF), its first frame.
 
-    Raises ImageError when the bytes are no such file, are damaged, or hold more pixels than Pillow finds safe.
+    The format is found from the bytes; the size is read from the header and judged before anything is decoded.
+    Raises NotAnImageError when the bytes are no such file, ImageTooLargeError when it holds more than `max_pixels`
+    pixels (or more than Pillow finds safe) and ImageError when it is damaged.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("The image has too many pixels; pass a smaller one.") from error
+        raise ImageTooLargeError("The image has too many pixels; pass a smaller one.") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
-        raise ImageError(f"The image cannot be read; it must be one of {', '.join(_FORMATS)}.") from error
-    _check_size(image)
+        raise NotAnImageError(f"The image cannot be read; it must be one of {', '.join(_FORMATS)}.") from error
+    _check_size(image, max_pixels)
     try:
         image.load()
     except Exception as error:  # as above
@@ -60,25 +63,17 @@ def open_image(data: bytes) -> Image.Image:
 
 def decode_data_url(url: str) -> Image.Image:
     """The picture inside a URL `data:image/...;base64,...` (RFC 2397). Raises ImageError."""
-    header, comma, payload = url.partition(",")
-    if not header.lower().startswith("data:") or not comma:
-        raise ImageError("An image URL with data must look like data:image/png;base64,....")
-    if not header.lower().endswith(";base64"):
-        raise ImageError("The data of an image URL must be base64, as in data:image/png;base64,....")
-    try:
-        data = base64.b64decode("".join(payload.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ImageError("The data of the image URL is not valid base64.") from error
-    return open_image(data)
+    return open_image(read_data_url(url))
 
 
-def _check_size(image: Image.Image) -> None:
+def _check_size(image: Image.Image, max_pixels: int | None = None) -> None:
     width, height = image.size
     if width == 0 or height == 0:
         raise ImageError(f"The image has no pixels: its size is {width}x{height}.")
     # Pillow warns at this limit and refuses at twice of it. One warning a process helps no server.
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        raise ImageError(f"The image has too many pixels, {width}x{height}; pass a smaller one.")
+    limits = [limit for limit in (max_pixels, Image.MAX_IMAGE_PIXELS) if limit is not None]
+    if limits and width * height > min(limits):
+        raise ImageTooLargeError(f"The image has too many pixels, {width}x{height}; at most {min(limits)} are taken.")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

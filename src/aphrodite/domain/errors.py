@@ -23,8 +23,10 @@
     ├── BackendError                     the hardware cannot be used
     │   ├── BackendNotFoundError           no backend of that name is installed
     │   ├── CapacityError                  not enough memory for what was asked
-    │   └── StepError                      a step failed; its requests end with this
+    │   ├── StepError                      a step failed; its requests end with this
+    │   └── EngineDeadError                the engine's process ended; its requests end with this
     ├── GenerationError                  some requests of one call failed; the others' outputs are in it
+    ├── QueueFullError                   too many requests wait already; ask again later
     └── EngineClosedError                the engine was closed
 
 Foreign exceptions are translated once, where an adapter meets them, and kept as `__cause__`.
@@ -128,6 +130,14 @@ class CapacityError(BackendError):
 
 class StepError(BackendError):
     """A step failed on the device; the requests in it end with this error, the engine goes on."""
+
+
+class EngineDeadError(BackendError):
+    """The engine's process ended, or is being started again; the sentence says why and what happens next."""
+
+
+class QueueFullError(AphroditeError):
+    """As many requests wait as may; the same one will be taken later."""
 
 
 class GenerationError(AphroditeError):

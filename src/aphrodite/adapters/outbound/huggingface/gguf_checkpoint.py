@@ -32,7 +32,7 @@ _LAYER_NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 
-_NUMBERS_AT_ONCE = 1 << 22  # bounds what dequantising takes beside its result
+_NUMBERS_AT_ONCE = 1 << 20  # bounds what dequantising takes beside its result
 
 
 class GgufCheckpoint:
@@ -46,18 +46,20 @@ class GgufCheckpoint:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._reader = _open(path)
-        self._architecture = str(self._field("general.architecture"))
+        reader = _open(path)
+        self._architecture = str(_field(reader, "general.architecture"))
         if self._architecture not in _ARCHITECTURES:
             raise UnsupportedModelError(
                 f"{path} holds a {self._architecture} model; of .gguf files Aphrodite runs {', '.join(_ARCHITECTURES)}."
             )
-        self.config: Mapping[str, Any] = self._read_config()
+        self.config: Mapping[str, Any] = _read_config(path, reader, self._architecture)
         self.generation_config: Mapping[str, Any] = {}
+        # The reader itself is let go: it holds the vocabulary in many small objects, hundreds of megabytes of them.
+        self._tensors = tuple(reader.tensors)
 
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor once, in the order of the file, float32."""
-        for tensor in self._reader.tensors:
+        for tensor in self._tensors:
             name = self._name(tensor.name)
             try:
                 values = _dequantise(tensor)
@@ -79,62 +81,6 @@ class GgufCheckpoint:
             return f"{_NAMES[stem]}.{leaf}"
         raise CheckpointError(f"{self._path} holds a tensor that Aphrodite does not know: {gguf_name}.")
 
-    def _field(self, key: str, default: Any = None) -> Any:
-        field = self._reader.get_field(key)
-        return default if field is None else field.contents()
-
-    def _read_config(self) -> dict[str, Any]:
-        """config.json as it was before the file was made, completed by transformers."""
-        from transformers import AutoConfig
-
-        arch = self._architecture
-        names = {tensor.name for tensor in self._reader.tensors}
-        if self._field(f"{arch}.expert_count"):
-            raise UnsupportedModelError(f"{self._path} holds a mixture of experts, which Aphrodite does not run.")
-        heads = self._field(f"{arch}.attention.head_count")
-        settings = {
-            "architectures": [_ARCHITECTURES[arch]],
-            "vocab_size": next((int(t.shape[1]) for t in self._reader.tensors if t.name == "token_embd.weight"), None),
-            "hidden_size": self._field(f"{arch}.embedding_length"),
-            "intermediate_size": self._field(f"{arch}.feed_forward_length"),
-            "num_hidden_layers": self._field(f"{arch}.block_count"),
-            "num_attention_heads": heads,
-            "num_key_value_heads": self._field(f"{arch}.attention.head_count_kv", heads),
-            "max_position_embeddings": self._field(f"{arch}.context_length"),
-            "rms_norm_eps": self._field(f"{arch}.attention.layer_norm_rms_epsilon"),
-            "rope_parameters": self._rope(names),
-            "tie_word_embeddings": "output.weight" not in names,
-            "dtype": "float32",
-        }
-        missing = [key for key, value in settings.items() if value is None]
-        if missing:
-            raise CheckpointError(f"{self._path} does not say its model's {missing[0]}.")
-        for token, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
-            settings[f"{token}_token_id"] = self._field(f"tokenizer.ggml.{key}_token_id")
-        head_dim = self._field(f"{arch}.attention.key_length")
-        if head_dim is not None:
-            settings["head_dim"] = head_dim
-        if arch == "llama":
-            settings["attention_bias"] = "blk.0.attn_q.bias" in names
-        try:
-            return dict(AutoConfig.for_model(arch, **settings).to_dict())
-        except Exception as error:  # transformers validates each family in its own way
-            raise CheckpointError(f"The metadata of {self._path} do not describe a {arch} model.") from error
-
-    def _rope(self, names: set[str]) -> dict[str, Any]:
-        arch = self._architecture
-        theta = self._field(f"{arch}.rope.freq_base", 10000.0)
-        kind = self._field(f"{arch}.rope.scaling.type", "none")
-        if kind not in ("none", "linear") or "rope_freqs.weight" in names:
-            raise UnsupportedModelError(
-                f"{self._path} stretches its positions in a way that is not read from .gguf files; "
-                "use the model's safetensors."
-            )
-        if kind == "linear":
-            factor = self._field(f"{arch}.rope.scaling.factor", 1.0)
-            return {"rope_type": "linear", "rope_theta": theta, "factor": factor}
-        return {"rope_type": "default", "rope_theta": theta}
-
 
 def _open(path: Path) -> "GGUFReader":
     from gguf import GGUFReader
@@ -149,6 +95,62 @@ def _open(path: Path) -> "GGUFReader":
     if reader.get_field("general.architecture") is None:
         raise CheckpointError(f"{path} does not say which architecture its model has.")
     return reader
+
+
+def _field(reader: "GGUFReader", key: str, default: Any = None) -> Any:
+    field = reader.get_field(key)
+    return default if field is None else field.contents()
+
+
+def _read_config(path: Path, reader: "GGUFReader", arch: str) -> dict[str, Any]:
+    """config.json as it was before the file was made, completed by transformers."""
+    from transformers import AutoConfig
+
+    names = {tensor.name for tensor in reader.tensors}
+    if _field(reader, f"{arch}.expert_count"):
+        raise UnsupportedModelError(f"{path} holds a mixture of experts, which Aphrodite does not run.")
+    heads = _field(reader, f"{arch}.attention.head_count")
+    settings = {
+        "architectures": [_ARCHITECTURES[arch]],
+        "vocab_size": next((int(t.shape[1]) for t in reader.tensors if t.name == "token_embd.weight"), None),
+        "hidden_size": _field(reader, f"{arch}.embedding_length"),
+        "intermediate_size": _field(reader, f"{arch}.feed_forward_length"),
+        "num_hidden_layers": _field(reader, f"{arch}.block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": _field(reader, f"{arch}.attention.head_count_kv", heads),
+        "max_position_embeddings": _field(reader, f"{arch}.context_length"),
+        "rms_norm_eps": _field(reader, f"{arch}.attention.layer_norm_rms_epsilon"),
+        "rope_parameters": _rope(path, reader, arch, names),
+        "tie_word_embeddings": "output.weight" not in names,
+        "dtype": "float32",
+    }
+    missing = [key for key, value in settings.items() if value is None]
+    if missing:
+        raise CheckpointError(f"{path} does not say its model's {missing[0]}.")
+    for token, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
+        settings[f"{token}_token_id"] = _field(reader, f"tokenizer.ggml.{key}_token_id")
+    head_dim = _field(reader, f"{arch}.attention.key_length")
+    if head_dim is not None:
+        settings["head_dim"] = head_dim
+    if arch == "llama":
+        settings["attention_bias"] = "blk.0.attn_q.bias" in names
+    try:
+        return dict(AutoConfig.for_model(arch, **settings).to_dict())
+    except Exception as error:  # transformers validates each family in its own way
+        raise CheckpointError(f"The metadata of {path} do not describe a {arch} model.") from error
+
+
+def _rope(path: Path, reader: "GGUFReader", arch: str, names: set[str]) -> dict[str, Any]:
+    theta = _field(reader, f"{arch}.rope.freq_base", 10000.0)
+    kind = _field(reader, f"{arch}.rope.scaling.type", "none")
+    if kind not in ("none", "linear") or "rope_freqs.weight" in names:
+        raise UnsupportedModelError(
+            f"{path} stretches its positions in a way that is not read from .gguf files; use the model's safetensors."
+        )
+    if kind == "linear":
+        factor = _field(reader, f"{arch}.rope.scaling.factor", 1.0)
+        return {"rope_type": "linear", "rope_theta": theta, "factor": factor}
+    return {"rope_type": "default", "rope_theta": theta}
 
 
 def _dequantise(tensor: "ReaderTensor") -> np.ndarray:

@@ -1,5 +1,6 @@
-"""The engine's configuration: frozen, validated when built."""
+"""The engine's and the server's configuration: frozen, validated when built."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -7,6 +8,9 @@ from aphrodite.domain.errors import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 LoadFormat = Literal["auto", "dummy"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+ContentFormat = Literal["auto", "string", "openai"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,72 @@ class EngineConfig:
             )
         if not isinstance(self.seed, int) or isinstance(self.seed, bool):
             raise ConfigError(f"seed must be an integer, got {self.seed!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Everything about the HTTP server; the fields are the flags of `aphrodite run`.
+
+    Raises ConfigError, which names the flag and its range.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 2242  # 0: any free one
+    served_model_name: tuple[str, ...] = ()  # what requests may call the model; its own name when empty
+    api_key: tuple[str, ...] = ()  # any of them opens every path; none: everybody may
+    cors_origins: tuple[str, ...] = ()  # pages of these may call from a browser; "*" for all
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    max_body_bytes: int = 32 * 1024 * 1024  # of one HTTP request
+    max_queue: int = 1024  # requests that wait
+    request_timeout: float = 600.0  # seconds, from the request's headers to its last byte
+    shutdown_timeout: float = 30.0  # seconds that running requests have after SIGTERM
+    chat_template_content_format: ContentFormat = "auto"
+    trust_request_chat_template: bool = False  # requests may bring a template, or arguments to it
+    image_fetch_timeout: float = 10.0  # seconds, in all
+    max_image_bytes: int = 20 * 1024 * 1024
+    max_image_pixels: int = 50_000_000
+    image_max_redirects: int = 0
+    allowed_image_hosts: tuple[str, ...] = ()  # trusted at private addresses, too
+    allowed_local_media_path: str | None = None  # file:// URLs may point below this folder
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "text"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"--port must be from 0 to 65535, got {self.port}.")
+        for name in ("served_model_name", "api_key", "cors_origins", "allowed_image_hosts"):
+            if not all(getattr(self, name)):
+                raise ConfigError(f"{_flag(name)} must not be empty.")
+        for key in self.api_key:
+            # What a header cannot carry could never be matched.
+            if not key.isascii() or not key.isprintable() or key != key.strip():
+                raise ConfigError("--api-key must be printable ASCII without spaces around it.")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ConfigError("--ssl-keyfile needs --ssl-certfile.")
+        for name in ("max_body_bytes", "max_queue", "max_image_bytes", "max_image_pixels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}.")
+        if self.image_max_redirects < 0:
+            raise ConfigError(f"--image-max-redirects must be at least 0, got {self.image_max_redirects}.")
+        for name in ("request_timeout", "image_fetch_timeout"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{_flag(name)} must be a number of seconds above 0, got {getattr(self, name):g}.")
+        if not 0 <= self.shutdown_timeout < math.inf:
+            raise ConfigError(
+                f"--shutdown-timeout must be a number of seconds of at least 0, got {self.shutdown_timeout:g}."
+            )
+        for name, choices in (
+            ("log_level", get_args(LogLevel)),
+            ("log_format", get_args(LogFormat)),
+            ("chat_template_content_format", get_args(ContentFormat)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{_flag(name)} must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _check_positive(name: str, value: object) -> None:

@@ -9,6 +9,7 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 
 class RequestStatus(Enum):
+    NEW = "new"  # the scheduler does not know it yet
     WAITING = "waiting"
     RUNNING = "running"
     FINISHED = "finished"
@@ -65,7 +66,7 @@ class Request:
         self.max_total_tokens = max_total_tokens  # prompt and output; the sequence ends there
         self.stop_token_ids = stop_token_ids  # not sampled before min_tokens
         self.image = image
-        self.status = RequestStatus.WAITING
+        self.status = RequestStatus.NEW
         self.tokens = np.array(prompt_token_ids, dtype=np.int32)  # [capacity], the first num_tokens are set
         self.num_tokens = self.num_prompt_tokens = len(prompt_token_ids)
         self.num_cached_tokens = -1  # of the prompt, found in the prefix cache; -1 before the first admission

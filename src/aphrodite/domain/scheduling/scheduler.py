@@ -49,15 +49,14 @@ class Scheduler:
         return len(self._running)
 
     def add(self, request: Request) -> None:
+        request.status = RequestStatus.WAITING
         self.num_waiting += 1
         heapq.heappush(self._waiting, (request.order, request))
 
     def schedule(self) -> Schedule | None:
         """Plan a step; None when nothing can run now."""
         step = StepBuilder(self._limits.max_num_batched_tokens)
-        num_preemptions = self.num_preemptions
-        self._schedule_running(step)
-        if self.num_preemptions == num_preemptions:
+        if self._schedule_running(step):
             self._schedule_waiting(step)
         if step.is_empty:
             return None
@@ -82,9 +81,13 @@ class Scheduler:
         return sampled
 
     def fail(self, schedule: Schedule) -> list[Request]:
-        """A step failed: what it should have encoded is not there. Returns its requests that were alive, now ended."""
-        for image in schedule.plan.encode:
-            self.encoder_cache.discard(image.content_hash)
+        """A step failed: book its images as gone. Returns its requests that were alive, now ended."""
+        encoded = [image.content_hash for image in schedule.plan.encode]
+        for content_hash in encoded:
+            self.encoder_cache.discard(content_hash)
+        # How far the backend came nobody knows: what may still be there against the books is forgotten once more.
+        lost = (*schedule.plan.forget, *encoded)
+        self._forget += [content_hash for content_hash in lost if content_hash not in self.encoder_cache]
         for request in schedule.requests:
             request.num_rows_in_flight -= 1
         failed = [request for request in schedule.requests if not request.finished]
@@ -101,16 +104,20 @@ class Scheduler:
             self.num_waiting -= 1
         request.status = RequestStatus.FINISHED
 
-    def _schedule_running(self, step: StepBuilder) -> None:
-        index = 0
+    def _schedule_running(self, step: StepBuilder) -> bool:
+        """Returns whether more requests may be admitted: not while one that runs lacks blocks or room for its image."""
+        index, num_preemptions, all_fit = 0, self.num_preemptions, True
         while index < len(self._running) and step.budget > 0:
             request = self._running[index]
-            num_tokens = self._stop_before_image(request, min(request.num_runnable, step.budget))
+            wanted = min(request.num_runnable, step.budget)
+            num_tokens = self._stop_before_image(request, wanted)
+            all_fit = all_fit and num_tokens == wanted
             if num_tokens > 0:
                 if not self._grow(request, num_tokens):
                     break  # the request itself, the youngest left, was preempted
                 self._run(request, num_tokens, step)
             index += 1
+        return all_fit and self.num_preemptions == num_preemptions
 
     def _grow(self, request: Request, num_tokens: int) -> bool:
         """Allocate the blocks of the next `num_tokens` tokens, preempting the youngest requests for them."""
@@ -192,7 +199,6 @@ class Scheduler:
         self.num_preemptions += 1
         self._running.pop()
         self._release(request)
-        request.status = RequestStatus.WAITING
         self.add(request)
 
     def _release(self, request: Request) -> None:

@@ -1,0 +1,233 @@
+"""Drives a scheduler as the engine does, over the fake backend, and checks every step that it plans."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from tests.fakes import (
+    FakeBackend,
+    FakePendingStep,
+    fake_image,
+    fake_kv,
+    fake_next_token,
+    feature_content,
+    token_content,
+)
+
+from aphrodite.domain.errors import StepError
+from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.request import Request, RequestStatus
+from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
+from aphrodite.domain.scheduling.step import StepPlan
+from aphrodite.domain.scheduling.step_builder import Schedule
+
+VOCAB_SIZE = 60
+IMAGE_TOKEN = 60  # never sampled
+STOP_TOKENS = (0, 1, 2)  # an end comes as a surprise every twenty tokens or so
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a request gives when it runs alone, without pages, chunks or anything cached."""
+
+    token_ids: list[int]  # the output
+    kv: list[int]  # of every position but the last token's
+
+
+def run_alone(prompt: list[int], image: ProcessedImage | None, max_tokens: int, min_tokens: int) -> Expected:
+    contents = [token_content(token_id) for token_id in prompt]
+    for index in range(image.num_tokens if image else 0):
+        contents[image.start + index] = feature_content(image.content_hash, index)
+    kv = [fake_kv(0, contents[0])]
+    for content in contents[1:]:
+        kv.append(fake_kv(kv[-1], content))
+    token_ids: list[int] = []
+    while True:
+        token_ids.append(fake_next_token(kv, VOCAB_SIZE, STOP_TOKENS if len(token_ids) < min_tokens else ()))
+        if token_ids[-1] in STOP_TOKENS or len(token_ids) == max_tokens:
+            return Expected(token_ids, kv)
+        kv.append(fake_kv(kv[-1], token_content(token_ids[-1])))
+
+
+def image_prompt(
+    before: list[int], content: int, num_tokens: int, after: list[int]
+) -> tuple[list[int], ProcessedImage]:
+    image = fake_image(np.full(2, content, dtype=np.uint8), len(before), num_tokens)
+    return [*before, *[IMAGE_TOKEN] * num_tokens, *after], image
+
+
+class Driver:
+    def __init__(self, limits: BackendLimits, enable_prefix_caching: bool = True) -> None:
+        self.limits = limits
+        self.backend = FakeBackend(limits, VOCAB_SIZE)
+        self.scheduler = Scheduler(
+            SchedulerLimits(
+                num_blocks=limits.num_blocks,
+                block_size=limits.block_size,
+                max_num_seqs=limits.max_num_seqs,
+                max_num_batched_tokens=limits.max_num_batched_tokens,
+                encoder_cache_bytes=limits.encoder_cache_bytes,
+                bytes_per_feature=limits.bytes_per_feature,
+            ),
+            enable_prefix_caching,
+        )
+        self.live: list[Request] = []
+        self.expected: dict[Request, Expected] = {}
+        self.failed: list[Request] = []
+        self.finished: list[Request] = []
+        self._in_flight: deque[tuple[Schedule, FakePendingStep]] = deque()
+        self._doomed: set[Request] = set()  # in a step that failed, which nobody knows yet
+        self._slots: dict[Request, int] = {}
+        self._num_added = 0
+
+    def add(
+        self, prompt: list[int], image: ProcessedImage | None = None, max_tokens: int = 4, min_tokens: int = 0
+    ) -> Request:
+        request = Request(
+            f"request {self._num_added}",
+            prompt,
+            SamplingParams(temperature=0.0, max_tokens=max_tokens, min_tokens=min_tokens),
+            seed=0,
+            order=(self._num_added, 0),
+            max_total_tokens=len(prompt) + max_tokens,
+            stop_token_ids=STOP_TOKENS,
+            image=image,
+        )
+        self._num_added += 1
+        self.expected[request] = run_alone(prompt, image, max_tokens, min_tokens)
+        self.live.append(request)
+        self.scheduler.add(request)
+        return request
+
+    def abort(self, request: Request) -> None:
+        self.scheduler.finish(request)
+        self.live.remove(request)
+        self.check_books()
+
+    def step(self) -> bool:
+        """One turn of the engine's loop; False when there was nothing to do."""
+        waiting_before = {request for request in self.live if request.status is RequestStatus.WAITING}
+        num_preemptions = self.scheduler.num_preemptions
+        schedule = self.scheduler.schedule()
+        preempted = self.scheduler.num_preemptions > num_preemptions
+        self._check_order(waiting_before)
+        self.check_books()
+        if schedule is not None:
+            self._check_plan(schedule)
+            self._launch(schedule)
+        full = len(self._in_flight) >= self.limits.max_steps_in_flight
+        if self._in_flight and (schedule is None or full):
+            self._commit(*self._in_flight.popleft())
+            self.check_books()
+            return True
+        return schedule is not None or preempted
+
+    def drain(self) -> None:
+        """Run to the end, where everything that was taken is given back."""
+        for _ in range(10_000):
+            if not self.step():
+                break
+        assert not self.live, "some requests never finish"
+        assert self.scheduler.num_waiting == self.scheduler.num_running == 0
+        assert self.scheduler.pool.num_free == self.limits.num_blocks - 1
+        assert self.scheduler.encoder_cache.can_hold(self.limits.encoder_cache_bytes), "features are still in use"
+
+    def _launch(self, schedule: Schedule) -> None:
+        failure = self.backend.failure
+        try:
+            pending = self.backend.launch(schedule.plan)
+        except StepError:
+            # A step that reads what a lost one should have written fails with it; nothing else may.
+            assert failure == "launch" or self._doomed
+            self._fail(schedule)
+            return
+        self._in_flight.append((schedule, pending))
+        if failure is not None:
+            self._doomed.update(schedule.requests)
+        assert sum(map(self._num_feature_bytes, self.backend.features)) <= self.limits.encoder_cache_bytes
+        for row, request in zip(schedule.plan.rows, schedule.requests, strict=True):
+            if request not in self._doomed:
+                positions = np.arange(row.start + row.num_tokens)
+                size = self.limits.block_size
+                kv = self.backend.kv[row.block_ids[positions // size] * size + positions % size].tolist()
+                expected = self.expected[request].kv[: len(kv)]  # a row may run past an end that nobody knows yet
+                assert kv[: len(expected)] == expected
+
+    def _commit(self, schedule: Schedule, pending: FakePendingStep) -> None:
+        try:
+            result = pending.result()
+        except StepError:
+            self._fail(schedule)
+            return
+        for request, token_id in self.scheduler.commit(schedule, result):
+            expected = self.expected[request].token_ids
+            assert token_id == expected[request.num_output_tokens - 1]
+            if request.num_output_tokens == len(expected):
+                self.scheduler.finish(request)
+                self.live.remove(request)
+                self.finished.append(request)
+
+    def _fail(self, schedule: Schedule) -> None:
+        alive = [request for request in schedule.requests if not request.finished]
+        assert self.scheduler.fail(schedule) == alive
+        for request in alive:
+            assert request.finished
+            self.live.remove(request)
+        self.failed += alive
+        self._doomed -= set(schedule.requests) - {r for other, _ in self._in_flight for r in other.requests}
+
+    def check_books(self) -> None:
+        """Blocks, slots and counts are those of the running requests, and of nobody else."""
+        running = [request for request in self.live if request.status is RequestStatus.RUNNING]
+        assert self.scheduler.num_running == len(running)
+        assert self.scheduler.num_waiting == len(self.live) - len(running)
+        held = [request.block_ids[: request.num_blocks].tolist() for request in running]
+        assert all(len(set(blocks)) == len(blocks) for blocks in held)
+        used = {block_id for blocks in held for block_id in blocks}
+        assert 0 not in used, "block 0 belongs to the padding"
+        assert self.scheduler.pool.num_used == len(used)
+        assert not any(map(self.scheduler.pool.is_free, used))
+        assert len({request.slot for request in running}) == len(running)
+        assert all(0 <= request.slot < self.limits.max_num_seqs for request in running)
+        self._slots = {request: self._slots.get(request, request.slot) for request in running}
+        assert all(request.slot == slot for request, slot in self._slots.items()), "a slot moved"
+        assert 0 <= self.scheduler.encoder_cache.used_bytes <= self.limits.encoder_cache_bytes
+
+    def _check_order(self, waiting_before: set[Request]) -> None:
+        admitted = [request.order for request in waiting_before if request.status is RequestStatus.RUNNING]
+        waiting = [request.order for request in self.live if request.status is RequestStatus.WAITING]
+        assert not admitted or not waiting or max(admitted) < min(waiting), "a younger request overtook an older one"
+
+    def _check_plan(self, schedule: Schedule) -> None:
+        plan, size = schedule.plan, self.limits.block_size
+        assert 0 < plan.num_tokens <= self.limits.max_num_batched_tokens
+        assert len({row.slot for row in plan.rows}) == len(plan.rows)
+        is_chunk = [row.num_tokens > 1 for row in plan.rows]
+        assert is_chunk == sorted(is_chunk), "rows of one token come first"
+        holders: dict[int, int] = {}
+        for request in self.live:
+            for block_id in request.block_ids[: request.num_blocks].tolist():
+                holders[block_id] = holders.get(block_id, 0) + 1
+        for row, request in zip(plan.rows, schedule.requests, strict=True):
+            stop = row.start + row.num_tokens
+            assert row.num_tokens > 0
+            assert row.slot == request.slot
+            assert row.block_ids.tolist() == request.block_ids[: request.num_blocks].tolist()
+            assert len(row.block_ids) == -(-stop // size)
+            assert all(holders[block_id] == 1 for block_id in row.block_ids[row.start // size :].tolist())
+        self._check_features(plan)
+
+    def _check_features(self, plan: StepPlan) -> None:
+        kept = set(self.backend.features) - set(plan.forget)
+        encoded = [image.content_hash for image in plan.encode]
+        read = {row.features.content_hash for row in plan.rows if row.features}
+        assert len(set(encoded)) == len(encoded)
+        assert set(encoded) <= read, "features that nobody reads yet"
+        assert not kept & set(encoded) or self._doomed, "features were encoded again while they were there"
+        assert read <= kept | set(encoded) or self._doomed
+
+    def _num_feature_bytes(self, content_hash: bytes) -> int:
+        images = {r.image.content_hash: r.image.num_tokens for r in self.expected if r.image is not None}
+        return images[content_hash] * self.limits.bytes_per_feature

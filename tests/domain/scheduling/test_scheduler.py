@@ -1,0 +1,176 @@
+from dataclasses import replace
+
+import pytest
+from tests.domain.scheduling.driver import Driver, image_prompt
+from tests.fakes import LIMITS
+
+from aphrodite.domain.scheduling.request import Request, RequestStatus
+
+PROMPT = list(range(10, 20))
+
+
+def test_a_prompt_longer_than_the_budget_runs_in_chunks() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=4))
+    driver.add(PROMPT, max_tokens=1)
+    driver.drain()
+    rows = [plan.rows[0] for plan in driver.backend.plans]
+    assert [(row.start, row.num_tokens, row.samples) for row in rows] == [(0, 4, False), (4, 4, False), (8, 2, True)]
+
+
+def test_running_requests_come_before_waiting_ones_in_a_step() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=12))
+    driver.add(PROMPT, max_tokens=3, min_tokens=3)
+    driver.step()
+    driver.add(PROMPT[::-1], max_tokens=1)
+    driver.add([7, 8, 9], max_tokens=1)
+    driver.step()
+    lengths = [(row.slot, row.num_tokens) for row in driver.backend.plans[1].rows]
+    assert lengths == [(0, 1), (2, 1), (1, 10)], "one token each is left for the oldest and the youngest"
+
+
+def test_a_sampled_token_is_read_on_the_device_while_the_host_does_not_know_it() -> None:
+    driver = Driver(replace(LIMITS, max_steps_in_flight=2))
+    driver.add(PROMPT, max_tokens=4, min_tokens=4)
+    driver.drain()
+    assert len(driver.backend.plans) == 4, "no step is planned past the length"
+    assert [row.token_ids is None for plan in driver.backend.plans for row in plan.rows] == [False, True, True, True]
+
+
+def test_the_youngest_is_preempted_and_keeps_what_it_generated() -> None:
+    driver = Driver(replace(LIMITS, num_blocks=7), enable_prefix_caching=False)  # 24 tokens
+    old = driver.add(PROMPT, max_tokens=8, min_tokens=8)
+    young = driver.add(PROMPT[::-1], max_tokens=8, min_tokens=8)
+    while driver.scheduler.num_preemptions == 0:
+        driver.step()
+    assert old.status is RequestStatus.RUNNING
+    assert young.status is RequestStatus.WAITING
+    generated = young.output_token_ids.tolist()
+    assert generated
+    driver.drain()
+    assert [young.output_token_ids.tolist()[: len(generated)]] == [generated]
+    assert driver.finished == [old, young]
+
+
+def test_a_preempted_request_comes_before_those_that_arrived_later() -> None:
+    driver = Driver(replace(LIMITS, num_blocks=7, max_num_seqs=2), enable_prefix_caching=False)
+    first, second, third = (driver.add(PROMPT, max_tokens=8, min_tokens=8) for _ in range(3))
+    driver.drain()
+    assert driver.scheduler.num_preemptions > 0
+    assert driver.finished == [first, second, third]
+
+
+@pytest.mark.parametrize("shared", [0, 3, 4, 7, 8, 9, 10])
+def test_cached_tokens_are_the_full_blocks_that_prompts_share(shared: int) -> None:
+    driver = Driver(LIMITS)  # 4 tokens a block
+    driver.add(PROMPT, max_tokens=1)
+    driver.drain()
+    request = driver.add(PROMPT[:shared] + [30] * (10 - shared), max_tokens=1)
+    driver.drain()
+    assert request.num_cached_tokens == shared // 4 * 4
+    assert driver.backend.plans[-1].rows[0].start == request.num_cached_tokens
+
+
+def test_the_last_token_of_a_cached_prompt_is_run_all_the_same() -> None:
+    driver = Driver(LIMITS)
+    for _ in range(2):
+        request = driver.add(PROMPT[:8], max_tokens=1)
+        driver.drain()
+    assert request.num_cached_tokens == 4
+
+
+def test_a_preempted_request_reports_the_cached_tokens_of_its_first_start() -> None:
+    driver = Driver(replace(LIMITS, num_blocks=7))
+    driver.add(PROMPT, max_tokens=8, min_tokens=8)
+    young = driver.add(PROMPT[::-1], max_tokens=8, min_tokens=8)
+    driver.drain()
+    assert driver.scheduler.num_preemptions > 0
+    assert young.num_cached_tokens == 0
+
+
+def test_generated_tokens_are_found_by_a_prompt_that_repeats_them() -> None:
+    driver = Driver(LIMITS)
+    first = driver.add(PROMPT, max_tokens=7, min_tokens=7)
+    driver.drain()
+    request = driver.add([*PROMPT, *first.output_token_ids.tolist(), 30], max_tokens=1)
+    driver.drain()
+    assert request.num_cached_tokens == 16  # of the 17 tokens the last has no KV
+
+
+def test_without_prefix_caching_nothing_is_found() -> None:
+    driver = Driver(LIMITS, enable_prefix_caching=False)
+    for _ in range(2):
+        request = driver.add(PROMPT, max_tokens=1)
+        driver.drain()
+    assert request.num_cached_tokens == 0
+
+
+def test_a_picture_is_encoded_once_for_all_that_show_it() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=5), enable_prefix_caching=False)
+    for _ in range(3):
+        driver.add(*image_prompt(PROMPT, 1, 7, PROMPT), max_tokens=2)
+    driver.drain()
+    assert sum(len(plan.encode) for plan in driver.backend.plans) == 1
+
+
+def test_a_cached_picture_is_not_encoded_at_all() -> None:
+    driver = Driver(replace(LIMITS, encoder_cache_bytes=7))
+    prompts = [image_prompt([10], 1, 7, [11, 11]), image_prompt([10], 2, 7, [11, 11]), image_prompt([10], 1, 7, [12])]
+    for prompt, image in prompts:  # the third prompt's features were forgotten, its picture's KV was not
+        last = driver.add(prompt, image, max_tokens=1)
+        driver.drain()
+    assert last.num_cached_tokens == 8
+    assert sum(len(plan.encode) for plan in driver.backend.plans) == 2
+
+
+def test_a_row_stops_before_a_picture_that_has_no_room_yet() -> None:
+    driver = Driver(replace(LIMITS, encoder_cache_bytes=7, max_num_batched_tokens=7))
+    driver.add(*image_prompt([10], 1, 7, [11, 11]), max_tokens=1)
+    driver.add(*image_prompt([12] * 3, 2, 7, [11]), max_tokens=1)
+    driver.step()
+    driver.step()
+    assert [row.num_tokens for plan in driver.backend.plans[:2] for row in plan.rows] == [7, 3, 3]
+    driver.drain()
+    assert not driver.failed
+
+
+def test_small_pictures_that_keep_coming_do_not_starve_a_large_one() -> None:
+    driver = Driver(replace(LIMITS, encoder_cache_bytes=8))
+    driver.add(*image_prompt([10], 0, 3, [11]), max_tokens=2, min_tokens=2)
+    large = driver.add(*image_prompt([10] * 2, 100, 8, [11]), max_tokens=1)
+    for content in range(1, 20):
+        driver.add(*image_prompt([10], content, 3, [11]), max_tokens=2, min_tokens=2)
+        driver.step()
+    assert large.finished
+
+
+def test_ending_a_request_that_was_never_added_changes_no_count() -> None:
+    driver = Driver(LIMITS)
+    request = driver.add(PROMPT)
+    never_added = Request("never", PROMPT, request.sampling, seed=0, order=(9, 9), max_total_tokens=20)
+    driver.scheduler.finish(never_added)
+    assert never_added.finished
+    assert driver.scheduler.num_waiting == 1
+    driver.drain()
+
+
+def test_a_failed_step_ends_its_own_requests_and_no_other() -> None:
+    driver = Driver(replace(LIMITS, max_num_seqs=1))
+    first, second = driver.add(PROMPT), driver.add(PROMPT)
+    driver.backend.failure = "lost"
+    driver.drain()
+    assert driver.failed == [first]
+    assert driver.finished == [second]
+    assert second.num_cached_tokens == 0, "blocks of a failed step hold nothing"
+
+
+@pytest.mark.parametrize("failure", ["launch", "lost", "late"])
+def test_what_a_failed_step_encoded_and_forgot_is_put_right(failure: str) -> None:
+    driver = Driver(replace(LIMITS, encoder_cache_bytes=7))
+    driver.add(*image_prompt([10], 1, 7, [11]), max_tokens=1)
+    driver.drain()
+    driver.backend.failure = failure
+    driver.add(*image_prompt([10], 2, 7, [11]), max_tokens=1)
+    driver.drain()
+    driver.add(*image_prompt([10], 3, 7, [11]), max_tokens=1)
+    driver.drain()
+    assert len(driver.backend.features) == 1

@@ -1,0 +1,85 @@
+"""The scheduler under anything that may happen, against requests that run alone."""
+
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.domain.scheduling.driver import Driver, image_prompt
+from tests.fakes import LIMITS
+
+LONGEST = 30  # tokens of one sequence, prompt and output
+tokens = st.lists(st.sampled_from([10, 11]), max_size=9)  # of two words, so that prompts begin alike
+images = st.sampled_from([None, (1, 3), (2, 3), (3, 5)])  # content, tokens
+
+
+class AnythingMayHappen(RuleBasedStateMachine):
+    @initialize(
+        block_size=st.integers(1, 5),
+        spare_blocks=st.sampled_from([0, 1, 2, 4, 8, 100]),
+        max_num_seqs=st.integers(1, 5),
+        budget=st.one_of(st.integers(1, 8), st.just(100)),
+        steps_in_flight=st.integers(1, 2),
+        feature_bytes=st.sampled_from([10, 11, 16, 100]),
+        prefix_caching=st.booleans(),
+    )
+    def build(
+        self,
+        block_size: int,
+        spare_blocks: int,
+        max_num_seqs: int,
+        budget: int,
+        steps_in_flight: int,
+        feature_bytes: int,
+        prefix_caching: bool,
+    ) -> None:
+        limits = replace(
+            LIMITS,
+            num_blocks=1 + -(-LONGEST // block_size) + spare_blocks,  # the padding's, and the longest sequence's
+            block_size=block_size,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=budget,
+            max_steps_in_flight=steps_in_flight,
+            encoder_cache_bytes=feature_bytes,
+            bytes_per_feature=2,
+        )
+        self.driver = Driver(limits, prefix_caching)
+
+    @rule(
+        before=tokens, image=images, after=tokens, max_tokens=st.integers(1, 7), min_tokens=st.sampled_from([0, 0, 3])
+    )
+    def add(
+        self, before: list[int], image: tuple[int, int] | None, after: list[int], max_tokens: int, min_tokens: int
+    ) -> None:
+        if image is None:
+            self.driver.add([*before, 10, *after], None, max_tokens, min(min_tokens, max_tokens))
+        else:
+            prompt, processed = image_prompt(before, *image, after)
+            self.driver.add(prompt, processed, max_tokens, min(min_tokens, max_tokens))
+
+    @rule(count=st.integers(1, 4))
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            self.driver.step()
+
+    @precondition(lambda self: self.driver.live)
+    @rule(data=st.data())
+    def abort(self, data: st.DataObject) -> None:
+        self.driver.abort(data.draw(st.sampled_from(self.driver.live)))
+
+    @rule(failure=st.sampled_from(["launch", "lost", "late"]))
+    def fail_next(self, failure: str) -> None:
+        self.driver.backend.failure = failure
+
+    @invariant()
+    def books_are_right(self) -> None:
+        if hasattr(self, "driver"):
+            self.driver.check_books()
+
+    def teardown(self) -> None:
+        if hasattr(self, "driver"):
+            self.driver.drain()
+
+
+TestScheduler = AnythingMayHappen.TestCase
+TestScheduler.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

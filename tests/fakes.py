@@ -1,0 +1,185 @@
+"""A fake for every port, small and deterministic."""
+
+import hashlib
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from aphrodite.domain.architectures.spec import PixelNormalization
+from aphrodite.domain.errors import StepError
+from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.prompting.prompts import (
+    ProcessedImage,
+    ProcessedPrompt,
+    Prompt,
+    check_token_ids,
+    expand_placeholder,
+)
+from aphrodite.domain.scheduling.step import RowPlan, StepPlan, StepResult
+
+EOS = 256
+IMAGE_TOKEN = 257
+VOCAB_SIZE = 258
+LIMITS = BackendLimits(
+    num_blocks=64,
+    block_size=4,
+    max_num_seqs=8,
+    max_num_batched_tokens=32,
+    max_model_len=128,
+    max_steps_in_flight=1,
+    encoder_cache_bytes=64,
+    bytes_per_feature=1,
+)
+
+
+# The fake model. Each position's KV is a number made of the KV before it and of the token or the image feature that
+# stands there; the next token is made of all of them. So one wrong, stale or missing position changes what follows.
+
+
+def fake_kv(before: int, content: bytes) -> int:
+    return zlib.crc32(content, before)
+
+
+def fake_next_token(kv: Sequence[int], vocab_size: int, suppressed: Sequence[int] = ()) -> int:
+    token_id = zlib.crc32(np.array(kv, dtype=np.int64).tobytes()) % vocab_size
+    while token_id in suppressed:
+        token_id = (token_id + 1) % vocab_size
+    return token_id
+
+
+def token_content(token_id: int) -> bytes:
+    return b"token %d" % token_id
+
+
+def feature_content(content_hash: bytes, index: int) -> bytes:
+    return b"feature %d of " % index + content_hash
+
+
+@dataclass
+class FakePendingStep:
+    outcome: StepResult | StepError
+
+    def result(self) -> StepResult:
+        if isinstance(self.outcome, StepError):
+            raise self.outcome
+        return self.outcome
+
+
+class FakeBackend:
+    """Runs the fake model over a paged cache. A step is done when launched, but its tokens show in `result` only.
+
+    Set `failure` to have the next step fail: "launch" and "lost" do nothing of it, "late" all of it; "launch" raises
+    in `launch`, the others in `result`.
+    """
+
+    def __init__(self, limits: BackendLimits = LIMITS, vocab_size: int = VOCAB_SIZE) -> None:
+        self.limits = limits
+        self.failure: Literal["launch", "lost", "late"] | None = None
+        self.plans: list[StepPlan] = []
+        self.kv = np.full(limits.num_blocks * limits.block_size, -1, dtype=np.int64)
+        self.features: dict[bytes, np.ndarray] = {}
+        self.closed = False
+        self._vocab_size = vocab_size
+        self._last_tokens = [0] * limits.max_num_seqs
+
+    def warm_up(self) -> None:
+        pass
+
+    def launch(self, plan: StepPlan) -> FakePendingStep:
+        failure, self.failure = self.failure, None
+        self.plans.append(plan)
+        if failure == "launch":
+            raise StepError("The step could not be launched.")
+        result = None if failure == "lost" else self._run(plan)
+        return FakePendingStep(result if result and failure is None else StepError("The step failed."))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _run(self, plan: StepPlan) -> StepResult:
+        for content_hash in plan.forget:
+            self.features.pop(content_hash, None)
+        for image in plan.encode:
+            self.features[image.content_hash] = image.pixels
+        sampled = [token_id for row in plan.rows if (token_id := self._run_row(row)) is not None]
+        return StepResult(np.array(sampled, dtype=np.int32), None, {})
+
+    def _run_row(self, row: RowPlan) -> int | None:
+        stop, size = row.start + row.num_tokens, self.limits.block_size
+        cells = [int(row.block_ids[position // size]) * size + position % size for position in range(stop)]
+        token_ids = [self._last_tokens[row.slot]] if row.token_ids is None else row.token_ids.tolist()
+        contents = [token_content(token_id) for token_id in token_ids]
+        if (span := row.features) is not None:
+            if span.content_hash not in self.features:
+                raise StepError("The features of an image are not there.")
+            for index in range(span.length):
+                contents[span.token_offset + index] = feature_content(span.content_hash, span.feature_offset + index)
+        for position, content in enumerate(contents, start=row.start):
+            before = int(self.kv[cells[position - 1]]) if position else 0
+            self.kv[cells[position]] = fake_kv(before & 0xFFFFFFFF, content)
+        if not row.samples:
+            return None
+        self._last_tokens[row.slot] = fake_next_token(self.kv[cells], self._vocab_size, row.suppressed_token_ids)
+        return self._last_tokens[row.slot]
+
+
+class FakeTokenizer:
+    """A byte a token; then the end of sequence and the image."""
+
+    vocab_size = VOCAB_SIZE
+    eos_token_ids = frozenset({EOS})
+    chat_template: str | None = None
+    special_tokens: Mapping[str, str] = {"eos_token": "</s>", "image_token": "<image>"}
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        before, *after = text.split("<image>")
+        return [*before.encode(), *(token for part in after for token in (IMAGE_TOKEN, *part.encode()))]
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        special = {} if skip_special_tokens else {EOS: b"</s>", IMAGE_TOKEN: b"<image>"}
+        pieces = (special.get(token_id, b"") if token_id > 255 else bytes([token_id]) for token_id in token_ids)
+        return b"".join(pieces).decode(errors="replace")
+
+
+class FakeProcessor:
+    """Every picture is `num_image_tokens` tokens; pictures are uint8 arrays."""
+
+    normalization: PixelNormalization | None = None
+    num_image_tokens = 6
+
+    def process(self, prompt: Prompt) -> ProcessedPrompt:
+        token_ids = list(prompt.token_ids) if prompt.token_ids else FakeTokenizer().encode(prompt.text or "")
+        check_token_ids(token_ids, VOCAB_SIZE)
+        expanded, start = expand_placeholder(
+            token_ids, IMAGE_TOKEN, self.num_image_tokens, has_image=prompt.image is not None
+        )
+        image = None if start is None else fake_image(np.asarray(prompt.image), start, self.num_image_tokens)
+        return ProcessedPrompt(prompt.text, expanded, image)
+
+
+def fake_image(pixels: np.ndarray, start: int, num_tokens: int) -> ProcessedImage:
+    content_hash = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+    return ProcessedImage(pixels, content_hash, start, num_tokens)
+
+
+@dataclass
+class FakeCheckpoint:
+    config: Mapping[str, Any] = field(default_factory=dict)
+    generation_config: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        yield from self.weights.items()
+
+
+@dataclass
+class FakeClock:
+    """Stands still unless told to move on."""
+
+    time_s: float = 0.0
+
+    def now_s(self) -> float:
+        return self.time_s

@@ -1,0 +1,140 @@
+"""Chat messages: checked, and brought into one form."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aphrodite.domain.errors import ImageError, PromptError
+
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Words of a message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """The place of the image in a message."""
+
+
+Part = TextPart | ImagePart
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, its parts in the order they were given."""
+
+    role: str
+    parts: tuple[Part, ...]
+    is_string: bool  # given as a string, not as parts
+    extra: Mapping[str, Any] = field(default_factory=dict)  # what else it has, plain JSON values: name, tool_calls ...
+
+    @property
+    def text(self) -> str:
+        """The text parts, a line each."""
+        return "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def has_image(self) -> bool:
+        return any(isinstance(part, ImagePart) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages with at most one image among them, still to be fetched (`image_url`) or at hand (`image`)."""
+
+    messages: tuple[Message, ...]
+    image_url: str | None = None
+    image: Any | None = None  # a PIL image; opaque to the domain
+
+    @property
+    def has_image(self) -> bool:
+        return any(message.has_image for message in self.messages)
+
+
+def parse(messages: object) -> Conversation:
+    """Check a conversation: a list of messages, each with a role and a content, a string or a list of parts.
+
+    Parts are those of OpenAI's API, `{"type": "text", "text": ...}` and `{"type": "image_url", "image_url": {"url":
+    ...}}` (or the bare URL), and `{"type": "image_pil", "image_pil": PIL image}`, also as `"image"`.
+
+    Raises PromptError or ImageError, with a sentence that says what to pass.
+    """
+    if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
+        raise PromptError(f'Messages must be a list of {{"role": ..., "content": ...}}, got {_type_name(messages)}.')
+    if not messages:
+        raise PromptError("The conversation is empty; it needs at least one message.")
+    images: list[object] = []
+    parsed = tuple(_parse_message(message, images) for message in messages)
+    if len(images) > 1:
+        raise PromptError(f"At most 1 image may be provided in one prompt, got {len(images)}.")
+    image = images[0] if images else None
+    return Conversation(parsed, image, None) if isinstance(image, str) else Conversation(parsed, None, image)
+
+
+def _parse_message(message: object, images: list[object]) -> Message:
+    if not isinstance(message, Mapping):
+        raise PromptError(f'A message must be {{"role": ..., "content": ...}}, got {_type_name(message)}.')
+    role, content = message.get("role"), message.get("content")
+    if role not in _ROLES:
+        raise PromptError(f"The role of a message must be one of {', '.join(_ROLES)}, got {_shown(role)}.")
+    extra = {
+        str(key): _plain(value, f'"{key}" of a message')
+        for key, value in message.items()
+        if key not in ("role", "content") and value is not None
+    }
+    if content is None or isinstance(content, str):
+        return Message(str(role), (TextPart(str(content or "")),), True, extra)
+    if not isinstance(content, Sequence) or isinstance(content, bytes):
+        raise PromptError(f"The content of a message must be a string or a list of parts, got {_type_name(content)}.")
+    return Message(str(role), tuple(_parse_part(part, images) for part in content), False, extra)
+
+
+def _parse_part(part: object, images: list[object]) -> Part:
+    if not isinstance(part, Mapping):
+        raise PromptError(f'A part of a message must be {{"type": ...}}, got {_type_name(part)}.')
+    match part.get("type"):
+        case "text":
+            text = part.get("text")
+            if not isinstance(text, str):
+                raise PromptError(f'A text part needs its "text", a string, got {_type_name(text)}.')
+            return TextPart(str(text))
+        case "image_url":
+            value = part.get("image_url")
+            url = value.get("url") if isinstance(value, Mapping) else value
+            if not isinstance(url, str) or not url:
+                raise PromptError('An image_url part needs {"image_url": {"url": ...}}, the URL a string.')
+            images.append(str(url))
+        case "image_pil" | "image" as kind:
+            image = part.get(kind)
+            if image is None or isinstance(image, str | bytes):
+                raise ImageError(f'"{kind}" must be a PIL image, got {_type_name(image)}; a URL belongs in image_url.')
+            images.append(image)
+        case other:
+            raise PromptError(f"The type of a part must be text, image_url or image_pil, got {_shown(other)}.")
+    return ImagePart()
+
+
+def _plain(value: object, where: str) -> Any:
+    """A copy that holds plain JSON values only: templates see no object of ours."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, where) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    raise PromptError(f"{where} must hold plain JSON values, got {_type_name(value)}.")
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else repr(value)[:80]
+
+
+def _type_name(value: object) -> str:
+    return "None" if value is None else type(value).__name__

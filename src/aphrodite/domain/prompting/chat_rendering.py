@@ -1,0 +1,168 @@
+"""A conversation to a prompt, with the place of its image known for certain.
+
+Users may write the image token's string themselves. What they write stays text: the one true placeholder is found by
+rendering the conversation a second time, in disguise. The disguise puts private characters, one for one, in the place
+of those that the image token's string is made of, in all that the user wrote. Where the token's string still stands in
+the second text, a template, or we, wrote it; the offset is the same in the first:
+
+    first     USER: is <image> in <image>\\n ...       users' and true placeholders look the same
+    second    USER: is \ue000\ue001\ue002\ue003\ue004\ue005\ue006 in <image>\\n ...   the true one is left
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+from aphrodite.domain.errors import PlaceholderError, PromptError
+from aphrodite.domain.prompting.chat import Conversation, ImagePart, Message
+from aphrodite.domain.prompting.chat_template import ChatTemplate
+from aphrodite.domain.prompting.content_format import ContentFormat
+from aphrodite.domain.prompting.prompts import Prompt
+
+_Disguise = Callable[[str], str]
+
+
+def render(
+    conversation: Conversation,
+    template: ChatTemplate,
+    *,
+    image_token: str | None,
+    special_tokens: Mapping[str, str],
+    now: datetime,
+    add_generation_prompt: bool = True,
+    content_format: ContentFormat | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> Prompt:
+    """The prompt of `conversation`, as transformers' `apply_chat_template` writes it.
+
+    A template that takes strings gets the image as `image_token` and a line break in front of its message's text,
+    unless that text holds the token already: then its first occurrence is the place. A template that takes parts gets
+    them in their order and writes the image's place itself. `content_format` overrides what the template looks like.
+
+    `image_token` is None for a text-only model. Prompt.image is the conversation's; one that has a URL is still to be
+    fetched.
+
+    As in transformers, a tokenizer adds no special tokens behind a template, while the processor of a vision-language
+    model does, unless the template began with `bos_token`.
+
+    Raises PromptError when the template refuses or fails on the messages, PlaceholderError when it leaves the image
+    out, repeats it, or the model reads text only.
+    """
+    if conversation.has_image and image_token is None:
+        raise PlaceholderError("This model reads text only; remove the image, or choose a vision-language model.")
+
+    def write(disguise: _Disguise) -> str:
+        messages = _template_messages(conversation, template, content_format, image_token, disguise)
+        return template.render(
+            messages,
+            now=now,
+            add_generation_prompt=add_generation_prompt,
+            special_tokens=special_tokens,
+            variables=variables,
+        )
+
+    written: list[str] = []
+
+    def record(words: str) -> str:
+        written.append(words)
+        return words
+
+    text, offset = write(record), None
+    if conversation.has_image and image_token is not None:
+        private = _private_characters("".join([template.source, text, *written]))
+        text, offset = _find_placeholder(text, write, image_token, private)
+    if not text:
+        raise PromptError("The chat template made an empty prompt of these messages.")
+    bos = special_tokens.get("bos_token")
+    return Prompt(
+        text=text,
+        token_ids=None,
+        image=conversation.image,
+        placeholder_offset=offset,
+        literal_placeholders=offset is None,
+        add_special_tokens=image_token is not None and not (bos and text.startswith(bos)),
+    )
+
+
+def _template_messages(
+    conversation: Conversation,
+    template: ChatTemplate,
+    content_format: ContentFormat | None,
+    image_token: str | None,
+    disguise: _Disguise,
+) -> list[dict[str, Any]]:
+    """The messages as the template takes them; all that the user wrote goes through `disguise`."""
+    takes_parts = (content_format or template.content_format) == "openai"
+    messages = []
+    for message in conversation.messages:
+        # Templates older than the developer role know it by its first name.
+        role = "system" if message.role == "developer" and "developer" not in template.source else message.role
+        content: str | list[dict[str, str]]
+        if not takes_parts:
+            content = _string_content(message, image_token, disguise)
+        elif message.is_string and template.accepts_string:
+            content = disguise(message.text)
+        else:
+            content = [
+                {"type": "image"} if isinstance(part, ImagePart) else {"type": "text", "text": disguise(part.text)}
+                for part in message.parts
+            ]
+        messages.append({"role": role, "content": content} | _map_strings(message.extra, disguise))
+    return messages
+
+
+def _string_content(message: Message, image_token: str | None, disguise: _Disguise) -> str:
+    text = message.text
+    if not message.has_image or image_token is None:
+        return disguise(text)
+    before, found, after = text.partition(image_token)
+    if found:
+        return disguise(before) + image_token + disguise(after)
+    return f"{image_token}\n{disguise(text)}"
+
+
+def _find_placeholder(
+    text: str, write: Callable[[_Disguise], str], image_token: str, private: Iterator[str]
+) -> tuple[str, int]:
+    """The rendered text and the offset of the one placeholder in it that no user wrote."""
+    if image_token not in text:
+        raise PlaceholderError(
+            "The chat template leaves the image out; use the template of a vision-language model, or another content "
+            "format."
+        )
+    letters = {character: next(private) for character in dict.fromkeys(image_token)}
+    original = str.maketrans({stand_in: character for character, stand_in in letters.items()})
+    everything = str.maketrans(letters)
+    try:
+        disguised = write(lambda written: written.translate(everything))
+    except PromptError:
+        disguised = None
+    if disguised is None or disguised.translate(original) != text:
+        # The template looks into what the user wrote, for "</think>" say. Then the token's own string alone is hidden.
+        hidden = letters[image_token[0]] + image_token[1:]
+        disguised = write(lambda written: written.replace(image_token, hidden))
+    count = disguised.count(image_token)
+    if count != 1:
+        wrote = "leaves the image out" if count == 0 else f"writes {count} placeholders for one image"
+        raise PlaceholderError(f"The chat template {wrote}; use another template or content format.")
+    return disguised.translate(original), disguised.index(image_token)
+
+
+def _private_characters(known: str) -> Iterator[str]:
+    """Characters for private use that `known` does not hold."""
+    taken = set(known)
+    for code in chain(range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE)):
+        if chr(code) not in taken:
+            yield chr(code)
+    raise PromptError("The messages hold too many characters for private use; remove some.")
+
+
+def _map_strings(value: Any, change: _Disguise) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _map_strings(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_map_strings(item, change) for item in value]
+    return value

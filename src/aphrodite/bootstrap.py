@@ -12,6 +12,7 @@ from aphrodite.adapters.outbound.huggingface.gguf_checkpoint import GgufCheckpoi
 from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model, locate_tokenizer
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
+from aphrodite.adapters.outbound.images.decoding import decode_data_url
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec
@@ -35,6 +36,7 @@ class Frontend:
     image_token: str | None  # the placeholder's string; None for a text-only model
     default_sampling: SamplingParams  # the model's own
     chat_template: str | None
+    read_image_url: Callable[[str], object]  # a data: URL to a picture; raises ImageError
     clock: Clock
 
 
@@ -108,6 +110,7 @@ def _frontend(config: EngineConfig, model: _OpenedModel) -> Frontend:
         image_token=model.tokenizer.image_token,
         default_sampling=SamplingParams.from_generation_config(model.checkpoint.generation_config),
         chat_template=config.chat_template or model.tokenizer.chat_template,
+        read_image_url=decode_data_url,
         clock=SystemClock(),
     )
 

@@ -3,16 +3,28 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from aphrodite import bootstrap
 from aphrodite.adapters.inbound.progress import Progress
 from aphrodite.domain.config import Dtype, EngineConfig, LoadFormat
-from aphrodite.domain.errors import EngineClosedError, GenerationError, PromptError, RequestError, SamplingParamsError
+from aphrodite.domain.errors import (
+    ConfigError,
+    EngineClosedError,
+    GenerationError,
+    PromptError,
+    RequestError,
+    SamplingParamsError,
+)
 from aphrodite.domain.generation.assembler import RequestAssembler
 from aphrodite.domain.generation.outputs import RequestOutput
+from aphrodite.domain.prompting import chat as chat_messages
 from aphrodite.domain.prompting import prompts as prompt_forms
+from aphrodite.domain.prompting.chat_rendering import render
+from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.engine.engine import EngineRequest
@@ -123,6 +135,47 @@ class LLM:
             use_tqdm,
         )
 
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        use_tqdm: bool = True,
+    ) -> list[RequestOutput]:
+        """Answer one conversation, or a list of conversations, written out by the model's chat template.
+
+        Args:
+            messages: Messages `{"role": ..., "content": ...}`; the content is a string, or a list of parts: `{"type":
+                "text", "text": ...}`, `{"type": "image_url", "image_url": {"url": "data:image/..."}}` and `{"type":
+                "image_pil", "image_pil": PIL image}`. At most one image in a conversation.
+            sampling_params: As for `generate`.
+            chat_template: A Jinja template in place of the model's.
+            add_generation_prompt: End the prompt where the assistant's answer begins.
+            use_tqdm: As for `generate`.
+
+        Raises as `generate` does, and ConfigError when there is no chat template or it is not valid Jinja.
+        """
+        several = isinstance(messages, list | tuple) and bool(messages) and isinstance(messages[0], list | tuple)
+        conversations: Sequence[Any] = messages if several else [messages]
+        template = self._chat_template(chat_template)
+        now = datetime.now()
+
+        def prompt(conversation: object) -> Prompt:
+            parsed = chat_messages.parse(conversation)
+            if parsed.image_url is not None:
+                parsed = replace(parsed, image_url=None, image=self._frontend.read_image_url(parsed.image_url))
+            return render(
+                parsed,
+                template,
+                image_token=self._frontend.image_token,
+                special_tokens=self._frontend.tokenizer.special_tokens,
+                now=now,
+                add_generation_prompt=add_generation_prompt,
+            )
+
+        return self._run([_each(i, prompt, item) for i, item in enumerate(conversations)], sampling_params, use_tqdm)
+
     def close(self) -> None:
         """Give the hardware's memory back; the object answers no more."""
         if not self._closed:
@@ -137,6 +190,12 @@ class LLM:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _chat_template(self, source: str | None) -> ChatTemplate:
+        source = source or self._frontend.chat_template
+        if source is None:
+            raise ConfigError("The model comes without a chat template; pass chat_template=, or use generate().")
+        return ChatTemplate(source)
 
     def _run(
         self, prompts: list[Prompt], sampling_params: SamplingParams | Sequence[SamplingParams] | None, use_tqdm: bool

@@ -1,12 +1,20 @@
 """The asyncio side of an engine in its own process."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 
-from aphrodite.domain.errors import AphroditeError
+from aphrodite.domain.errors import AphroditeError, EngineClosedError, EngineDeadError, QueueFullError, RequestError
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import Engine, EngineRequest
+from aphrodite.engine.link import EngineLink
+from aphrodite.engine.messages import Abort, AbortSequence, EngineMessage, Failed, Ready, Refused, StepDone
+from aphrodite.engine.restarts import DeathRecord, RestartPolicy
+from aphrodite.engine.stream import RequestStream
+
+_log = logging.getLogger(__name__)
 
 
 class EngineClient:
@@ -16,35 +24,56 @@ class EngineClient:
     until `restarts` says that it died too often.
     """
 
-    def __init__(self, build: Callable[[], Engine], *, max_queue: int = 1024) -> None:
+    def __init__(
+        self, build: Callable[[], Engine], *, max_queue: int = 1024, restarts: RestartPolicy | None = None
+    ) -> None:
         """
         Args:
             build: Makes the engine, in the new process; picklable, as functools.partial(build_engine, config) is.
             max_queue: Most requests that may be open without having had a first delta.
+            restarts: How often and how soon a process that died is started again.
         """
-        raise NotImplementedError
+        self._build = build
+        self._max_queue = max_queue
+        self._restarts = restarts or RestartPolicy()
+        self._deaths = DeathRecord(self._restarts)
+        self._link: EngineLink | None = None
+        self._ready = False  # whether the engine at the other end of the link takes requests
+        self._limits: BackendLimits | None = None
+        self._stats = EngineStats()
+        self._streams: dict[str, RequestStream] = {}
+        self._queued: set[str] = set()  # of the streams, those that nothing came for yet
+        self._drained = asyncio.Event()  # no stream is open
+        self._drained.set()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._failure: AphroditeError | None = None
+        self._given_up = asyncio.Event()
+        self._closing = False
 
     @property
     def limits(self) -> BackendLimits:
         """What the engine can hold, `max_model_len` among it; known once `start` has returned."""
-        raise NotImplementedError
+        if self._limits is None:
+            raise RuntimeError("The engine's limits are known once start() has returned.")
+        return self._limits
 
     @property
     def is_healthy(self) -> bool:
         """Whether requests are taken now: False before `start`, between a death and the new start, and at the end."""
-        raise NotImplementedError
+        return self._ready and not self._closing
 
     @property
     def stats(self) -> EngineStats:
         """The engine as it was after its last step; all zero while there is none."""
-        raise NotImplementedError
+        return self._stats
 
     async def start(self) -> None:
         """Start the process and wait until the engine in it is ready.
 
         Raises ModelError, BackendError or ConfigError, as `build` did in the process; nothing is left running then.
         """
-        raise NotImplementedError
+        await self._connect()
+        self._supervisor = asyncio.create_task(self._supervise(), name="aphrodite-engine-supervisor")
 
     async def submit(self, request: EngineRequest) -> AsyncIterator[SequenceDelta]:
         """Have a request answered: an async generator of the deltas of its `n` sequences, as the engine makes them.
@@ -53,23 +82,162 @@ class EngineClient:
         or was aborted by `abort_sequence`. Closing it, or cancelling the task that waits in it, aborts what is left in
         the engine; iterate under `contextlib.aclosing`, so that it is closed at once when the loop is left.
 
-        Raises, when iterated: RequestError for a request that the engine refuses; QueueFullError; EngineDeadError when
-        the process is down or ends meanwhile; EngineClosedError once `shutdown` was called.
+        Raises, when iterated: RequestError for a request that the engine refuses, or whose id is taken; QueueFullError;
+        EngineDeadError when the process is down or ends meanwhile; EngineClosedError once `shutdown` was called.
         """
-        raise NotImplementedError
-        yield
+        link = self._check_open(request.request_id)
+        link.send(request)
+        stream = RequestStream(request.sampling.n)
+        self._streams[request.request_id] = stream
+        self._queued.add(request.request_id)
+        self._drained.clear()
+        try:
+            while not stream.ended:
+                for delta in await stream.take():
+                    yield delta
+        finally:
+            self._forget(request.request_id)
+            if stream.unfinished and self._ready and self._link is link:
+                link.send(Abort(request.request_id))
 
     def abort_sequence(self, request_id: str, index: int) -> None:
         """End one sequence of a request, whose text holds a stop string, say. Ids of the past are none's business."""
-        raise NotImplementedError
+        stream = self._streams.get(request_id)
+        if stream is not None and index in stream.unfinished and self._link is not None:
+            self._link.send(AbortSequence(request_id, index))
+            stream.drop(index)
 
     async def failed(self) -> AphroditeError:
         """Wait until restarts were given up; returns why. Never returns while the client recovers or is shut down."""
-        raise NotImplementedError
+        await self._given_up.wait()
+        assert self._failure is not None
+        return self._failure
 
     async def shutdown(self, timeout_s: float) -> None:
         """Take no more requests, let those that run finish for at most `timeout_s` seconds, and end the process.
 
         Requests that are not finished then end with EngineClosedError. May be called again, and without `start`.
         """
-        raise NotImplementedError
+        self._closing = True
+        if self._streams:
+            try:
+                await asyncio.wait_for(self._drained.wait(), timeout_s)
+            except TimeoutError:
+                _log.warning("%d requests were not finished in %g seconds.", len(self._streams), timeout_s)
+        for stream in self._streams.values():
+            stream.fail(EngineClosedError("The server shuts down; the request was not finished in time."))
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait({self._supervisor})
+        link, self._link, self._ready = self._link, None, False
+        if link is not None:
+            await link.stop()
+
+    def _check_open(self, request_id: str) -> EngineLink:
+        if self._closing:
+            raise EngineClosedError("The server shuts down and takes no more requests.")
+        if self._failure is not None:
+            raise EngineDeadError(str(self._failure))
+        if self._link is None or not self._ready:
+            raise EngineDeadError("The engine is being started; try again in a moment.")
+        if request_id in self._streams:
+            raise RequestError(f"A request with the id {request_id!r} is being answered already.")
+        if len(self._queued) >= self._max_queue:
+            raise QueueFullError(f"{self._max_queue} requests wait already; try again later.")
+        return self._link
+
+    def _forget(self, request_id: str) -> None:
+        del self._streams[request_id]
+        self._queued.discard(request_id)
+        if not self._streams:
+            self._drained.set()
+
+    async def _supervise(self) -> None:
+        """Listen to the process, and start it again when it has died, until that is hopeless."""
+        try:
+            while True:
+                error: AphroditeError | None = await self._listen()
+                while error is not None:
+                    delay_s = self._note_death(error)
+                    if delay_s is None:
+                        return
+                    await asyncio.sleep(delay_s)
+                    error = await self._reconnect()
+        except Exception as error:
+            self._give_up(EngineDeadError(f"The engine's supervisor broke: {type(error).__name__}: {error}"))
+            raise
+
+    async def _connect(self) -> None:
+        """Start a process and wait until the engine in it is ready. Raises as its `build` does."""
+        link = EngineLink(self._build)
+        try:
+            message = await link.receive()
+            if isinstance(message, Failed):
+                raise message.error
+            if not isinstance(message, Ready):
+                raise EngineDeadError(f"The engine's process ended while it was being built ({link.describe_end()}).")
+        except BaseException:
+            await link.close()
+            raise
+        self._link, self._limits, self._ready = link, message.limits, True
+
+    async def _reconnect(self) -> AphroditeError | None:
+        try:
+            await self._connect()
+        except AphroditeError as error:
+            return error
+        _log.info("The engine is there again.")
+        return None
+
+    async def _listen(self) -> AphroditeError:
+        """Pass on what the process says until it has ended; returns why it did."""
+        link = self._link
+        assert link is not None
+        error: AphroditeError | None = None
+        while (message := await link.receive()) is not None:
+            if isinstance(message, Failed):
+                error = message.error
+                self._end_streams()
+                link.kill()  # it has said its last; nothing is to keep it from ending
+            else:
+                self._dispatch(message)
+        self._end_streams()
+        self._link = None
+        await link.close()
+        return error or EngineDeadError(f"The engine's process ended ({link.describe_end()}).")
+
+    def _end_streams(self) -> None:
+        """The engine is gone, and with it all that it worked on."""
+        self._ready, self._stats = False, EngineStats()
+        for stream in self._streams.values():
+            stream.fail(EngineDeadError("The engine's process ended before the request was finished; ask again."))
+
+    def _dispatch(self, message: EngineMessage) -> None:
+        # What comes for a request that is not open was under way when it was aborted.
+        if isinstance(message, StepDone):
+            self._stats = message.stats
+            for delta in message.deltas:
+                stream = self._streams.get(delta.request_id)
+                if stream is not None:
+                    self._queued.discard(delta.request_id)
+                    stream.push(delta)
+        elif isinstance(message, Refused) and (stream := self._streams.get(message.request_id)) is not None:
+            stream.fail(message.error)
+
+    def _note_death(self, error: AphroditeError) -> float | None:
+        """Returns the seconds to wait before the next start, None when there is to be none."""
+        delay_s = self._deaths.add(asyncio.get_running_loop().time())
+        if delay_s is None:
+            policy = self._restarts
+            self._give_up(
+                EngineDeadError(f"The engine died {policy.max_deaths} times in {policy.window_s:g} seconds: {error}")
+            )
+        else:
+            _log.error("%s It is started again in %g seconds.", error, delay_s)
+        return delay_s
+
+    def _give_up(self, failure: AphroditeError) -> None:
+        _log.error("%s", failure)
+        self._end_streams()
+        self._failure = failure
+        self._given_up.set()

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from aphrodite.domain.errors import AphroditeError, EngineClosedError, PromptTooLongError, StepError
 from aphrodite.domain.generation.delta import SequenceDelta, TokenReport, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
-from aphrodite.domain.ports import Clock, ComputeBackend, PendingStep
+from aphrodite.domain.ports import BackendLimits, Clock, ComputeBackend, PendingStep
 from aphrodite.domain.prompting.prompts import ProcessedImage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
+from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.domain.scheduling.step_builder import Schedule
 
 
@@ -87,7 +88,13 @@ class Engine:
         self._groups: dict[str, _Group] = {}
         self._sequences: dict[Request, _Sequence] = {}
         self._in_flight: deque[tuple[Schedule, PendingStep]] = deque()
+        self._num_prefix_cache_queries = 0
+        self._num_prefix_cache_hits = 0
         self._closed = False
+
+    @property
+    def limits(self) -> BackendLimits:
+        return self._backend.limits
 
     @property
     def has_unfinished(self) -> bool:
@@ -144,6 +151,21 @@ class Engine:
             return self._commit(*self._in_flight.popleft())
         return []
 
+    def stats(self) -> EngineStats:
+        """How the engine is now; cheap enough for every step."""
+        scheduler = self.scheduler
+        pool, features = scheduler.pool, scheduler.encoder_cache
+        return EngineStats(
+            num_running=scheduler.num_running,
+            num_waiting=len(self._sequences) - scheduler.num_running,
+            kv_cache_usage=pool.num_used / max(1, pool.num_blocks - 1),
+            encoder_cache_usage=features.used_bytes / max(1, features.capacity_bytes),
+            num_prefix_cache_queries=self._num_prefix_cache_queries,
+            num_prefix_cache_hits=self._num_prefix_cache_hits,
+            num_preemptions=scheduler.num_preemptions,
+            num_images_encoded=features.num_encoded,
+        )
+
     def close(self) -> None:
         """Abort what runs and give the device's memory back."""
         if not self._closed:
@@ -158,11 +180,17 @@ class Engine:
             sequence = self._sequences[request]
             if sequence.first_scheduled_s is None:
                 sequence.first_scheduled_s = now_s
+                self._note_prefix_lookup(request)
         try:
             self._in_flight.append((schedule, self._backend.launch(schedule.plan)))
         except StepError as error:
             return self._fail(schedule, error)
         return []
+
+    def _note_prefix_lookup(self, request: Request) -> None:
+        if self._enable_prefix_caching and request.sampling.prompt_logprobs is None:
+            self._num_prefix_cache_queries += request.num_prompt_tokens
+            self._num_prefix_cache_hits += request.num_cached_tokens
 
     def _commit(self, schedule: Schedule, pending: PendingStep) -> list[SequenceDelta]:
         try:

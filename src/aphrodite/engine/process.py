@@ -1,0 +1,128 @@
+"""The engine in a process of its own: what runs there."""
+
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from aphrodite.domain.errors import AphroditeError, EngineDeadError
+from aphrodite.domain.generation.delta import SequenceDelta
+from aphrodite.domain.scheduling.stats import EngineStats
+from aphrodite.engine.engine import Engine, EngineRequest
+from aphrodite.engine.messages import (
+    Abort,
+    AbortSequence,
+    EngineMessage,
+    Failed,
+    Ready,
+    Refused,
+    Shutdown,
+    StepDone,
+    decode_for_engine,
+    encode_for_client,
+)
+
+EXIT_REPORTED = 3
+"""Exit code of a process that has sent why it ends."""
+
+EXIT_ORPHANED = 4
+"""Exit code of a process whose parent is gone."""
+
+_LINGER_MS = 5000  # for the last message to reach the client
+
+_log = logging.getLogger(__name__)
+
+
+def run_engine(build: Callable[[], Engine], socket_path: Path) -> None:
+    """Build an engine and serve it over the socket until told to shut down.
+
+    The body of a process of its own: takes over its signals, ends it when the parent dies, and exits with
+    EXIT_REPORTED when the engine could not be built or broke.
+    """
+    # Ctrl-C and a service manager's SIGTERM reach the whole group; it is the parent who decides what they mean.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _end_with_parent(socket_path.parent)
+    with zmq.Context() as context, context.socket(zmq.PAIR) as socket:
+        socket.linger = _LINGER_MS
+        socket.hwm = 0  # a step never waits for the client; what is under way is bounded by what the engine holds
+        socket.connect(f"ipc://{socket_path}")
+        try:
+            _Server(build(), socket).serve()
+            return
+        except AphroditeError as failure:
+            _log.debug("The engine ends.", exc_info=True)
+            error = failure
+        except Exception as failure:  # noqa: BLE001  whatever it is, the client is told, and the process ends
+            _log.exception("The engine broke.")
+            error = EngineDeadError(f"The engine broke: {type(failure).__name__}: {failure}")
+        socket.send(encode_for_client(Failed(error)))
+    sys.exit(EXIT_REPORTED)
+
+
+class _Server:
+    """Drives an engine on behalf of the client at the other end of a socket."""
+
+    def __init__(self, engine: Engine, socket: "zmq.Socket[bytes]") -> None:
+        self._engine = engine
+        self._socket = socket
+        self._reported = EngineStats()
+
+    def serve(self) -> None:
+        self._send(Ready(self._engine.limits))
+        while self._handle_messages():
+            self._report(self._engine.step() if self._engine.has_unfinished else [])
+        self._engine.close()
+
+    def _handle_messages(self) -> bool:
+        """Do what the client says, and wait for it when there is nothing else to do. False when it says to end."""
+        idle = not self._engine.has_unfinished
+        while idle or int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            idle = False
+            message = decode_for_engine([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
+            match message:
+                case EngineRequest():
+                    self._add(message)
+                case Abort():
+                    self._engine.abort(message.request_id)
+                case AbortSequence():
+                    self._engine.abort_sequence(message.request_id, message.index)
+                case Shutdown():
+                    return False
+        return True
+
+    def _add(self, request: EngineRequest) -> None:
+        try:
+            self._engine.add(request)
+        except AphroditeError as error:
+            self._send(Refused(request.request_id, error))
+
+    def _report(self, deltas: list[SequenceDelta]) -> None:
+        stats = self._engine.stats()
+        if deltas or stats != self._reported:
+            self._reported = stats
+            self._send(StepDone(deltas, stats))
+
+    def _send(self, message: EngineMessage) -> None:
+        self._socket.send(encode_for_client(message))
+
+
+def _end_with_parent(folder: Path) -> None:
+    """Have this process end when its parent does, however that ends, and whatever runs here; `folder` goes as well."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("run_engine is the body of a process that multiprocessing started.")
+
+    def watch() -> None:
+        parent.join()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(EXIT_ORPHANED)
+
+    threading.Thread(target=watch, name="aphrodite-parent-watch", daemon=True).start()

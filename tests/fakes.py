@@ -71,8 +71,8 @@ class FakePendingStep:
 class FakeBackend:
     """Runs the fake model over a paged cache. A step is done when launched, but its tokens show in `result` only.
 
-    Set `failure` to have the next step fail: "launch" and "lost" do nothing of it, "late" all of it; "launch" raises
-    in `launch`, the others in `result`.
+    Set `failure` to have the next step fail: "launch" raises in `launch` and does nothing of it; "lost" and "late"
+    raise in `result`, when "lost" has only forgotten images, and "late" has done it all.
     """
 
     def __init__(self, limits: BackendLimits = LIMITS, vocab_size: int = VOCAB_SIZE) -> None:
@@ -93,6 +93,8 @@ class FakeBackend:
         self.plans.append(plan)
         if failure == "launch":
             raise StepError("The step could not be launched.")
+        for content_hash in plan.forget:
+            self.features.pop(content_hash, None)
         result = None if failure == "lost" else self._run(plan)
         return FakePendingStep(result if result and failure is None else StepError("The step failed."))
 
@@ -100,8 +102,6 @@ class FakeBackend:
         self.closed = True
 
     def _run(self, plan: StepPlan) -> StepResult:
-        for content_hash in plan.forget:
-            self.features.pop(content_hash, None)
         for image in plan.encode:
             self.features[image.content_hash] = image.pixels
         sampled = [token_id for row in plan.rows if (token_id := self._run_row(row)) is not None]

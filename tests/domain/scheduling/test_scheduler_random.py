@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.domain.scheduling.driver import Driver, image_prompt
 from tests.fakes import LIMITS
 
@@ -45,27 +45,24 @@ class AnythingMayHappen(RuleBasedStateMachine):
         )
         self.driver = Driver(limits, prefix_caching)
 
-    @rule(
-        before=tokens, image=images, after=tokens, max_tokens=st.integers(1, 7), min_tokens=st.sampled_from([0, 0, 3])
-    )
-    def add(
-        self, before: list[int], image: tuple[int, int] | None, after: list[int], max_tokens: int, min_tokens: int
-    ) -> None:
-        if image is None:
-            self.driver.add([*before, 10, *after], None, max_tokens, min(min_tokens, max_tokens))
-        else:
-            prompt, processed = image_prompt(before, *image, after)
-            self.driver.add(prompt, processed, max_tokens, min(min_tokens, max_tokens))
+    @rule(prompts=st.lists(st.tuples(tokens, images, tokens, st.integers(1, 7), st.booleans()), min_size=1, max_size=5))
+    def add(self, prompts: list[tuple[list[int], tuple[int, int] | None, list[int], int, bool]]) -> None:
+        for before, image, after, max_tokens, all_of_them in prompts:
+            min_tokens = max_tokens if all_of_them else 0
+            if image is None:
+                self.driver.add([*before, 10, *after], None, max_tokens, min_tokens)
+            else:
+                self.driver.add(*image_prompt(before, *image, after), max_tokens, min_tokens)
 
     @rule(count=st.integers(1, 4))
     def step(self, count: int) -> None:
         for _ in range(count):
             self.driver.step()
 
-    @precondition(lambda self: self.driver.live)
-    @rule(data=st.data())
-    def abort(self, data: st.DataObject) -> None:
-        self.driver.abort(data.draw(st.sampled_from(self.driver.live)))
+    @rule(number=st.integers(0, 20))
+    def abort(self, number: int) -> None:
+        if self.driver.live:
+            self.driver.abort(self.driver.live[number % len(self.driver.live)])
 
     @rule(failure=st.sampled_from(["launch", "lost", "late"]))
     def fail_next(self, failure: str) -> None:
@@ -82,4 +79,4 @@ class AnythingMayHappen(RuleBasedStateMachine):
 
 
 TestScheduler = AnythingMayHappen.TestCase
-TestScheduler.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestScheduler.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)

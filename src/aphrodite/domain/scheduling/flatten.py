@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 
@@ -144,7 +145,7 @@ def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShap
     )
 
 
-def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[np.float32]:
     """A draw in [0, 1) for each (seed, position), float32 [S]; seeds uint64 [S], positions uint64 [S].
 
     SplitMix64 (doi 10.1145/2714064.2660195) of the pair: a request's draws depend on nothing else in the batch.
@@ -152,10 +153,10 @@ def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         x = _mix(seeds + np.uint64(0x9E3779B97F4A7C15) * (positions + np.uint64(1)))
         x = _mix(x ^ _mix(seeds ^ np.uint64(0xD1B54A32D192ED03)))
-    return np.asarray((x >> np.uint64(40)).astype(np.float32) * np.float32(2**-24))
+    return (x >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

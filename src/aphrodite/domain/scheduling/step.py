@@ -70,7 +70,7 @@ class StepPlan:
 
     rows: tuple[RowPlan, ...]  # single-token rows first, so that they can be run as one batch
     encode: tuple[ImageToEncode, ...] = ()
-    forget: tuple[bytes, ...] = ()  # before anything is encoded; after a failed step some may not be there
+    forget: tuple[bytes, ...] = ()  # by `launch`, before it encodes; after a failed step some may not be there
 
     @property
     def num_tokens(self) -> int:

@@ -68,11 +68,17 @@ def _plan_row(request: Request, num_tokens: int) -> RowPlan:
         samples=samples,
         sampling=sampling,
         seed=request.seed,
-        suppressed_token_ids=request.stop_token_ids if early else (),
+        suppressed_token_ids=_suppressed(request) if early else (),
         slot_start=slot_start,
         features=_feature_span(request, start, stop),
         prompt_targets=_prompt_targets(request, start, stop),
     )
+
+
+def _suppressed(request: Request) -> tuple[int, ...]:
+    """The ends of a sequence, unless nothing else is allowed: something must be sampled."""
+    allowed = request.sampling.allowed_token_ids
+    return () if allowed is not None and set(allowed) <= set(request.stop_token_ids) else request.stop_token_ids
 
 
 def _feature_span(request: Request, start: int, stop: int) -> FeatureSpan | None:

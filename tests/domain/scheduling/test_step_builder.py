@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+
+from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.request import Request
+from aphrodite.domain.scheduling.step import RowPlan
+from aphrodite.domain.scheduling.step_builder import StepBuilder
+
+ENDS = (2, 5)
+
+
+def make_request(num_prompt_tokens: int, image: ProcessedImage | None = None, **sampling: object) -> Request:
+    request = Request(
+        "name",
+        list(range(100, 100 + num_prompt_tokens)),
+        SamplingParams(**sampling),  # type: ignore[arg-type]
+        seed=7,
+        order=(0, 0),
+        max_total_tokens=200,
+        stop_token_ids=ENDS,
+        image=image,
+    )
+    request.slot = 3
+    request.append_blocks([5, 6, 7])
+    return request
+
+
+def plan(request: Request, num_tokens: int) -> RowPlan:
+    step = StepBuilder(100)
+    step.add(request, num_tokens)
+    return step.build(()).plan.rows[0]
+
+
+def commit(request: Request, token_id: int) -> None:
+    request.append_token(token_id)
+    request.num_in_flight -= 1
+
+
+def test_rows_of_one_token_come_first_and_keep_their_requests() -> None:
+    step = StepBuilder(20)
+    long, single, longer, other_single = (make_request(count) for count in (4, 1, 9, 1))
+    for request in (long, single, longer, other_single):
+        step.add(request, request.num_tokens)
+    schedule = step.build((b"old",))
+    assert schedule.requests == (single, other_single, long, longer)
+    assert [row.num_tokens for row in schedule.plan.rows] == [1, 1, 4, 9]
+    assert schedule.plan.forget == (b"old",)
+    assert step.budget == 5
+
+
+def test_only_the_row_that_reaches_the_last_token_samples() -> None:
+    request = make_request(10)
+    first, second = plan(request, 6), plan(request, 4)
+    assert (first.start, first.token_ids.tolist(), first.samples) == (0, list(range(100, 106)), False)
+    assert (second.start, second.token_ids.tolist(), second.samples) == (6, list(range(106, 110)), True)
+    assert (request.num_computed, request.num_in_flight, request.num_rows_in_flight) == (10, 1, 2)
+
+
+def test_a_token_in_flight_is_left_to_the_slot_and_a_known_one_is_not() -> None:
+    request = make_request(4)
+    plan(request, 4)
+    assert plan(request, 1).token_ids is None
+    commit(request, 55)
+    commit(request, 66)
+    third = plan(request, 1)
+    assert (third.start, third.token_ids.tolist()) == (5, [66])
+
+
+@pytest.mark.parametrize(
+    ("start", "num_tokens", "span"),  # the image has positions 4 to 9
+    [
+        (0, 4, None),
+        (0, 5, (4, 0, 1)),
+        (0, 12, (4, 0, 6)),
+        (2, 6, (2, 0, 4)),
+        (4, 6, (0, 0, 6)),
+        (6, 2, (0, 2, 2)),
+        (9, 3, (0, 5, 1)),
+        (10, 2, None),
+    ],
+)
+def test_features_cover_the_part_of_the_image_in_the_row(
+    start: int, num_tokens: int, span: tuple[int, int, int] | None
+) -> None:
+    request = make_request(12, ProcessedImage(np.zeros(1, dtype=np.uint8), b"cat", 4, 6))
+    request.num_computed = start
+    features = plan(request, num_tokens).features
+    assert span == (features and (features.token_offset, features.feature_offset, features.length))
+
+
+def test_ends_are_not_sampled_before_min_tokens() -> None:
+    request = make_request(4, min_tokens=2)
+    suppressed = [plan(request, count).suppressed_token_ids for count in (4, 1, 1, 1)]  # all of them in flight
+    assert suppressed == [ENDS, ENDS, (), ()]
+
+
+def test_ends_are_suppressed_in_rows_that_sample_only() -> None:
+    assert plan(make_request(4, min_tokens=2), 3).suppressed_token_ids == ()
+
+
+def test_ends_are_not_suppressed_where_nothing_else_is_allowed() -> None:
+    assert plan(make_request(4, min_tokens=2, allowed_token_ids=[5]), 4).suppressed_token_ids == ()
+    assert plan(make_request(4, min_tokens=2, allowed_token_ids=[5, 6]), 4).suppressed_token_ids == ENDS
+
+
+@pytest.mark.parametrize("sampling", [{"presence_penalty": 1.0}, {"logit_bias": {3: 1.0}}])
+def test_a_slot_is_told_once_what_it_samples_with(sampling: dict[str, object]) -> None:
+    request = make_request(6, **sampling)
+    assert plan(request, 3).slot_start is None
+    start = plan(request, 3).slot_start
+    assert start is not None
+    assert start.prompt_token_ids.tolist() == list(range(100, 106))
+    assert start.output_token_ids.tolist() == []
+    assert plan(request, 1).slot_start is None
+
+
+def test_a_slot_is_told_again_after_a_preemption() -> None:
+    request = make_request(6, frequency_penalty=1.0)
+    plan(request, 6)
+    commit(request, 55)
+    request.take_blocks()
+    start = plan(request, 7).slot_start
+    assert start is not None
+    assert start.output_token_ids.tolist() == [55]
+
+
+def test_a_plain_request_tells_its_slot_nothing() -> None:
+    assert plan(make_request(6), 6).slot_start is None
+
+
+def test_every_prompt_token_but_the_first_is_a_target_once() -> None:
+    request = make_request(6, prompt_logprobs=0)
+    targets = [plan(request, count).prompt_targets for count in (1, 3, 1, 1, 1)]
+    assert [None if t is None else t.tolist() for t in targets] == [[101], [102, 103, 104], [105], None, None]
+
+
+def test_a_plan_does_not_change_with_its_request() -> None:
+    request = make_request(6, presence_penalty=1.0)
+    row = plan(request, 6)
+    tokens, blocks = row.token_ids.tolist(), row.block_ids.tolist()
+    for token_id in range(100):
+        request.append_token(token_id)
+    request.take_blocks()
+    request.append_blocks([9, 9, 9])
+    assert (row.token_ids.tolist(), row.block_ids.tolist()) == (tokens, blocks)
+    assert row.slot_start is not None
+    assert row.slot_start.output_token_ids.tolist() == []

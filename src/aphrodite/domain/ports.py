@@ -10,7 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from aphrodite.domain.architectures.spec import PixelNormalization
+from aphrodite.domain.errors import AphroditeError
+from aphrodite.domain.generation.outputs import RequestOutput
 from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
+from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.domain.scheduling.step import StepPlan, StepResult
 
 
@@ -114,6 +117,22 @@ class ImageDecoder(Protocol):
         Thread-safe; blocks, so it belongs on a worker pool. The picture is shared: do not change it.
         Raises NotAnImageError, ImageTooLargeError or ImageError; never a foreign exception.
         """
+
+
+class Metrics(Protocol):
+    """Counts what a server does; whoever serves feeds it."""
+
+    def note_engine(self, stats: EngineStats) -> None:
+        """How the engine is now. Its counters may start anew, as they do with a new engine."""
+
+    def note_output(self, output: RequestOutput) -> None:
+        """A request has ended with this output; aborted completions count as such."""
+
+    def note_error(self, error: AphroditeError) -> None:
+        """A request has ended with an error."""
+
+    def note_image_fetch(self, duration_s: float) -> None:
+        """An image was fetched, or the attempt failed, after so many seconds."""
 
 
 class Clock(Protocol):

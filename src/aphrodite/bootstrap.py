@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
 from aphrodite.adapters.outbound.huggingface.dummy_checkpoint import DummyCheckpoint
@@ -12,14 +14,29 @@ from aphrodite.adapters.outbound.huggingface.gguf_checkpoint import GgufCheckpoi
 from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model, locate_tokenizer
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
+from aphrodite.adapters.outbound.images.cache import CachingImageDecoder
 from aphrodite.adapters.outbound.images.decoding import decode_data_url
+from aphrodite.adapters.outbound.images.fetching import UrlImageFetcher
+from aphrodite.adapters.outbound.images.options import FetchOptions
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
+from aphrodite.adapters.outbound.telemetry.logs import configure_logging
+from aphrodite.adapters.outbound.telemetry.metrics import PrometheusMetrics
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec
-from aphrodite.domain.config import EngineConfig
-from aphrodite.domain.errors import BackendNotFoundError
-from aphrodite.domain.ports import CheckpointSource, Clock, ComputeBackend, Processor, Tokenizer
+from aphrodite.domain.config import EngineConfig, ServerConfig
+from aphrodite.domain.errors import BackendNotFoundError, ConfigError
+from aphrodite.domain.ports import (
+    CheckpointSource,
+    Clock,
+    ComputeBackend,
+    ImageDecoder,
+    ImageFetcher,
+    Processor,
+    Tokenizer,
+)
+from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.engine.client import EngineClient
 from aphrodite.engine.engine import Engine
 
 _BACKEND_GROUP = "aphrodite.backends"
@@ -71,6 +88,46 @@ def build_engine(config: EngineConfig) -> Engine:
     create_backend = _backend_factory(config.backend)
     model = _open_model(config)
     return _engine(config, model, _frontend(config, model).processor, create_backend)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """What an HTTP server is made of. The client is not started."""
+
+    frontend: Frontend
+    chat_template: ChatTemplate
+    client: EngineClient
+    fetcher: ImageFetcher
+    decoder: ImageDecoder
+    metrics: PrometheusMetrics
+
+
+def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
+    """Everything that `aphrodite run` needs but the HTTP server itself, and logs as `server` wants them.
+
+    Raises ModelError or ConfigError, which names the flag to use where the model has no chat template.
+    """
+    configure_logging(server.log_level, server.log_format)
+    folder = server.allowed_local_media_path
+    fetch_options = FetchOptions(
+        timeout_s=server.image_fetch_timeout,
+        max_image_bytes=server.max_image_bytes,
+        max_redirects=server.image_max_redirects,
+        allowed_hosts=frozenset(server.allowed_image_hosts),
+        allowed_local_media_path=None if folder is None else Path(folder),
+    )
+    _backend_factory(config.backend)  # to hear of a wrong name before the model is read
+    frontend = build_frontend(config)
+    if frontend.chat_template is None:
+        raise ConfigError("The model comes without a chat template; pass one with --chat-template FILE.")
+    return ServerParts(
+        frontend=frontend,
+        chat_template=ChatTemplate(frontend.chat_template),
+        client=EngineClient(partial(build_engine, config), max_queue=server.max_queue),
+        fetcher=UrlImageFetcher(fetch_options),
+        decoder=CachingImageDecoder(max_image_pixels=server.max_image_pixels),
+        metrics=PrometheusMetrics(),
+    )
 
 
 def _open_model(config: EngineConfig) -> _OpenedModel:

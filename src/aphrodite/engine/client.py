@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from aphrodite.domain.errors import AphroditeError, EngineClosedError, EngineDeadError, QueueFullError, RequestError
 from aphrodite.domain.generation.delta import SequenceDelta
@@ -75,7 +75,7 @@ class EngineClient:
         await self._connect()
         self._supervisor = asyncio.create_task(self._supervise(), name="aphrodite-engine-supervisor")
 
-    async def submit(self, request: EngineRequest) -> AsyncIterator[SequenceDelta]:
+    async def submit(self, request: EngineRequest) -> AsyncGenerator[SequenceDelta, None]:
         """Have a request answered: an async generator of the deltas of its `n` sequences, as the engine makes them.
 
         It ends when every sequence has a finish reason, an error in its last delta (StepError, as Engine.step has it),

@@ -1,0 +1,287 @@
+"""What goes over the wire, field for field as the OpenAI reference has it.
+
+The same types validate requests, write responses, and make /openapi.json. Requests may say null for whatever is
+optional. Ranges are checked here, so that an error can name the field.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from aphrodite.domain.generation.delta import FinishReason
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+
+
+# Messages
+
+
+class TextPart(Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class ImageUrl(Struct, omit_defaults=True):
+    url: str
+    detail: str | None = None
+
+
+class ImagePart(Struct, tag_field="type", tag="image_url"):
+    image_url: ImageUrl | str
+
+
+class _Message(Struct, kw_only=True, omit_defaults=True, tag_field="role"):
+    name: str | None = None
+
+
+class SystemMessage(_Message, tag="system"):
+    content: str | list[TextPart]
+
+
+class DeveloperMessage(_Message, tag="developer"):
+    content: str | list[TextPart]
+
+
+class UserMessage(_Message, tag="user"):
+    content: str | list[TextPart | ImagePart]
+
+
+class AssistantMessage(_Message, tag="assistant"):
+    content: str | list[TextPart] | None = None
+    tool_calls: list[dict[str, object]] | None = None  # of former turns; templates may show them
+
+
+class ToolMessage(_Message, tag="tool"):
+    content: str | list[TextPart]
+    tool_call_id: str | None = None
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+Messages = Annotated[list[Message], Meta(min_length=1)]
+
+
+# Requests
+
+
+class StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+class ResponseFormat(Struct):
+    type: str  # "text"; others are refused by name
+
+
+class GenerationFields(Struct, kw_only=True):
+    """What chat and text completions have in common; behind the blank line, the engine's own."""
+
+    model: str
+    max_tokens: Count | None = None
+    temperature: Annotated[float, Meta(ge=0)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Meta(max_length=1024)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    echo: bool | None = None
+
+
+class ChatCompletionRequest(GenerationFields, kw_only=True):
+    messages: Messages
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+
+    add_generation_prompt: bool | None = None
+    chat_template: str | None = None  # these two only where the operator trusts requests with templates
+    chat_template_kwargs: dict[str, object] | None = None
+
+
+class CompletionRequest(GenerationFields, kw_only=True):
+    # One prompt, in words or token ids, or a list of such.
+    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=1024)]
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+    add_special_tokens: bool | None = None
+
+
+class TokenizeRequest(Struct, kw_only=True):
+    """Either `prompt` or `messages`."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: Messages | None = None
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool | None = None
+
+
+class DetokenizeRequest(Struct, kw_only=True):
+    model: str | None = None
+    tokens: list[TokenId]
+
+
+# Responses
+
+
+class PromptTokensDetails(Struct):
+    cached_tokens: int  # found in the prefix cache
+    image_tokens: int
+
+
+class Usage(Struct):
+    prompt_tokens: int  # the image's among them
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class TopLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Struct):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class CompletionLogprobs(Struct):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class ResponseMessage(Struct):
+    content: str
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+class ChatChoice(Struct):
+    index: int
+    message: ResponseMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+    stop_reason: int | str | None  # the stop token or stop string
+
+
+class ChatCompletion(Struct, kw_only=True):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int  # seconds since 1970
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    system_fingerprint: None = None
+
+
+class Delta(Struct, omit_defaults=True):
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChatChunkChoice(Struct):
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None
+
+
+class ChatCompletionChunk(Struct, kw_only=True):
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: Usage | None = None
+    system_fingerprint: None = None
+
+
+class CompletionChoice(Struct):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+    stop_reason: int | str | None = None
+
+
+class Completion(Struct, kw_only=True):
+    """A text completion, or one chunk of it."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+    system_fingerprint: None = None
+
+
+class TokenizeResponse(Struct):
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    image_tokens: int
+
+
+class DetokenizeResponse(Struct):
+    prompt: str
+
+
+class Model(Struct, kw_only=True):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "aphrodite"
+    root: str  # what the model was loaded from
+    max_model_len: int
+
+
+class ModelList(Struct):
+    data: list[Model]
+    object: Literal["list"] = "list"
+
+
+class Version(Struct):
+    version: str
+
+
+class Health(Struct):
+    status: Literal["ok", "unavailable"]
+
+
+class ErrorDetail(Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Struct):
+    error: ErrorDetail

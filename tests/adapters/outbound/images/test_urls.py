@@ -25,7 +25,7 @@ pieces = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(st.one_of(st.text(), pieces, pieces.map(lambda rest: "http://" + rest)))
 def test_every_text_is_a_url_or_our_error(text: str) -> None:
     try:
@@ -36,7 +36,7 @@ def test_every_text_is_a_url_or_our_error(text: str) -> None:
     assert parse_http_url(str(url)) == url  # reads what it writes
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(pieces, pieces)
 def test_every_redirect_is_a_url_or_our_error(path: str, location: str) -> None:
     try:
@@ -56,7 +56,7 @@ def check_plain(url: HttpUrl) -> None:
         assert re.fullmatch(r"[a-z0-9_.-]+", url.host)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(st.one_of(st.text(), st.text().map(lambda text: "data:image/png;base64," + text), pieces))
 def test_every_data_url_is_read_or_our_error(text: str) -> None:
     with contextlib.suppress(ImageError):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,14 @@ from aphrodite.domain.architectures.registry import read_model
 
 
 def _reference(config: LlamaConfig) -> np.ndarray:
-    kind = config.rope_parameters["rope_type"]
-    compute = LlamaRotaryEmbedding.compute_default_rope_parameters if kind == "default" else ROPE_INIT_FUNCTIONS[kind]
+    rope: Any = config.rope_parameters
+    kind = rope["rope_type"]
+    compute: Any = (
+        LlamaRotaryEmbedding.compute_default_rope_parameters if kind == "default" else ROPE_INIT_FUNCTIONS[kind]
+    )
     frequencies, attention_scaling = compute(config)
     assert attention_scaling == 1.0
-    return frequencies.to(torch.float32).numpy()
+    return np.asarray(frequencies.to(torch.float32))
 
 
 @pytest.mark.parametrize("head_dim", [2, 64, 80, 128])

@@ -23,11 +23,12 @@ Maker = Callable[..., PreTrainedConfig]
 
 
 def _build(config: PreTrainedConfig) -> PreTrainedModel:
-    kind = (
-        LlavaForConditionalGeneration._from_config if config.model_type == "llava" else AutoModelForCausalLM.from_config
-    )
+    build: Any = AutoModelForCausalLM.from_config
+    if config.model_type == "llava":
+        build = LlavaForConditionalGeneration._from_config
     with torch.device("meta"):
-        return kind(config)
+        model: PreTrainedModel = build(config)
+    return model
 
 
 def _in_memory(model: PreTrainedModel) -> Shapes:

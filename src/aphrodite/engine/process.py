@@ -46,10 +46,10 @@ def run_engine(build: Callable[[], Engine], socket_path: Path) -> None:
     The body of a process of its own: takes over its signals, ends it when the parent dies, and exits with
     EXIT_REPORTED when the engine could not be built or broke.
     """
+    _end_with_parent(socket_path.parent)
     # Ctrl-C and a service manager's SIGTERM reach the whole group; it is the parent who decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _end_with_parent(socket_path.parent)
     with zmq.Context() as context, context.socket(zmq.PAIR) as socket:
         socket.linger = _LINGER_MS
         socket.hwm = 0  # a step never waits for the client; what is under way is bounded by what the engine holds

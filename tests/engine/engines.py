@@ -1,0 +1,90 @@
+"""Engines over the fake backend, as a spawned process builds them."""
+
+import hashlib
+import os
+import signal
+import time
+from dataclasses import replace
+
+from tests.fakes import LIMITS, VOCAB_SIZE, FakeBackend
+
+from aphrodite.adapters.outbound.telemetry.clock import SystemClock
+from aphrodite.domain.errors import CapacityError, ModelNotFoundError, StepError
+from aphrodite.domain.ports import ComputeBackend, PendingStep
+from aphrodite.domain.scheduling.step import StepPlan
+from aphrodite.engine.engine import Engine
+
+CRASH_TOKEN = 7  # a prompt that begins with it has the step raise what no backend may
+KILL_TOKEN = 8  # ... has the process killed
+FAIL_TOKEN = 9  # ... has the step fail as steps may
+ROOMY = replace(LIMITS, num_blocks=4096, max_num_seqs=64, max_num_batched_tokens=512, max_model_len=512)
+
+
+class FragileBackend(FakeBackend):
+    """Breaks on demand, and takes `step_s` seconds a step."""
+
+    def __init__(self, step_s: float) -> None:
+        super().__init__(ROOMY)
+        self._step_s = step_s
+
+    def launch(self, plan: StepPlan) -> PendingStep:
+        self.plans.clear()
+        first = {int(row.token_ids[0]) for row in plan.rows if row.token_ids is not None and row.start == 0}
+        if CRASH_TOKEN in first:
+            raise ZeroDivisionError("the device fell off")
+        if KILL_TOKEN in first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if FAIL_TOKEN in first:
+            raise StepError("The step failed.")
+        for image in plan.encode:
+            if hashlib.blake2b(image.pixels.tobytes(), digest_size=16).digest() != image.content_hash:
+                raise StepError("The pixels are not those that were sent.")
+        time.sleep(self._step_s)
+        return super().launch(plan)
+
+
+def build(step_s: float = 0.0) -> Engine:
+    return engine_over(FragileBackend(step_s))
+
+
+def build_none() -> Engine:
+    raise ModelNotFoundError("No model is at nowhere/at-all.")
+
+
+def build_badly() -> Engine:
+    raise ZeroDivisionError("nobody foresaw this")
+
+
+def build_deadly() -> Engine:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def build_once(marker: str) -> Engine:
+    """Builds the first time only."""
+    try:
+        os.mkdir(marker)
+    except FileExistsError:
+        raise CapacityError("The memory is gone.") from None
+    return build()
+
+
+def build_after(started: str, go_on: str) -> Engine:
+    """Says that it runs, and waits for a word."""
+    os.mkdir(started)
+    while not os.path.exists(go_on):
+        time.sleep(0.01)
+    return build()
+
+
+def build_slowly(started: str) -> Engine:
+    """Says that it runs, and never comes to an end."""
+    os.mkdir(started)
+    while True:
+        time.sleep(3600)
+
+
+def engine_over(backend: ComputeBackend) -> Engine:
+    return Engine(
+        backend, SystemClock(), eos_token_ids=frozenset(), vocab_size=VOCAB_SIZE, seed=0, enable_prefix_caching=True
+    )

@@ -1,0 +1,200 @@
+"""Whatever crosses between the processes arrives as it was sent."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aphrodite.domain import errors
+from aphrodite.domain.errors import AphroditeError, GenerationError, SamplingParamsError, StepError
+from aphrodite.domain.generation.delta import SequenceDelta, TokenReport
+from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.stats import EngineStats
+from aphrodite.engine.engine import EngineRequest
+from aphrodite.engine.messages import (
+    Abort,
+    AbortSequence,
+    EngineMessage,
+    Failed,
+    Frame,
+    Ready,
+    Refused,
+    Shutdown,
+    StepDone,
+    decode_for_client,
+    decode_for_engine,
+    encode_for_client,
+    encode_for_engine,
+)
+
+TOKEN = st.integers(0, 2**31 - 1)
+COUNT = st.integers(0, 2**40)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+NUMBER = st.floats(allow_nan=False)
+ERROR_TYPES = [
+    value
+    for value in vars(errors).values()
+    if isinstance(value, type) and issubclass(value, AphroditeError) and value is not GenerationError
+]
+ERRORS = st.builds(lambda kind, sentence: kind(sentence), st.sampled_from(ERROR_TYPES), TEXT)
+RANKED = st.dictionaries(TOKEN, st.tuples(st.floats(max_value=0.0), COUNT), max_size=3)
+DELTAS = st.builds(
+    SequenceDelta,
+    request_id=TEXT,
+    index=COUNT,
+    token_ids=st.lists(TOKEN, max_size=3),
+    report=st.none() | st.builds(TokenReport, st.none() | RANKED, COUNT, st.lists(RANKED, max_size=2).map(tuple)),
+    finish_reason=st.sampled_from([None, "stop", "length", "abort"]),
+    stop_reason=st.none() | TOKEN | TEXT,
+    error=st.none() | ERRORS,
+    num_cached_tokens=st.integers(-1, 10**6),
+    first_scheduled_s=st.none() | NUMBER,
+)
+STATS = st.builds(EngineStats, COUNT, COUNT, NUMBER, NUMBER, COUNT, COUNT, COUNT, COUNT)
+FROM_ENGINE = st.one_of(
+    st.builds(Ready, st.builds(BackendLimits, *[COUNT] * 8)),
+    st.builds(StepDone, st.lists(DELTAS, max_size=3), STATS),
+    st.builds(Refused, TEXT, ERRORS),
+    st.builds(Failed, ERRORS),
+)
+
+
+@st.composite
+def samplings(draw: st.DrawFn) -> SamplingParams:
+    values: dict[str, Any] = {
+        "n": st.integers(1, 100),
+        "temperature": st.floats(0, 100) | st.integers(0, 2),
+        "top_p": st.floats(0, 1, exclude_min=True),
+        "top_k": st.integers(-1, 1000),
+        "min_p": st.floats(0, 1),
+        "presence_penalty": st.floats(-2, 2),
+        "frequency_penalty": st.floats(-2, 2),
+        "repetition_penalty": st.floats(0.1, 10),
+        "seed": st.none() | st.integers(-(2**63), 2**64 - 1),
+        "stop_token_ids": st.lists(TOKEN, max_size=3),
+        "ignore_eos": st.booleans(),
+        "max_tokens": st.none() | st.integers(1000, 2000),
+        "min_tokens": st.integers(0, 256),
+        "logprobs": st.none() | st.integers(0, 20),
+        "prompt_logprobs": st.none() | st.integers(0, 20),
+        "logit_bias": st.dictionaries(TOKEN, st.floats(-100, 100), max_size=3),
+        "allowed_token_ids": st.none() | st.lists(TOKEN, min_size=1, max_size=3),
+        "stop": st.lists(st.text(min_size=1, max_size=5), max_size=2),
+        "include_stop_str_in_output": st.booleans(),
+        "skip_special_tokens": st.booleans(),
+    }
+    return SamplingParams(**{name: draw(values[name]) for name in draw(st.sets(st.sampled_from(sorted(values))))})
+
+
+@st.composite
+def images(draw: st.DrawFn) -> ProcessedImage:
+    height, width = draw(st.integers(0, 5)), draw(st.integers(0, 5))
+    pixels = np.random.default_rng(draw(COUNT)).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    if draw(st.booleans()):
+        pixels = pixels[::-1]  # not as it lies in memory
+    return ProcessedImage(pixels, draw(st.binary(max_size=16)), draw(COUNT), draw(COUNT))
+
+
+def sent(message: EngineRequest | Abort | AbortSequence | Shutdown) -> EngineRequest | Abort | AbortSequence | Shutdown:
+    frames: list[Frame] = [memoryview(bytes(frame)) for frame in encode_for_engine(message)]
+    return decode_for_engine(frames)
+
+
+def plain(error: AphroditeError | None) -> tuple[type, str] | None:
+    """Errors are equal by identity only."""
+    return None if error is None else (type(error), str(error))
+
+
+@given(TEXT, st.lists(TOKEN, max_size=20), samplings(), st.none() | images())
+def test_requests_arrive_as_they_were(
+    request_id: str, token_ids: list[int], sampling: SamplingParams, image: ProcessedImage | None
+) -> None:
+    received = sent(EngineRequest(request_id, token_ids, sampling, image))
+    assert isinstance(received, EngineRequest)
+    assert (received.request_id, received.prompt_token_ids) == (request_id, token_ids)
+    # All but what concerns text, which the engine knows nothing of.
+    text = {"stop": (), "include_stop_str_in_output": False, "skip_special_tokens": True}
+    assert received.sampling == replace(sampling, **text)
+    if image is None:
+        assert received.image is None
+    else:
+        assert received.image is not None
+        assert replace(received.image, pixels=image.pixels) == image
+        np.testing.assert_array_equal(received.image.pixels, image.pixels)
+        assert received.image.pixels.dtype == np.uint8
+
+
+@given(FROM_ENGINE)
+def test_what_the_engine_says_arrives_as_it_was(message: EngineMessage) -> None:
+    received = decode_for_client(encode_for_client(message))
+    assert type(received) is type(message)
+    if isinstance(message, StepDone):
+        assert isinstance(received, StepDone)
+        assert received.stats == message.stats
+        assert len(received.deltas) == len(message.deltas)
+        for got, expected in zip(received.deltas, message.deltas, strict=True):
+            assert plain(got.error) == plain(expected.error)
+            assert replace(got, error=None) == replace(expected, error=None)
+    elif isinstance(message, Ready):
+        assert received == message
+    else:
+        assert isinstance(received, Refused | Failed)
+        assert plain(received.error) == plain(message.error)
+        assert getattr(received, "request_id", None) == getattr(message, "request_id", None)
+
+
+@pytest.mark.parametrize("message", [Abort("r"), AbortSequence("r", 3), Shutdown()])
+def test_orders_arrive(message: Abort | AbortSequence | Shutdown) -> None:
+    assert sent(message) == message
+
+
+def test_infinite_logprobs_arrive() -> None:
+    delta = SequenceDelta("r", 0, [1], TokenReport({1: (-math.inf, 1)}))
+    received = decode_for_client(encode_for_client(StepDone([delta], EngineStats())))
+    assert isinstance(received, StepDone)
+    assert received.deltas == [delta]
+
+
+def test_pixels_are_copied_on_neither_side() -> None:
+    pixels = np.zeros((4, 4, 3), dtype=np.uint8)
+    request = EngineRequest("r", [1], SamplingParams(), ProcessedImage(pixels, b"hash", 0, 1))
+    frames = encode_for_engine(request)
+    received = decode_for_engine(frames)
+    pixels[0, 0, 0] = 200
+    assert isinstance(received, EngineRequest)
+    assert received.image is not None
+    assert np.shares_memory(received.image.pixels, pixels)
+    assert len(frames) == 2
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    received = sent(EngineRequest("r", list(np.array([1, 2])), SamplingParams(temperature=np.float64(0.5))))
+    assert received == EngineRequest("r", [1, 2], SamplingParams(temperature=0.5))
+
+
+def test_a_number_too_large_to_be_sent_is_the_requests_fault() -> None:
+    with pytest.raises(SamplingParamsError, match="too large: integers must fit into 64 bits"):
+        encode_for_engine(EngineRequest("r", [1], SamplingParams(max_tokens=2**64)))
+
+
+def test_an_error_of_a_backends_own_arrives_as_the_nearest_that_is_known() -> None:
+    class FuseBlownError(StepError):
+        pass
+
+    received = decode_for_client(encode_for_client(Failed(FuseBlownError("The fuse is blown."))))
+    assert isinstance(received, Failed)
+    assert plain(received.error) == (StepError, "The fuse is blown.")
+
+
+@given(st.binary(max_size=50))
+def test_bytes_that_are_no_message_are_refused_with_one_kind_of_error(data: bytes) -> None:
+    for decode in (decode_for_client, lambda frame: decode_for_engine([frame])):
+        with pytest.raises(msgspec.DecodeError):
+            decode(data)

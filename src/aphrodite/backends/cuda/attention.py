@@ -26,10 +26,9 @@ class KvCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        # Zeros, not garbage: a masked position still takes part as 0 x value, and 0 x NaN is NaN.
         shape = (num_layers, num_blocks * block_size, num_kv_heads, head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)  # [L, blocks * block_size, K, D]
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys = torch.empty(shape, dtype=dtype, device=device)  # [L, blocks * block_size, K, D]
+        self.values = torch.empty(shape, dtype=dtype, device=device)
 
     def write(self, layer: int, kv_slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store the step's keys and values [T, K, D] at `kv_slots` [T]."""
@@ -62,8 +61,12 @@ class AttentionBatch:
         lengths = host["kv_lengths"]
         if self._num_singles:
             longest = int(lengths[: self._num_singles].max())
-            self._single_slots = tables[: self._num_singles, :longest].contiguous()  # [N, C]
             self._single_lengths = arrays["kv_lengths"][: self._num_singles]
+            inside = torch.arange(longest, device=self.kv_slots.device) < self._single_lengths[:, None]
+            # Past its end a row looks at its own first token: a masked position still takes part as 0 x value, and
+            # what another request left there may be NaN.
+            singles = tables[: self._num_singles]
+            self._single_slots = torch.where(inside, singles[:, :longest], singles[:, :1])  # [N, C]
         self._chunks = []
         row_starts = host["row_starts"].tolist()
         for row in range(self._num_singles, len(row_starts) - 1):

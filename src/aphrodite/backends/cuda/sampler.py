@@ -13,6 +13,8 @@ from torch import Tensor
 from aphrodite.domain.scheduling.flatten import SamplingNeeds
 from aphrodite.domain.scheduling.step import RowPlan
 
+_MIN_TEMPERATURE = 1e-6  # greedy to all intents; logits divided by less might pass float32
+
 
 class SlotState:
     """What the device remembers of each slot; one more slot than requests, for the padding."""
@@ -65,7 +67,7 @@ def sample(
     if needs.draws:
         temperature = arrays["temperature"][:, None]
         greedy = temperature == 0
-        scaled = logits / torch.where(greedy, 1.0, temperature)
+        scaled = logits / torch.where(greedy, 1.0, temperature.clamp(min=_MIN_TEMPERATURE))
         if needs.filters:
             _filter(scaled, arrays)
         tokens = torch.where(greedy[:, 0], tokens, _draw(scaled, arrays["uniform"]))
@@ -79,7 +81,7 @@ def candidates(logprobs: Tensor, chosen: Tensor, num_candidates: int) -> tuple[T
     """Of log-probabilities [n, V]: those of the chosen tokens [n], their ranks [n], and the K best ids and values."""
     picked = logprobs.gather(1, chosen[:, None])
     ranks = (logprobs > picked).sum(dim=-1, dtype=torch.int32) + 1
-    best = logprobs.topk(num_candidates, dim=-1)
+    best = logprobs.topk(min(num_candidates, logprobs.shape[-1]), dim=-1)
     return picked[:, 0], ranks, best.indices.int(), best.values
 
 
@@ -107,7 +109,8 @@ def _filter(scaled: Tensor, arrays: dict[str, Tensor]) -> None:
 
 def _draw(scaled: Tensor, uniform: Tensor) -> Tensor:
     """The token at which the cumulative distribution passes the draw, int64 [S]."""
-    cumulative = torch.softmax(scaled, dim=-1).cumsum(dim=-1)
+    # In float64 the order in which a GPU adds them up, which is not the same in every batch, makes no difference.
+    cumulative = torch.softmax(scaled, dim=-1).cumsum(dim=-1, dtype=torch.float64)
     total = cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
     last = (cumulative < total).sum(dim=-1, keepdim=True)  # rounding must not carry a draw past the last possible token

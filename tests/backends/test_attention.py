@@ -1,0 +1,141 @@
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aphrodite.backends.cuda.attention import AttentionBatch, KvCache
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.flatten import FlatStep, StepShape, flatten, unpack
+from aphrodite.domain.scheduling.step import RowPlan, StepPlan
+
+NUM_LAYERS = 2
+
+
+def dense(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, window: int | None) -> np.ndarray:
+    """Causal attention of one sequence's last tokens: queries [T, H, D], keys and values [C, K, D], one by one."""
+    group = queries.shape[1] // keys.shape[1]
+    output = np.zeros(queries.shape)
+    for token, head in np.ndindex(queries.shape[:2]):
+        stop = start + token + 1
+        first = 0 if window is None else max(0, stop - window)
+        scores = keys[first:stop, head // group] @ queries[token, head] / np.sqrt(queries.shape[2])
+        weights = np.exp(scores - scores.max())
+        output[token, head] = weights @ values[first:stop, head // group] / weights.sum()
+    return output
+
+
+@dataclass(frozen=True)
+class Step:
+    """Rows over a cache in which all but their own keys and values is not a number."""
+
+    flat: FlatStep
+    batch: AttentionBatch
+    caches: KvCache
+    starts: list[int]
+    lengths: list[int]
+    queries: torch.Tensor  # float32 [T, H, D]
+    sequences: list[tuple[np.ndarray, np.ndarray]]  # of layer 1: keys and values [C, K, D] of each row
+
+    def attend(self, window: int | None) -> torch.Tensor:
+        return self.batch.attend(self.caches, 1, self.queries, window)
+
+
+def make_step(
+    rows: list[tuple[int, int]], block_size: int, num_kv_heads: int, group: int, padding: int = 0, seed: int = 0
+) -> Step:
+    """Rows are (start, tokens); their blocks lie about in any order."""
+    generator = np.random.default_rng(seed)
+    rows = sorted(rows, key=lambda row: row[1] > 1)
+    head_dim = 8
+    counts = [-(-(start + length) // block_size) for start, length in rows]
+    order = generator.permutation(np.arange(1, 1 + sum(counts) + 3)).astype(np.int32)
+    tables = np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
+    plan = StepPlan(
+        tuple(
+            RowPlan(slot, start, length, np.zeros(length, np.int32), table, False, SamplingParams(), 0)
+            for slot, ((start, length), table) in enumerate(zip(rows, tables, strict=True))
+        )
+    )
+    flat = flatten(plan, block_size, lambda s: StepShape(*(size + padding for size in s)))
+    arrays = unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)
+    batch = AttentionBatch(flat, arrays, block_size)
+    caches = KvCache(NUM_LAYERS, len(order) + 1, block_size, num_kv_heads, head_dim, torch.float32, torch.device("cpu"))
+    caches.keys.fill_(torch.nan)
+    caches.values.fill_(torch.nan)
+
+    def normal(*shape: int) -> np.ndarray:
+        return generator.normal(size=shape).astype(np.float32)
+
+    sequences, step_keys, step_values = [], [], []
+    for (start, length), table in zip(rows, tables, strict=True):
+        keys, values = normal(start + length, num_kv_heads, head_dim), normal(start + length, num_kv_heads, head_dim)
+        slots = [int(table[p // block_size]) * block_size + p % block_size for p in range(start)]
+        caches.write(1, torch.tensor(slots, dtype=torch.int64), *map(torch.from_numpy, (keys[:start], values[:start])))
+        sequences.append((keys, values))
+        step_keys.append(keys[start:])
+        step_values.append(values[start:])
+    filler = np.full((padding, num_kv_heads, head_dim), np.nan, dtype=np.float32)
+    caches.write(1, batch.kv_slots, *(torch.from_numpy(np.concatenate([*p, filler])) for p in (step_keys, step_values)))
+    # As a decoder passes them: a slice of queries, keys and values in one.
+    merged = torch.from_numpy(normal(flat.shape.num_tokens, num_kv_heads * (group + 2), head_dim))
+    queries = merged[:, : num_kv_heads * group]
+    starts, lengths = [row[0] for row in rows], [row[1] for row in rows]
+    return Step(flat, batch, caches, starts, lengths, queries, sequences)
+
+
+rows = st.lists(st.tuples(st.integers(0, 20), st.one_of(st.just(1), st.integers(2, 9))), min_size=1, max_size=5)
+
+
+@settings(max_examples=120)
+@given(
+    rows=rows,
+    block_size=st.sampled_from([1, 3, 4, 16]),
+    num_kv_heads=st.integers(1, 3),
+    group=st.integers(1, 3),
+    windows=st.lists(st.none() | st.integers(1, 30), min_size=1, max_size=3),
+    padding=st.integers(0, 3),
+    seed=st.integers(0, 5),
+)
+def test_every_row_attends_to_its_own_sequence(
+    rows: list[tuple[int, int]],
+    block_size: int,
+    num_kv_heads: int,
+    group: int,
+    windows: list[int | None],
+    padding: int,
+    seed: int,
+) -> None:
+    step = make_step(rows, block_size, num_kv_heads, group, padding, seed)
+    for window in windows:  # layers of one model may differ in it, and share what a step made ready
+        output = step.attend(window).numpy()
+        assert output.shape == step.queries.shape
+        first = 0
+        for start, length, (keys, values) in zip(step.starts, step.lengths, step.sequences, strict=True):
+            expected = dense(step.queries[first : first + length].numpy(), keys, values, start, window)
+            np.testing.assert_allclose(output[first : first + length], expected, rtol=1e-5, atol=1e-5)
+            first += length
+
+
+def test_a_step_writes_the_slots_of_its_own_tokens_in_its_own_layer() -> None:
+    step = make_step([(3, 1), (2, 5)], block_size=4, num_kv_heads=2, group=1)
+    written = torch.isfinite(step.caches.keys).all(dim=-1).all(dim=-1)  # [L, slots]
+    assert written.sum(dim=-1).tolist() == [0, 4 + 7]
+    assert torch.equal(written, torch.isfinite(step.caches.values).all(dim=-1).all(dim=-1))
+
+
+def test_one_row_of_several_tokens_equals_rows_of_one_token_each() -> None:
+    step = make_step([(0, 6)], block_size=4, num_kv_heads=2, group=2)
+    whole = step.attend(None)
+    slots = step.batch.kv_slots
+    for position in range(6):
+        plan = StepPlan((RowPlan(0, position, 1, None, _blocks(slots, position), False, SamplingParams(), 0),))
+        flat = flatten(plan, 4)
+        batch = AttentionBatch(flat, unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32), 4)
+        alone = batch.attend(step.caches, 1, step.queries[position : position + 1], None)
+        torch.testing.assert_close(alone[0], whole[position])
+
+
+def _blocks(slots: torch.Tensor, position: int) -> np.ndarray:
+    return np.array([int(slots[p]) // 4 for p in range(0, position + 1, 4)], dtype=np.int32)

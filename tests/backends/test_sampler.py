@@ -1,0 +1,252 @@
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from tests.backends import sampler_oracle as oracle
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from aphrodite.backends.cuda.sampler import SlotState, candidates, sample
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.flatten import StepShape, flatten, uniforms, unpack
+from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
+
+VOCAB_SIZE = 12
+token_ids = st.integers(0, VOCAB_SIZE - 1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row to sample."""
+
+    logits: np.ndarray  # float32 [V]
+    params: SamplingParams
+    uniform: float = 0.5
+    prompt: tuple[int, ...] = ()
+    output: tuple[int, ...] = ()
+    suppressed: tuple[int, ...] = ()
+
+    @property
+    def scores(self) -> np.ndarray:
+        return oracle.scores(self.logits, self.params, list(self.prompt), list(self.output), self.suppressed)
+
+
+class Sampler:
+    """The device's side of sampling, with as many slots as rows."""
+
+    def __init__(self, num_slots: int, vocab_size: int = VOCAB_SIZE) -> None:
+        self.state = SlotState(num_slots, vocab_size, torch.device("cpu"))
+
+    def run(self, cases: list[Case], num_padded: int = 0, first: bool = True) -> list[int]:
+        """The tokens of one step; the rows' slots are taken from the last one down."""
+        num_slots = self.state.last_tokens.numel() - 1
+        rows = tuple(self._row(case, num_slots - 1 - index, first) for index, case in enumerate(cases))
+        flat = flatten(StepPlan(rows), 4, lambda s: StepShape(*s[:3], s.num_samples + num_padded))
+        arrays = unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)
+        arrays["uniform"][: len(cases)] = torch.tensor([case.uniform for case in cases])
+        logits = np.stack([case.logits for case in cases] + [cases[0].logits] * num_padded)
+        for row in rows:
+            self.state.start(row)
+        tokens = sample(
+            torch.from_numpy(logits), arrays, flat.needs, torch.from_numpy(flat.suppressed).long(), self.state
+        )
+        assert self.state.last_tokens[[row.slot for row in rows]].tolist() == tokens[: len(cases)].tolist()
+        return tokens[: len(cases)].tolist()
+
+    def _row(self, case: Case, slot: int, first: bool) -> RowPlan:
+        start = SlotStart(np.array(case.prompt, dtype=np.int32), np.array(case.output, dtype=np.int32))
+        return RowPlan(
+            slot=slot,
+            start=0,
+            num_tokens=1,
+            token_ids=np.zeros(1, dtype=np.int32),
+            block_ids=np.ones(1, dtype=np.int32),
+            samples=True,
+            sampling=case.params,
+            seed=0,
+            suppressed_token_ids=case.suppressed,
+            slot_start=start if first else None,
+        )
+
+
+penalties = st.sampled_from([0.0, 0.0, 0.5, -1.25])
+params = st.builds(
+    SamplingParams,
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 2.5]),
+    top_k=st.sampled_from([0, 0, 1, 2, 5, 50]),
+    top_p=st.sampled_from([1.0, 1.0, 0.1, 0.5, 0.9, 0.999]),
+    min_p=st.sampled_from([0.0, 0.0, 0.05, 0.4, 1.0]),
+    presence_penalty=penalties,
+    frequency_penalty=penalties,
+    repetition_penalty=st.sampled_from([1.0, 1.0, 0.75, 1.5]),
+    logit_bias=st.just({}) | st.dictionaries(token_ids, st.sampled_from([-100.0, -0.5, 3.25]), max_size=3),
+    allowed_token_ids=st.none() | st.lists(token_ids, min_size=4, max_size=8),
+)
+cases = st.builds(
+    Case,
+    logits=st.lists(st.integers(-40, 40), min_size=VOCAB_SIZE, max_size=VOCAB_SIZE).map(
+        lambda eighths: np.array(eighths, dtype=np.float32) / 8
+    ),
+    params=params,
+    uniform=st.integers(0, 2**12 - 1).map(lambda number: (number + 0.5) / 2**12),
+    prompt=st.lists(token_ids, max_size=5).map(tuple),
+    output=st.lists(token_ids, max_size=5).map(tuple),
+    suppressed=st.sampled_from([(), (), (3,), (0, 7)]),
+)
+clear_cases = cases.filter(
+    lambda case: np.isfinite(case.scores).any() and oracle.is_clear(case.scores, case.params, case.uniform)
+)
+
+
+@settings(max_examples=300)
+@given(batch=st.lists(clear_cases, min_size=1, max_size=5), num_padded=st.integers(0, 2))
+def test_every_row_is_what_the_oracle_chooses(batch: list[Case], num_padded: int) -> None:
+    expected = [oracle.choose(case.scores, case.params, case.uniform) for case in batch]
+    assert Sampler(len(batch) + 1).run(batch, num_padded) == expected
+
+
+@given(case=cases, num_steps=st.integers(1, 4))
+def test_penalties_count_what_earlier_steps_sampled(case: Case, num_steps: int) -> None:
+    assume(case.params.has_penalties)
+    sampler = Sampler(1)
+    for step in range(num_steps):
+        assume(np.isfinite(case.scores).any() and oracle.is_clear(case.scores, case.params, case.uniform))
+        (token_id,) = sampler.run([case], first=step == 0)
+        assert token_id == oracle.choose(case.scores, case.params, case.uniform)
+        case = replace(case, output=(*case.output, token_id))
+
+
+@given(before=cases, case=clear_cases)
+def test_a_slot_remembers_nothing_of_its_last_request(before: Case, case: Case) -> None:
+    sampler = Sampler(1)
+    sampler.run([before])
+    assert sampler.run([case]) == [oracle.choose(case.scores, case.params, case.uniform)]
+
+
+# One row of each kind, over a vocabulary that is large enough for rounding to matter.
+KINDS = [
+    SamplingParams(temperature=0.0),
+    SamplingParams(temperature=1.0),
+    SamplingParams(temperature=0.6, top_k=40),
+    SamplingParams(temperature=1.3, top_p=0.8),
+    SamplingParams(temperature=1.0, min_p=0.02),
+    SamplingParams(temperature=1.0, repetition_penalty=1.3, presence_penalty=0.4),
+    SamplingParams(temperature=1.0, logit_bias={5: 2.0}),
+]
+
+
+def test_a_row_does_not_depend_on_the_others_in_its_batch() -> None:
+    generator = np.random.default_rng(1)
+    batch = [
+        Case(generator.normal(0, 2, 5000).astype(np.float32), kind, float(uniform), prompt=(1, 2, 3))
+        for kind in KINDS
+        for uniform in generator.random(20, dtype=np.float32)
+    ]
+    together = Sampler(len(batch), 5000).run(batch, num_padded=3)
+    assert together == [Sampler(1, 5000).run([case])[0] for case in batch]
+    assert together == Sampler(len(batch), 5000).run(batch[::-1])[::-1]
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-10, 1e-40, 1e-300])
+def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
+    for best, logits in enumerate(np.eye(VOCAB_SIZE, dtype=np.float32) - 30):
+        assert Sampler(1).run([Case(logits, SamplingParams(temperature=temperature), 0.3)]) == [best]
+        assert Sampler(1).run([Case(logits + 60, SamplingParams(temperature=temperature, top_p=0.5), 0.3)]) == [best]
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
+def test_the_first_and_the_last_draw_find_tokens_that_are_possible(uniform: float) -> None:
+    allowed = SamplingParams(allowed_token_ids=[3, 4, 8], temperature=2.0)
+    logits = np.random.default_rng(0).normal(size=VOCAB_SIZE).astype(np.float32)
+    assert Sampler(1).run([Case(logits, allowed, uniform)]) == [3 if uniform == 0 else 8]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=1.0),
+        SamplingParams(temperature=0.7, top_k=6),
+        SamplingParams(temperature=1.5, top_p=0.7),
+        SamplingParams(temperature=1.0, min_p=0.1),
+        SamplingParams(temperature=1.2, top_k=9, top_p=0.9, min_p=0.05),
+        SamplingParams(temperature=0.8, presence_penalty=1.0, frequency_penalty=0.25, repetition_penalty=1.2),
+    ],
+    ids=["plain", "top_k", "top_p", "min_p", "all", "penalties"],
+)
+def test_draws_are_distributed_as_the_oracle_says(params: SamplingParams) -> None:
+    logits = np.random.default_rng(5).normal(0, 1.5, VOCAB_SIZE).astype(np.float32)
+    count = 20_000
+    draws = uniforms(np.full(count, 42, dtype=np.uint64), np.arange(count, dtype=np.uint64)).tolist()
+    batch = [Case(logits, params, uniform, prompt=(1, 4), output=(4, 4, 7)) for uniform in draws]
+    sampled = Sampler(count).run(batch)
+    expected = oracle.probabilities(batch[0].scores, params) * count
+    observed = np.bincount(sampled, minlength=VOCAB_SIZE)
+    possible = expected > 0
+    assert observed[~possible].sum() == 0
+    chi_square = ((observed - expected)[possible] ** 2 / expected[possible]).sum()
+    assert chi_square < 40  # at most 11 degrees of freedom: beyond one in ten thousand
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("params", "warpers"),
+    [
+        (SamplingParams(temperature=0.6), [TemperatureLogitsWarper(0.6)]),
+        (SamplingParams(temperature=1.0, top_k=7), [TopKLogitsWarper(7)]),
+        (SamplingParams(temperature=1.0, top_p=0.83), [TopPLogitsWarper(0.83)]),
+        (SamplingParams(temperature=1.0, min_p=0.07), [MinPLogitsWarper(0.07)]),
+        (SamplingParams(repetition_penalty=1.4), [RepetitionPenaltyLogitsProcessor(1.4)]),
+        (
+            SamplingParams(temperature=1.7, top_k=20, top_p=0.9, min_p=0.1, repetition_penalty=0.8),
+            [
+                RepetitionPenaltyLogitsProcessor(0.8),
+                TemperatureLogitsWarper(1.7),
+                TopKLogitsWarper(20),
+                TopPLogitsWarper(0.9),
+                MinPLogitsWarper(0.1),
+            ],
+        ),
+    ],
+    ids=["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "all"],
+)
+def test_draws_are_those_of_transformers(params: SamplingParams, warpers: list, seed: int) -> None:
+    logits = np.random.default_rng(seed).normal(0, 2, 50).astype(np.float32)
+    prompt, output = (1, 4, 20, 33), (4, 7, 7)
+    warped = torch.from_numpy(logits)[None]
+    for warper in warpers:
+        warped = warper(torch.tensor([[*prompt, *output]]), warped)
+    expected = torch.softmax(warped[0].double(), dim=-1).numpy()
+    batch = [Case(logits, params, (number + 0.5) / 1000, prompt, output) for number in range(1000)]
+    np.testing.assert_allclose(oracle.probabilities(batch[0].scores, params), expected, rtol=1e-5, atol=1e-12)
+    edges = np.cumsum(expected)
+    clear = [case for case in batch if np.abs(edges - case.uniform).min() > 1e-6]
+    assert len(clear) > 990
+    assert Sampler(len(clear), 50).run(clear) == [oracle.draw(expected, case.uniform) for case in clear]
+
+
+@given(
+    logprobs=st.lists(st.lists(st.integers(-50, 0), min_size=6, max_size=6), min_size=1, max_size=4),
+    chosen=st.lists(st.integers(0, 5), min_size=4, max_size=4),
+    num_candidates=st.integers(0, 8),
+)
+def test_candidates_are_the_best_and_the_chosen_with_its_rank(
+    logprobs: list[list[int]], chosen: list[int], num_candidates: int
+) -> None:
+    values = np.array(logprobs, dtype=np.float32) / 4
+    picked = np.array(chosen[: len(values)])
+    found = candidates(torch.from_numpy(values), torch.from_numpy(picked), num_candidates)
+    chosen_values, ranks, best_ids, best_values = (tensor.numpy() for tensor in found)
+    for row in range(len(values)):
+        assert chosen_values[row] == values[row, picked[row]]
+        assert ranks[row] == 1 + sum(values[row] > values[row, picked[row]])
+        assert best_values[row].tolist() == sorted(values[row].tolist(), reverse=True)[:num_candidates]
+        assert values[row, best_ids[row]].tolist() == best_values[row].tolist()
+        assert len(set(best_ids[row].tolist())) == min(num_candidates, 6)

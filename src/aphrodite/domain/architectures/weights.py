@@ -1,4 +1,4 @@
-"""Every weight of a model, declared once: its shape, and the checkpoint tensors it is made of.
+"""Every weight of a model, declared once: its shape, its axes, and the checkpoint tensors it is made of.
 
 Merged weights (queries, keys and values; gate and up) are their sources stacked along the first axis.
 """
@@ -6,12 +6,16 @@ Merged weights (queries, keys and values; gate and up) are their sources stacked
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from aphrodite.domain.architectures.names import canonical_name, is_unused
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, VisionSpec
 from aphrodite.domain.errors import CheckpointError
+
+Axis = Literal["vocab", "heads", "mlp", "hidden"]
+"""What an axis counts: token ids; rows of attention heads, by head; inner units of the MLP; all that is never split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Weight:
 
     name: str
     sources: tuple[Source, ...]
+    axes: tuple[Axis, ...] = ()  # of the decoder's weights, one a dimension; (): a vision tower's, which is never split
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,18 +88,23 @@ def assemble(model: ModelSpec, tensors: Iterable[tuple[str, np.ndarray]]) -> Ite
         raise CheckpointError(f"The checkpoint lacks tensors that the model needs: {shown}{more}.")
 
 
-def _linear(name: str, prefix: str, outputs: dict[str, int], num_inputs: int, bias: bool) -> list[Weight]:
+def _linear(
+    name: str, prefix: str, outputs: dict[str, int], num_inputs: int, bias: bool, axes: tuple[Axis, ...] = ()
+) -> list[Weight]:
     """A matrix product whose output rows come from one or more checkpoint layers; `outputs` maps each to its rows."""
     weight = Weight(
-        f"{name}.weight", tuple(Source(f"{prefix}{key}.weight", (rows, num_inputs)) for key, rows in outputs.items())
+        f"{name}.weight",
+        tuple(Source(f"{prefix}{key}.weight", (rows, num_inputs)) for key, rows in outputs.items()),
+        axes,
     )
     if not bias:
         return [weight]
-    return [weight, Weight(f"{name}.bias", tuple(Source(f"{prefix}{key}.bias", (n,)) for key, n in outputs.items()))]
+    sources = tuple(Source(f"{prefix}{key}.bias", (rows,)) for key, rows in outputs.items())
+    return [weight, Weight(f"{name}.bias", sources, axes[:1])]
 
 
-def _vector(name: str, source: str, size: int) -> Weight:
-    return Weight(name, (Source(source, (size,)),))
+def _vector(name: str, source: str, size: int, axes: tuple[Axis, ...] = ()) -> Weight:
+    return Weight(name, (Source(source, (size,)),), axes)
 
 
 def _layer_norm(name: str, source: str, size: int) -> list[Weight]:
@@ -105,23 +115,27 @@ def _decoder_weights(spec: DecoderSpec) -> list[Weight]:
     hidden, queries = spec.hidden_size, spec.num_heads * spec.head_dim
     keys, inner = spec.num_kv_heads * spec.head_dim, spec.intermediate_size
     embedding = Source("decoder.embed_tokens.weight", (spec.vocab_size, hidden))
-    weights = [Weight("embed.weight", (embedding,))]
+    weights = [Weight("embed.weight", (embedding,), ("vocab", "hidden"))]
     for i in range(spec.num_layers):
         name, source = f"layers.{i}", f"decoder.layers.{i}"
         attention, mlp = f"{source}.self_attn.", f"{source}.mlp."
         qkv = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
-        weights.append(_vector(f"{name}.attention_norm", f"{source}.input_layernorm.weight", hidden))
-        weights += _linear(f"{name}.qkv", attention, qkv, hidden, spec.qkv_bias)
+        gate_up = {"gate_proj": inner, "up_proj": inner}
+        weights.append(_vector(f"{name}.attention_norm", f"{source}.input_layernorm.weight", hidden, ("hidden",)))
+        weights += _linear(f"{name}.qkv", attention, qkv, hidden, spec.qkv_bias, ("heads", "hidden"))
         if spec.qk_norm:
-            weights.append(_vector(f"{name}.q_norm", f"{attention}q_norm.weight", spec.head_dim))
-            weights.append(_vector(f"{name}.k_norm", f"{attention}k_norm.weight", spec.head_dim))
-        weights += _linear(f"{name}.output", attention, {"o_proj": hidden}, queries, spec.output_bias)
-        weights.append(_vector(f"{name}.mlp_norm", f"{source}.post_attention_layernorm.weight", hidden))
-        weights += _linear(f"{name}.gate_up", mlp, {"gate_proj": inner, "up_proj": inner}, hidden, spec.mlp_bias)
-        weights += _linear(f"{name}.down", mlp, {"down_proj": hidden}, inner, spec.mlp_bias)
-    weights.append(_vector("norm", "decoder.norm.weight", hidden))
+            weights.append(_vector(f"{name}.q_norm", f"{attention}q_norm.weight", spec.head_dim, ("hidden",)))
+            weights.append(_vector(f"{name}.k_norm", f"{attention}k_norm.weight", spec.head_dim, ("hidden",)))
+        weights += _linear(
+            f"{name}.output", attention, {"o_proj": hidden}, queries, spec.output_bias, ("hidden", "heads")
+        )
+        weights.append(_vector(f"{name}.mlp_norm", f"{source}.post_attention_layernorm.weight", hidden, ("hidden",)))
+        weights += _linear(f"{name}.gate_up", mlp, gate_up, hidden, spec.mlp_bias, ("mlp", "hidden"))
+        weights += _linear(f"{name}.down", mlp, {"down_proj": hidden}, inner, spec.mlp_bias, ("hidden", "mlp"))
+    weights.append(_vector("norm", "decoder.norm.weight", hidden, ("hidden",)))
     if not spec.tied_embeddings:
-        weights.append(Weight("lm_head.weight", (Source("lm_head.weight", (spec.vocab_size, hidden)),)))
+        head = Source("lm_head.weight", (spec.vocab_size, hidden))
+        weights.append(Weight("lm_head.weight", (head,), ("vocab", "hidden")))
     return weights
 
 

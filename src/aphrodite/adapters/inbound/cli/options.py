@@ -1,0 +1,84 @@
+"""The flags of `aphrodite run`: types, groups and help."""
+
+from typing import Annotated, Any
+
+import typer
+
+from aphrodite.adapters.inbound.cli.config_file import load_config_file
+from aphrodite.domain import config
+
+_MODEL, _ENGINE, _SERVER, _CHAT, _IMAGES, _LOGS = "Model", "Engine", "Server", "Chat templates", "Images", "Logs"
+
+
+def _flag(group: str, text: str, value: str, *names: str) -> Any:
+    """Every flag has an environment variable, APHRODITE_ and its name; the help says so once.
+
+    `value` stands for the flag's value in the help. Names are given where a switch shall have no --no-... beside it.
+    """
+    return typer.Option(*names, help=text, metavar=value, rich_help_panel=group, show_envvar=False)
+
+
+Model = Annotated[str, typer.Argument(help="A folder, a .gguf file, a Hugging Face repository, or demo.")]
+ConfigFile = Annotated[
+    str | None,
+    typer.Option(
+        "--config", metavar="FILE", help="YAML with any of these flags.", is_eager=True, callback=load_config_file
+    ),
+]
+
+Tokenizer = Annotated[str | None, _flag(_MODEL, "Where the tokenizer lies, when not with the model.", "PATH")]
+Revision = Annotated[str | None, _flag(_MODEL, "Branch, tag or commit of a hub repository.", "NAME")]
+LoadFormat = Annotated[config.LoadFormat, _flag(_MODEL, "dummy: random weights of the configured shapes.", "NAME")]
+TrustRemoteCode = Annotated[
+    bool, _flag(_MODEL, "Run code that comes with the model's tokenizer or processor.", "", "--trust-remote-code")
+]
+ServedModelName = Annotated[list[str] | None, _flag(_MODEL, "What requests call the model; repeatable.", "NAME")]
+
+Backend = Annotated[str, _flag(_ENGINE, "auto, cuda (GPU or CPU), jax_tpu, or another.", "NAME")]
+Device = Annotated[str, _flag(_ENGINE, "auto, cpu, cuda or cuda:N.", "NAME")]
+Dtype = Annotated[config.Dtype, _flag(_ENGINE, "auto, float32, bfloat16 or float16.", "NAME")]
+MaxModelLen = Annotated[int | None, _flag(_ENGINE, "Longest prompt and answer, in tokens; default: the model's.", "N")]
+MaxNumSeqs = Annotated[int, _flag(_ENGINE, "Most sequences that run at once.", "N")]
+MaxNumBatchedTokens = Annotated[int | None, _flag(_ENGINE, "Most tokens of one step.", "N")]
+BlockSize = Annotated[int, _flag(_ENGINE, "Tokens of one KV-cache block.", "N")]
+GpuMemoryUtilization = Annotated[float, _flag(_ENGINE, "Share of a GPU's memory that is used.", "X")]
+KvCacheMemory = Annotated[int | None, _flag(_ENGINE, "Bytes for the KV cache, instead of that share.", "BYTES")]
+EnablePrefixCaching = Annotated[
+    bool,
+    _flag(
+        "Prefix cache", "Share the KV blocks of equal beginnings.", "", "--enable-prefix-caching/--no-prefix-caching"
+    ),
+]
+EnforceEager = Annotated[bool, _flag(_ENGINE, "Never capture CUDA graphs.", "", "--enforce-eager")]
+Seed = Annotated[int, _flag(_ENGINE, "What requests without a seed draw from.", "N")]
+
+Host = Annotated[str, _flag(_SERVER, "Address to listen on; 0.0.0.0 for all.", "ADDRESS")]
+Port = Annotated[int, _flag(_SERVER, "Port to listen on; 0 for any free one.", "N")]
+ApiKey = Annotated[list[str] | None, _flag(_SERVER, "A key that clients must send; repeatable.", "KEY")]
+CorsOrigins = Annotated[list[str] | None, _flag(_SERVER, "Origin of pages that may call; repeatable.", "ORIGIN")]
+SslCertfile = Annotated[str | None, _flag(_SERVER, "Certificate for https, in PEM.", "FILE")]
+SslKeyfile = Annotated[str | None, _flag(_SERVER, "The certificate's key, in PEM.", "FILE")]
+MaxBodyBytes = Annotated[int, _flag(_SERVER, "Longest body of a request.", "BYTES")]
+MaxQueue = Annotated[int, _flag(_SERVER, "Most requests that wait; more get 429.", "N")]
+RequestTimeout = Annotated[float, _flag(_SERVER, "Seconds that a request may take.", "SECONDS")]
+ShutdownTimeout = Annotated[float, _flag(_SERVER, "Seconds to finish what runs after SIGTERM.", "SECONDS")]
+
+ChatTemplate = Annotated[str | None, _flag(_CHAT, "A Jinja file, or the Jinja itself; default: the model's.", "FILE")]
+ChatTemplateContentFormat = Annotated[
+    config.ContentFormat, _flag(_CHAT, "auto, string or openai: what it takes as content.", "NAME")
+]
+TrustRequestChatTemplate = Annotated[
+    bool, _flag(_CHAT, "Take templates and their arguments from requests.", "", "--trust-request-chat-template")
+]
+
+ImageFetchTimeout = Annotated[float, _flag(_IMAGES, "Seconds that fetching an image may take.", "SECONDS")]
+MaxImageBytes = Annotated[int, _flag(_IMAGES, "Largest image file.", "BYTES")]
+MaxImagePixels = Annotated[int, _flag(_IMAGES, "Largest picture, width times height.", "N")]
+ImageMaxRedirects = Annotated[int, _flag(_IMAGES, "Redirects that are followed.", "N")]
+AllowedImageHosts = Annotated[
+    list[str] | None, _flag(_IMAGES, "Host that may have a private address; repeatable.", "HOST")
+]
+AllowedLocalMediaPath = Annotated[str | None, _flag(_IMAGES, "Folder that file:// URLs may point into.", "DIR")]
+
+LogLevel = Annotated[config.LogLevel, _flag(_LOGS, "debug, info, warning or error; never prompts.", "NAME")]
+LogFormat = Annotated[config.LogFormat, _flag(_LOGS, "text or json.", "NAME")]

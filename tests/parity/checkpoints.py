@@ -1,0 +1,78 @@
+"""The tiny checkpoints of the parity suite, by name."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from tests.builders import Family, Tower, tiny_llava, tiny_text
+
+TOWERS: tuple[Tower, ...] = get_args(Tower)
+FAMILIES: tuple[Family, ...] = get_args(Family)
+PAIRINGS = tuple(f"{tower}-{family}" for tower in TOWERS for family in FAMILIES)
+
+WINDOW = 7  # tokens, shorter than nearly every prompt
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+_LINEAR = {"rope_type": "linear", "rope_theta": 5000.0, "factor": 3.0}
+_SLIDING = {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1}
+
+# name -> (decoder, changes to its configuration)
+TEXT_VARIANTS: dict[str, tuple[Family, dict[str, Any]]] = {
+    "llama-llama3-rope": ("llama", {"rope_parameters": _LLAMA3}),
+    "llama-linear-rope": ("llama", {"rope_parameters": _LINEAR}),
+    "llama-tied": ("llama", {"tie_word_embeddings": True}),
+    "llama-attention-bias": ("llama", {"attention_bias": True}),
+    "llama-mlp-bias": ("llama", {"mlp_bias": True}),
+    "llama-no-groups": ("llama", {"num_key_value_heads": 4}),
+    "llama-one-kv-head": ("llama", {"num_key_value_heads": 1}),
+    "llama-gelu": ("llama", {"hidden_act": "gelu_pytorch_tanh"}),
+    "mistral-window": ("mistral", {"sliding_window": WINDOW}),
+    "qwen2-window": ("qwen2", _SLIDING),
+    "qwen2-all-windows": ("qwen2", _SLIDING | {"max_window_layers": 0, "sliding_window": 5}),
+    "qwen2-tied": ("qwen2", {"tie_word_embeddings": True}),
+    "qwen3-window": ("qwen3", _SLIDING),
+    "qwen3-attention-bias": ("qwen3", {"attention_bias": True}),
+    "qwen3-tied-linear-rope": ("qwen3", {"tie_word_embeddings": True, "rope_parameters": _LINEAR}),
+}
+
+# name -> arguments of tiny_llava
+LLAVA_VARIANTS: dict[str, dict[str, Any]] = {
+    "llava-window": {"text": "mistral", "text_overrides": {"sliding_window": WINDOW}},
+    "llava-qwen2-window": {"tower": "siglip", "text": "qwen2", "text_overrides": _SLIDING},
+    "llava-llama3-rope": {"text_overrides": {"rope_parameters": _LLAMA3}},
+    "llava-linear-rope": {"text": "qwen3", "text_overrides": {"rope_parameters": _LINEAR}},
+    "llava-tied": {"tie_word_embeddings": True, "text_overrides": {"tie_word_embeddings": True}},
+    "llava-biases": {"text_overrides": {"attention_bias": True, "mlp_bias": True}},
+    "llava-no-projector-bias": {"multimodal_projector_bias": False},
+    "llava-projector-quick-gelu": {"projector_hidden_act": "quick_gelu"},
+    "clip-gelu": {"vision_overrides": {"hidden_act": "gelu"}},
+    "siglip-gelu": {"tower": "siglip", "vision_overrides": {"hidden_act": "gelu"}},
+    "clip-odd-patches": {"vision_overrides": {"image_size": 30}},  # the last 2 pixels belong to no patch
+}
+
+FEATURE_LAYERS: tuple[int | list[int], ...] = (-1, -2, -4, 1, 3, [-2], [0], [0, -1], [-3, 3, 1])
+STRATEGIES = ("default", "full")
+FEATURES: dict[str, dict[str, Any]] = {
+    f"{tower}-{strategy}-{layer}": {
+        "tower": tower,
+        "vision_feature_layer": layer,
+        "vision_feature_select_strategy": strategy,
+    }
+    for tower in TOWERS
+    for strategy in STRATEGIES
+    for layer in FEATURE_LAYERS
+}
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    **{f"{tower}-{family}": partial(tiny_llava, tower=tower, text=family) for tower in TOWERS for family in FAMILIES},
+    **{family: partial(tiny_text, family=family) for family in FAMILIES},
+    **{name: partial(tiny_text, family=family, **changes) for name, (family, changes) in TEXT_VARIANTS.items()},
+    **{name: partial(tiny_llava, **changes) for name, changes in (LLAVA_VARIANTS | FEATURES).items()},
+}

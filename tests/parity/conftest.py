@@ -1,0 +1,66 @@
+"""The parity suite: every compute backend against transformers, through the public API alone."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.parity.checkpoints import MAKERS
+from tests.parity.fixture_types import Folders, OpenLlm, References
+from tests.parity.reference import Reference
+
+from aphrodite import LLM
+
+BACKENDS = ("cuda",)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Models this small gain nothing from threads, and test workers side by side lose much by them."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """The checkpoint of that name in `checkpoints.MAKERS`, made when it is first asked for."""
+
+    @cache
+    def make(name: str) -> Path:
+        return MAKERS[name](tmp_path_factory.mktemp(name))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reference(folder: Folders) -> References:
+    """Transformers with the checkpoint of that name."""
+    return cache(lambda name: Reference(folder(name)))
+
+
+@pytest.fixture(scope="session")
+def open_llm(backend: str, folder: Folders) -> OpenLlm:
+    """`LLM` with a checkpoint by name, or by path, on the backend under test."""
+
+    def build(model: str | Path, **options: Any) -> LLM:
+        path = model if isinstance(model, Path) else folder(model)
+        settings: dict[str, Any] = {
+            "backend": backend, "device": "cpu", "dtype": "float32", "kv_cache_memory": 4 << 20
+        }  # fmt: skip
+        return LLM(str(path), **(settings | options))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def llava(open_llm: OpenLlm) -> Iterator[LLM]:
+    """One engine for tests that need no options of their own."""
+    with open_llm("clip-llama") as llm:
+        yield llm

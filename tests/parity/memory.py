@@ -1,0 +1,18 @@
+"""Key/value caches so small that requests crowd each other out."""
+
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from aphrodite import LLM
+
+
+def kv_cache_bytes(folder: Path, num_tokens: int, block_size: int) -> int:
+    """Float32 keys and values of so many tokens, in blocks, and one block more for the padding."""
+    text = AutoConfig.from_pretrained(folder).get_text_config()
+    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 4
+    return (-(-num_tokens // block_size) + 1) * block_size * per_token
+
+
+def num_preemptions(llm: LLM) -> int:
+    return llm._engine.scheduler.num_preemptions

@@ -1,0 +1,76 @@
+"""Requests that lose their KV blocks to older ones and run again, one step or two at a time in flight."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import entry_points
+from typing import Any
+
+import pytest
+from tests.parity.cases import IMAGE_CASES, TEXT_CASES
+from tests.parity.comparison import GREEDY, REPORTED, assert_answers
+from tests.parity.fixture_types import Folders, OpenLlm, References
+from tests.parity.memory import kv_cache_bytes, num_preemptions
+
+from aphrodite import bootstrap
+
+CASES = (*IMAGE_CASES, *TEXT_CASES)
+MANY_TOKENS = 24
+"""Prompts are admitted where they fit; answers this long then make them crowd each other out."""
+
+
+@pytest.fixture(params=[1, 2])
+def in_flight(request: pytest.FixtureRequest, backend: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a backend that has as many steps in flight; 2: a step starts before the last one's tokens are known.
+
+    It is the backend under test with another limit, installed the way any other package installs one.
+    """
+
+    class Entry:
+        name = f"{backend}-{request.param}-in-flight"
+
+        @staticmethod
+        def load() -> Callable[..., Any]:
+            create = next(iter(entry_points(group="aphrodite.backends", name=backend))).load()
+
+            def create_with_limit(*args: Any) -> Any:
+                built = create(*args)
+                built.limits = replace(built.limits, max_steps_in_flight=request.param)
+                return built
+
+            return create_with_limit
+
+    monkeypatch.setattr(bootstrap, "entry_points", lambda group: [Entry])
+    return Entry.name
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"max_num_batched_tokens": 3}, {"block_size": 1}, {"max_num_seqs": 2}], ids=str
+)
+def test_steps_in_flight(options: dict[str, Any], in_flight: str, open_llm: OpenLlm, reference: References) -> None:
+    with open_llm("clip-llama", backend=in_flight, **options) as llm:
+        for params in (GREEDY, REPORTED):
+            assert_answers(llm, reference("clip-llama"), CASES * 2, params)
+        assert num_preemptions(llm) == 0
+
+
+@pytest.mark.parametrize("enable_prefix_caching", [True, False])
+@pytest.mark.parametrize("max_num_batched_tokens", [7, 2048])
+@pytest.mark.parametrize("block_size", [1, 8, 16, 32])
+def test_preemption(
+    block_size: int, max_num_batched_tokens: int, enable_prefix_caching: bool,
+    in_flight: str, open_llm: OpenLlm, folder: Folders, reference: References,
+) -> None:  # fmt: skip
+    theirs = reference("clip-llama")
+    longest = max(len(theirs.answer(case, MANY_TOKENS).prompt_token_ids) for case in CASES) + MANY_TOKENS
+    with open_llm(
+        "clip-llama",
+        backend=in_flight,
+        block_size=block_size,
+        max_num_batched_tokens=max_num_batched_tokens,
+        kv_cache_memory=kv_cache_bytes(folder("clip-llama"), longest + 40, block_size),
+        enable_prefix_caching=enable_prefix_caching,
+    ) as llm:
+        for params in (GREEDY, REPORTED):
+            before = num_preemptions(llm)
+            assert_answers(llm, theirs, CASES * 2, replace(params, max_tokens=MANY_TOKENS))
+            assert num_preemptions(llm) > before

@@ -283,6 +283,15 @@ def test_an_engine_that_cannot_be_built(builder: Callable[[], Engine], kind: typ
     run(test())
 
 
+def test_a_process_that_cannot_be_started(temporary_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary_folder / "missing"))
+        with pytest.raises(EngineDeadError, match=r"process could not be started: .*No such file"):
+            await EngineClient(build).start()
+
+    run(test())
+
+
 def test_the_socket_is_this_users_alone_and_gone_once_it_is_connected(temporary_folder: Path, tmp_path: Path) -> None:
     async def test() -> None:
         started, go_on = tmp_path / "started", tmp_path / "go on"

@@ -169,7 +169,10 @@ class EngineClient:
 
     async def _connect(self) -> None:
         """Start a process and wait until the engine in it is ready. Raises as its `build` does."""
-        link = EngineLink(self._build)
+        try:
+            link = EngineLink(self._build)
+        except OSError as error:  # no room for a process or for its folder, say
+            raise EngineDeadError(f"The engine's process could not be started: {error}.") from error
         try:
             message = await link.receive()
             if isinstance(message, Failed):

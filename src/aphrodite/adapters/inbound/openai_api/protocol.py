@@ -4,7 +4,7 @@ The same types validate requests, write responses, and make /openapi.json. Reque
 optional. Ranges are checked here, so that an error can name the field.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -50,7 +50,7 @@ class UserMessage(_Message, tag="user"):
 
 class AssistantMessage(_Message, tag="assistant"):
     content: str | list[TextPart] | None = None
-    tool_calls: list[dict[str, object]] | None = None  # of former turns; templates may show them
+    tool_calls: list[dict[str, Any]] | None = None  # of former turns; templates may show them
 
 
 class ToolMessage(_Message, tag="tool"):
@@ -110,7 +110,7 @@ class ChatCompletionRequest(GenerationFields, kw_only=True):
 
     add_generation_prompt: bool | None = None
     chat_template: str | None = None  # these two only where the operator trusts requests with templates
-    chat_template_kwargs: dict[str, object] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class CompletionRequest(GenerationFields, kw_only=True):

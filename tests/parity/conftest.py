@@ -47,10 +47,10 @@ def reference(folder: Folders) -> References:
 
 @pytest.fixture(scope="session")
 def open_llm(backend: str, folder: Folders) -> OpenLlm:
-    """`LLM` with a checkpoint by name, or by path, on the backend under test."""
+    """`LLM` on the backend under test, with a checkpoint of `checkpoints.MAKERS` by name or with any other model."""
 
     def build(model: str | Path, **options: Any) -> LLM:
-        path = model if isinstance(model, Path) else folder(model)
+        path = folder(model) if model in MAKERS else model
         settings: dict[str, Any] = {
             "backend": backend, "device": "cpu", "dtype": "float32", "kv_cache_memory": 4 << 20
         }  # fmt: skip

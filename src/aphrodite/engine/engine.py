@@ -185,6 +185,9 @@ class Engine:
             self._in_flight.append((schedule, self._backend.launch(schedule.plan)))
         except StepError as error:
             return self._fail(schedule, error)
+        except BaseException:  # Ctrl-C, say: the books must not list pictures that the device never encoded
+            self.scheduler.fail(schedule)
+            raise
         return []
 
     def _note_prefix_lookup(self, request: Request) -> None:

@@ -1,0 +1,125 @@
+"""Every kind of error, in OpenAI's shape."""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from tests.e2e.conftest import MODEL, picture
+from tests.e2e.server_process import ServerProcess
+from tests.e2e.test_chat import data_url
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+HELLO = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+
+
+def post(server: ServerProcess, path: str, body: Any, method: str = "POST") -> tuple[int, Any]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(server.url + path, data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def check_error(answer: tuple[int, Any], status: int, part: str, param: str | None = None) -> None:
+    found, body = answer
+    assert found == status, body
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert part in body["error"]["message"]
+    assert body["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("change", "part", "param"),
+    [
+        ({"messages": []}, "messages must be", "messages"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "'robot'", "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "'video'", "messages[0].content[0].type"),
+        ({"messages": None}, "messages must be", "messages"),
+        ({"temperature": -1}, "temperature must be", "temperature"),
+        ({"temperature": "hot"}, "temperature must be", "temperature"),
+        ({"top_p": 0}, "top_p must be", "top_p"),
+        ({"n": 0}, "n must be", "n"),
+        ({"n": 10**6}, "n must be", "n"),
+        ({"max_tokens": 0}, "max_tokens must be", "max_tokens"),
+        ({"top_logprobs": 3}, "top_logprobs needs", "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs must be", "top_logprobs"),
+        ({"logit_bias": {"5": 101}}, "must be", "logit_bias[...]"),
+        ({"logit_bias": {"99999": 1}}, "logit_bias holds 99999", "logit_bias"),
+        ({"stop": [""]}, "stop must be", "stop"),
+        ({"min_tokens": 5}, "min_tokens must be", "min_tokens"),
+        ({"stream_options": {"include_usage": True}}, "stream_options needs", "stream_options"),
+        ({"tools": [{"type": "function"}]}, "tools is not supported", "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format is supported", "response_format"),
+        ({"chat_template": "{{ 1 }}"}, "--trust-request-chat-template", "chat_template"),
+        ({"chat_template_kwargs": {"a": 1}}, "--trust-request-chat-template", "chat_template_kwargs"),
+    ],
+)
+def test_bad_field(server: ServerProcess, change: dict[str, Any], part: str, param: str) -> None:
+    check_error(post(server, CHAT, HELLO | change), 400, part, param)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"[" * 100_000, b'{"a": "\xff"}', b"nul"])
+def test_body_that_is_no_request(server: ServerProcess, body: bytes) -> None:
+    check_error(post(server, CHAT, body), 400, "The body")
+
+
+def test_two_images(server: ServerProcess) -> None:
+    part = {"type": "image_url", "image_url": {"url": data_url(picture("rgb"))}}
+    messages = [{"role": "user", "content": [part]}, {"role": "user", "content": [part]}]
+    check_error(
+        post(server, CHAT, HELLO | {"messages": messages}),
+        400,
+        "At most 1 image may be provided in one prompt, got 2.",
+    )
+    assert post(server, CHAT, HELLO)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "part"),
+    [
+        ("{images}/missing", "image_http_status", "404"),
+        ("{images}/text", "not_an_image", "image"),
+        ("http://localhost:9/x.png", "image_forbidden", "localhost"),
+        ("http://127.0.0.1:9/x.png", "image_unreachable", "image"),
+        ("ftp://example.com/x.png", "invalid_image_url", "http"),
+        ("file:///etc/passwd", "image_forbidden", ""),
+        ("data:image/png;base64,AAAA", "not_an_image", "image"),
+        ("data:image/png;base64,*", "invalid_image_url", "base64"),
+    ],
+)
+def test_image_that_cannot_be_had(server: ServerProcess, images: str, url: str, code: str, part: str) -> None:
+    content = [{"type": "image_url", "image_url": {"url": url.format(images=images)}}]
+    status, body = post(server, CHAT, HELLO | {"messages": [{"role": "user", "content": content}]})
+    assert (status, body["error"]["code"]) == (400, code)
+    assert part in body["error"]["message"]
+
+
+def test_too_long(server: ServerProcess) -> None:
+    status, body = post(server, CHAT, HELLO | {"messages": [{"role": "user", "content": "0 " * 5000}]})
+    assert (status, body["error"]["code"]) == (400, "context_length_exceeded")
+    assert "4096" in body["error"]["message"]
+
+
+def test_unknown_model_path_and_method(server: ServerProcess) -> None:
+    check_error(post(server, CHAT, HELLO | {"model": "gpt-9"}), 404, "'gpt-9'", "model")
+    check_error(post(server, "/v1/embeddings", {}), 404, "no such path")
+    check_error(post(server, CHAT + "/", HELLO), 404, "no such path")
+    check_error(post(server, CHAT, HELLO, "PUT"), 405, "method")
+    check_error((lambda answer: (answer[0], json.loads(answer[1])))(server.get("/v1/models/gpt-9")), 404, "", "model")
+
+
+def test_what_is_no_http(server: ServerProcess) -> None:
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["error"]["message"] == "The request is not valid HTTP."

@@ -1,0 +1,94 @@
+"""Text completions, tokenising, and what the server says of itself."""
+
+import json
+from importlib.metadata import version
+from typing import Any
+
+import openai
+import pytest
+from tests.e2e.conftest import MODEL, picture
+from tests.e2e.server_process import ServerProcess
+from tests.e2e.test_chat import NUM_IMAGE_TOKENS, ask, data_url
+from tests.e2e.test_errors import check_error, post
+from transformers import AutoTokenizer
+
+
+@pytest.mark.parametrize("fields", [{}, {"n": 2, "temperature": 1.0, "seed": 1}, {"echo": True, "logprobs": 2}])
+def test_completions_streamed_equals_whole(client: openai.OpenAI, fields: dict[str, Any]) -> None:
+    prompts = ["The quick brown", "How many circles"]
+    whole = client.completions.create(model=MODEL, prompt=prompts, max_tokens=8, **fields)
+    chunks = list(client.completions.create(model=MODEL, prompt=prompts, max_tokens=8, stream=True, **fields))
+    assert [choice.index for choice in whole.choices] == list(range(2 * fields.get("n", 1)))
+    for expected in whole.choices:
+        mine = [chunk.choices[0] for chunk in chunks if chunk.choices[0].index == expected.index]
+        assert "".join(choice.text for choice in mine) == expected.text
+        assert [choice.finish_reason for choice in mine if choice.finish_reason] == [expected.finish_reason]
+        if "logprobs" in fields:
+            for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+                pieces = [value for choice in mine for value in getattr(choice.logprobs, name)]
+                assert pieces == getattr(expected.logprobs, name)
+
+
+def test_echo_has_the_prompt_and_its_logprobs(client: openai.OpenAI, checkpoint: Any) -> None:
+    [choice] = client.completions.create(
+        model=MODEL, prompt="The quick brown", max_tokens=2, echo=True, logprobs=1
+    ).choices
+    num_prompt_tokens = len(AutoTokenizer.from_pretrained(checkpoint)("The quick brown").input_ids)
+    assert choice.text.startswith("The quick brown")
+    assert len(choice.logprobs.tokens) == num_prompt_tokens + 2
+    assert choice.logprobs.token_logprobs[0] is None
+    assert all(value < 0 for value in choice.logprobs.token_logprobs[1:])
+
+
+def test_token_ids_are_prompts_too(client: openai.OpenAI, checkpoint: Any) -> None:
+    ids = AutoTokenizer.from_pretrained(checkpoint)("The quick brown").input_ids
+    texts = {
+        client.completions.create(model=MODEL, prompt=prompt, max_tokens=8).choices[0].text
+        for prompt in ("The quick brown", ids, [ids])
+    }
+    assert len(texts) == 1
+
+
+def test_default_of_completions_is_16_tokens(client: openai.OpenAI) -> None:
+    done = client.completions.create(model=MODEL, prompt="Hello", extra_body={"ignore_eos": True})
+    assert done.usage.completion_tokens == 16
+
+
+def test_bad_prompts(server: ServerProcess) -> None:
+    for prompt, part in ((["a", 1], "token ids"), ([], "prompt must"), ([10**6], "outside")):
+        status, body = post(server, "/v1/completions", {"model": MODEL, "prompt": prompt})
+        assert status == 400
+        assert part in body["error"]["message"]
+
+
+def test_tokenize_and_back(server: ServerProcess, checkpoint: Any) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    text = "A naïve café, £3.50."
+    _, found = post(server, "/v1/tokenize", {"prompt": text})
+    assert found["tokens"] == tokenizer(text).input_ids
+    assert found["count"] == len(found["tokens"])
+    assert found["max_model_len"] == 4096
+    _, back = post(server, "/v1/detokenize", {"tokens": found["tokens"]})
+    assert back["prompt"] == tokenizer.decode(found["tokens"])
+    _, literal = post(server, "/v1/tokenize", {"prompt": "<image>"})
+    assert literal["count"] > 1
+    check_error(post(server, "/v1/tokenize", {}), 400, "Either prompt or messages", "prompt")
+
+
+def test_tokenize_counts_the_image(server: ServerProcess, client: openai.OpenAI) -> None:
+    messages = ask("What is this?", data_url(picture("rgb")))
+    _, found = post(server, "/v1/tokenize", {"messages": messages})
+    assert found["image_tokens"] == NUM_IMAGE_TOKENS
+    usage = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=1).usage  # type: ignore[arg-type]
+    assert usage is not None
+    assert found["count"] == usage.prompt_tokens
+
+
+def test_information(server: ServerProcess, client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL, "llava-hf/llava-1.5-7b-hf"]
+    assert client.models.retrieve("llava-hf/llava-1.5-7b-hf").id == "llava-hf/llava-1.5-7b-hf"
+    assert server.get("/health") == (200, '{"status":"ok"}')
+    assert json.loads(server.get("/version")[1]) == {"version": version("aphrodite-vlm")}
+    _, metrics = server.get("/metrics")
+    for name in ("num_requests_running", "time_to_first_token_seconds_bucket", "kv_cache_usage_perc"):
+        assert f"aphrodite:{name}" in metrics

@@ -232,3 +232,31 @@ def test_closed(llava_folder: Path) -> None:
     for call in (llm.generate, llm.chat):
         with pytest.raises(EngineClosedError, match="closed"):
             call([{"role": "user", "content": "Hello"}] if call == llm.chat else "Hello", use_tqdm=False)  # type: ignore[operator]
+
+
+def test_closed_while_another_thread_asks(llava_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that runs is answered in full, then the engine closes."""
+    llm = LLM(str(llava_folder), device="cpu", kv_cache_memory=1 << 20)
+    started, closing = threading.Event(), threading.Event()
+    step = llm._engine.step
+
+    def step_after_close_was_called() -> Any:
+        started.set()
+        closing.wait(timeout=10)
+        return step()
+
+    monkeypatch.setattr(llm._engine, "step", step_after_close_was_called)
+    found: list[RequestOutput] = []
+    asking = threading.Thread(target=lambda: found.extend(llm.generate("Hello", GREEDY, use_tqdm=False)), daemon=True)
+    asking.start()
+    assert started.wait(timeout=10)
+    closer = threading.Thread(target=llm.close, daemon=True)
+    closer.start()
+    closer.join(timeout=0.2)
+    closing.set()
+    for thread in (asking, closer):
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+    assert [len(output.outputs[0].token_ids) for output in found] == [GREEDY.max_tokens]
+    with pytest.raises(EngineClosedError):
+        llm.generate("Hello", GREEDY, use_tqdm=False)

@@ -177,11 +177,12 @@ class LLM:
         return self._run([_each(i, prompt, item) for i, item in enumerate(conversations)], sampling_params, use_tqdm)
 
     def close(self) -> None:
-        """Give the hardware's memory back; the object answers no more."""
-        if not self._closed:
-            self._closed = True
-            self._pool.shutdown()
-            self._engine.close()
+        """Give the hardware's memory back, once a call that runs in another thread is answered; no more is asked."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._pool.shutdown()
+                self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -202,7 +203,8 @@ class LLM:
     ) -> list[RequestOutput]:
         if self._closed:
             raise EngineClosedError("This LLM was closed; build a new one to ask more.")
-        params = _params_for_each(sampling_params or self._frontend.default_sampling, len(prompts))
+        given = self._frontend.default_sampling if sampling_params is None else sampling_params
+        params = _params_for_each(given, len(prompts))
         process = self._frontend.processor.process
         processed = list(self._pool.map(lambda item: _each(item[0], process, item[1]), enumerate(prompts)))
         with self._lock:

@@ -119,7 +119,7 @@ class CudaBackend:
         if plan.encode and self._vision is not None:
             features = self._vision.encode([image.pixels for image in plan.encode])
             for image, feature in zip(plan.encode, features, strict=True):
-                self._features[image.content_hash] = feature
+                self._features[image.content_hash] = feature.clone()  # a view would keep the whole batch's memory
 
     def _embed(self, plan: StepPlan, flat: FlatStep, arrays: dict[str, Tensor]) -> Tensor:
         """The step's embeddings [T, E]: of tokens from the host, of tokens still in flight, and of images."""

@@ -1,0 +1,122 @@
+"""Flags, environment, file and defaults, in this order; and what the command line says of mistakes."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from tests.e2e.server_process import COMMAND, environment
+
+from aphrodite.adapters.inbound.cli.app import app
+from aphrodite.domain.config import EngineConfig, ServerConfig
+from aphrodite.domain.errors import ConfigError
+
+ENGINE_FIELDS = set(EngineConfig.__dataclass_fields__)
+SERVER_FIELDS = set(ServerConfig.__dataclass_fields__)
+
+
+def parameters(*args: str) -> dict[str, Any]:
+    """What `aphrodite run ARGS` would be called with."""
+    group: Any = typer.main.get_command(app)
+    found: dict[str, Any] = group.commands["run"].make_context("run", list(args)).params
+    return found
+
+
+def write(folder: Path, text: str) -> str:
+    file = folder / "aphrodite.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def test_there_is_a_flag_for_every_setting_with_its_default() -> None:
+    found = parameters("demo")
+    assert set(found) - {"config"} == ENGINE_FIELDS | SERVER_FIELDS
+    for config, fields in ((EngineConfig(model="demo"), ENGINE_FIELDS), (ServerConfig(), SERVER_FIELDS)):
+        for name in fields:
+            expected = getattr(config, name)
+            assert found[name] == expected or (expected in ((), None) and not found[name]), name
+    assert found["port"] == 2242
+    assert found["image_fetch_timeout"] == 10
+
+
+def test_flag_before_environment_before_file_before_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, "port: 1\nmax-queue: 2\nmax_num_seqs: 3\napi-key: [a, b]\nenable-prefix-caching: false\n")
+    monkeypatch.setenv("APHRODITE_PORT", "11")
+    monkeypatch.setenv("APHRODITE_MAX_QUEUE", "12")
+    monkeypatch.setenv("APHRODITE_IMAGE_FETCH_TIMEOUT", "2.5")
+    found = parameters("demo", "--config", file, "--port", "21")
+    assert (found["port"], found["max_queue"], found["max_num_seqs"]) == (21, 12, 3)
+    assert found["api_key"] == ["a", "b"]
+    assert found["enable_prefix_caching"] is False
+    assert found["image_fetch_timeout"] == 2.5
+    monkeypatch.setenv("APHRODITE_API_KEY", "sk-environment")
+    assert parameters("demo", "--config", file)["api_key"] == ["sk-environment"]
+    assert parameters("demo", "--api-key", "x", "--api-key", "y")["api_key"] == ["x", "y"]
+
+
+def test_the_model_may_stand_in_the_file(tmp_path: Path) -> None:
+    assert parameters("--config", write(tmp_path, "model: demo"))["model"] == "demo"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("prot: 1", "prot"),
+        ("port: [1]", "port"),
+        ("api-key: 3", "api-key"),
+        ("port: {a: 1}", "port"),
+        ("- port", "flags and their values"),
+        ("port: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_file_is_a_sentence(tmp_path: Path, text: str, part: str) -> None:
+    with pytest.raises(typer.TyperException, match=part) as raised:
+        parameters("demo", "--config", write(tmp_path, text))
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"port": 70_000},
+        {"api_key": ("",)},
+        {"api_key": ("schlüssel",)},
+        {"ssl_keyfile": "key.pem"},
+        {"max_queue": 0},
+        {"max_body_bytes": 0},
+        {"image_max_redirects": -1},
+        {"request_timeout": 0.0},
+        {"request_timeout": float("nan")},
+        {"shutdown_timeout": -1.0},
+        {"log_format": "xml"},
+    ],
+)
+def test_server_config_names_the_flag(fields: dict[str, Any]) -> None:
+    [name] = fields
+    with pytest.raises(ConfigError, match="--" + name.replace("_", "-")):
+        ServerConfig(**fields)
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *args], capture_output=True, text=True, env=environment(), timeout=60, check=False)
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout.startswith("aphrodite ")
+    shown = run("run", "--help").stdout
+    for group in ("Model", "Engine", "Server", "Chat templates", "Images", "Logs"):
+        assert f"─ {group} ─" in shown
+    assert "--chat-template-content-format" in shown
+    assert run().returncode == 0
+
+
+def test_mistakes_outside_of_run() -> None:
+    for args in (["frobnicate"], ["chat", "--image", "missing.png", "--url", "ftp://x"]):
+        done = run(*args)
+        assert done.returncode == 2
+        assert done.stderr.startswith("aphrodite: ")
+        assert done.stderr.count("\n") == 1
+    nobody = run("chat", "Hello", "--url", "http://127.0.0.1:9")
+    assert nobody.returncode == 1
+    assert "aphrodite run" in nobody.stderr

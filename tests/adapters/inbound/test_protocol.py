@@ -1,0 +1,87 @@
+"""Requests as the `openai` package's own types describe them, and what is refused, by name."""
+
+import logging
+from typing import Any, get_type_hints
+
+import msgspec
+import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.completion import Completion
+from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
+
+from aphrodite.adapters.inbound.openai_api import protocol
+from aphrodite.adapters.inbound.openai_api.errors import InvalidRequestError
+from aphrodite.adapters.inbound.openai_api.parsing import _IGNORED, _UNSUPPORTED, parse_body
+from aphrodite.adapters.inbound.openai_api.protocol import ChatCompletionRequest, CompletionRequest
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def parse(**fields: Any) -> ChatCompletionRequest:
+    return parse_body(msgspec.json.encode(CHAT | fields), ChatCompletionRequest)
+
+
+def test_every_field_of_the_reference_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    """No field that the client library offers is passed over as unknown."""
+    from openai.types.chat.completion_create_params import CompletionCreateParamsBase as ChatParams
+
+    for params, kind in ((ChatParams, ChatCompletionRequest), (CompletionParams, CompletionRequest)):
+        known = set(kind.__struct_fields__) | set(_UNSUPPORTED) | _IGNORED
+        assert set(get_type_hints(params)) - known - {"stream"} == set()
+
+
+def test_null_is_as_good_as_nothing() -> None:
+    optional = {name: None for name in ChatCompletionRequest.__struct_fields__ if name not in CHAT}
+    assert parse(**optional, tools=None, frobnicate=None) == parse()
+
+
+@pytest.mark.parametrize("name", sorted(_UNSUPPORTED))
+def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^{name} is not supported yet") as raised:
+        parse(**{name: {"something": "else"}})
+    assert raised.value.param == name
+    for neutral in _UNSUPPORTED[name]:
+        parse(**{name: neutral})
+
+
+def test_unknown_fields_are_logged_by_name_and_never_by_value(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert parse(frobnicate="a secret") == parse()
+    assert "frobnicate" in caplog.text
+    assert "a secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "sentence"),
+    [
+        ({"n": "x"}, "n", "n must be an integer or null, got a string."),
+        ({"temperature": -1}, "temperature", "temperature must be a number of at least 0.0."),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "messages[0].role is missing."),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "messages[0].content is missing."),
+        ({"messages": []}, "messages", "messages must be a list of length of at least 1."),
+        ({"logit_bias": {"x": 1}}, "logit_bias", "Each key of logit_bias must be an integer, got a string."),
+        ({"stream": "yes"}, "stream", "stream must be true or false or null, got a string."),
+    ],
+)
+def test_a_wrong_field_is_named(fields: dict[str, Any], param: str, sentence: str) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        parse(**fields)
+    assert str(raised.value) == sentence
+    assert raised.value.param == param
+
+
+def test_answers_are_what_the_client_library_reads() -> None:
+    usage = protocol.Usage(3, 2, 5, protocol.PromptTokensDetails(1, 0))
+    logprobs = protocol.ChatLogprobs([protocol.TokenLogprob("a", -0.5, [97], [protocol.TopLogprob("a", -0.5, [97])])])
+    head: dict[str, Any] = {"id": "x", "created": 1, "model": "m"}
+    choice = protocol.ChatChoice(0, protocol.ResponseMessage("a"), logprobs, "stop", None)
+    chunk = protocol.ChatChunkChoice(0, protocol.Delta(content="a"), logprobs)
+    text = protocol.CompletionChoice(0, "a", protocol.CompletionLogprobs(["a"], [-0.5], [{"a": -0.5}], [0]), "length")
+    answers = (
+        (ChatCompletion, protocol.ChatCompletion(**head, choices=[choice], usage=usage)),
+        (ChatCompletionChunk, protocol.ChatCompletionChunk(**head, choices=[chunk])),
+        (Completion, protocol.Completion(**head, choices=[text], usage=usage)),
+    )
+    for theirs, ours in answers:
+        read = theirs.model_validate_json(msgspec.json.encode(ours), strict=True)
+        assert read.model_dump(exclude_unset=True) == msgspec.to_builtins(ours)

@@ -28,6 +28,7 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
     "store": (False,),
+    "moderation": (),
     "best_of": (1,),
     "suffix": ("",),
     "use_beam_search": (False,),
@@ -54,6 +55,7 @@ _IGNORED = {
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
 }
 

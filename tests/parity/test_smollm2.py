@@ -58,18 +58,18 @@ def expected(package: Path) -> list[list[int]]:
     assert (keys.missing_keys, keys.unexpected_keys) == (["lm_head.weight"], [])  # tied to the embeddings
     model.tie_weights()
     tokenizer: Any = AutoTokenizer.from_pretrained(package, gguf_file=FILE)
-    return [_greedy(model, tokenizer(prompt, return_tensors="pt")) for prompt in PROMPTS]
-
-
-@torch.inference_mode()
-def _greedy(model: Any, inputs: Any) -> list[int]:
-    output = model.generate(
-        **inputs, max_new_tokens=MAX_TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True
-    )
-    best = torch.cat(output.logits).topk(2).values
-    assert (best[:, 0] - best[:, 1]).min() > CLEAR_MARGIN
-    tokens: list[int] = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-    return tokens
+    inputs = tokenizer(list(PROMPTS), return_tensors="pt", padding=True, padding_side="left")
+    with torch.inference_mode():
+        output = model.generate(
+            **inputs, max_new_tokens=MAX_TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
+    rows = []
+    best = torch.stack(output.logits, dim=1).topk(2).values  # [prompts, tokens, 2]
+    for tokens, values in zip(output.sequences[:, inputs["input_ids"].shape[1] :].tolist(), best, strict=True):
+        end = tokens.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in tokens else len(tokens)
+        assert (values[:end, 0] - values[:end, 1]).min() > CLEAR_MARGIN
+        rows.append(tokens[:end])
+    return rows
 
 
 def test_greedy_tokens(package: Path, expected: list[list[int]], open_llm: OpenLlm) -> None:

@@ -109,6 +109,16 @@ def test_options_of_one_request_leave_the_others_alone(llava: LLM, reference: Re
         options.reverse()
 
 
+def test_top_k_beyond_any_vocabulary(llava: LLM, reference: References) -> None:
+    """It leaves all tokens in, and disturbs nobody."""
+    wide, plain = (SamplingParams(max_tokens=MAX_TOKENS, seed=3, top_k=top_k) for top_k in (2**40, 0))
+    greedy = SamplingParams(max_tokens=MAX_TOKENS, temperature=0)
+    outputs = llava.generate([about(1).inputs] * 3, [wide, plain, greedy], use_tqdm=False)
+    first, second, third = (output.outputs[0].token_ids for output in outputs)
+    assert first == second
+    assert third == theirs(reference("clip-llama"), about(1))
+
+
 @pytest.fixture(scope="module")
 def early_end(folder: Folders, reference: References, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of a checkpoint in which the third greedy token of one question ends the sequence."""

@@ -1,17 +1,14 @@
 """Requests that lose their KV blocks to older ones and run again, one step or two at a time in flight."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
 from tests.parity.cases import IMAGE_CASES, TEXT_CASES
 from tests.parity.comparison import GREEDY, REPORTED, assert_answers
 from tests.parity.fixture_types import Folders, OpenLlm, References
+from tests.parity.installed import install
 from tests.parity.memory import kv_cache_bytes, num_preemptions
-
-from aphrodite import bootstrap
 
 CASES = (*IMAGE_CASES, *TEXT_CASES)
 MANY_TOKENS = 24
@@ -20,27 +17,8 @@ MANY_TOKENS = 24
 
 @pytest.fixture(params=[1, 2])
 def in_flight(request: pytest.FixtureRequest, backend: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a backend that has as many steps in flight; 2: a step starts before the last one's tokens are known.
-
-    It is the backend under test with another limit, installed the way any other package installs one.
-    """
-
-    class Entry:
-        name = f"{backend}-{request.param}-in-flight"
-
-        @staticmethod
-        def load() -> Callable[..., Any]:
-            create = next(iter(entry_points(group="aphrodite.backends", name=backend))).load()
-
-            def create_with_limit(*args: Any) -> Any:
-                built = create(*args)
-                built.limits = replace(built.limits, max_steps_in_flight=request.param)
-                return built
-
-            return create_with_limit
-
-    monkeypatch.setattr(bootstrap, "entry_points", lambda group: [Entry])
-    return Entry.name
+    """A backend that has as many steps in flight; 2: a step starts before the last one's tokens are known."""
+    return install(monkeypatch, backend, max_steps_in_flight=request.param)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from tests.parity.cases import IMAGE_CASES, TEXT_CASES
 from tests.parity.comparison import GREEDY, assert_answers
 from tests.parity.fixture_types import OpenLlm, References
+from tests.parity.installed import install
 
 from aphrodite import LLM
 
@@ -36,3 +37,24 @@ def test_alone_and_in_a_batch(llava: LLM, reference: References) -> None:
     for case in CASES:
         assert_answers(llava, reference("clip-llama"), [case])
     assert_answers(llava, reference("clip-llama"), CASES * 5)
+
+
+@pytest.mark.parametrize("max_steps_in_flight", [1, 2])
+@pytest.mark.parametrize("max_num_batched_tokens", [7, 2048])
+@pytest.mark.parametrize("num_pictures", [1, 2])
+def test_room_for_few_pictures(
+    num_pictures: int, max_num_batched_tokens: int, max_steps_in_flight: int,
+    backend: str, monkeypatch: pytest.MonkeyPatch, open_llm: OpenLlm, reference: References,
+) -> None:  # fmt: skip
+    """Features are forgotten and computed anew when the device holds no more of them."""
+    theirs = reference("clip-llama")
+    picture_bytes = 16 * theirs.model.config.text_config.hidden_size * 4
+    name = install(
+        monkeypatch,
+        backend,
+        encoder_cache_bytes=num_pictures * picture_bytes,
+        max_steps_in_flight=max_steps_in_flight,
+    )
+    with open_llm("clip-llama", backend=name, max_num_batched_tokens=max_num_batched_tokens) as llm:
+        for _ in range(2):
+            assert_answers(llm, theirs, CASES * 2)

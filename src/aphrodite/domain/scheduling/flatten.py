@@ -183,7 +183,7 @@ def _fill_samples(
     arrays["sample_tokens"][:count] = ends[1:][samples] - 1
     arrays["sample_slots"][:count] = [rows[index].slot for index in samples]
     arrays["has_bias"][:count] = [p.has_bias for p in params]
-    arrays["top_k"][:count] = [max(p.top_k, 0) for p in params]
+    arrays["top_k"][:count] = [min(max(p.top_k, 0), 2**31 - 1) for p in params]  # no vocabulary is larger
     for name in ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"):
         arrays[name][:count] = [getattr(p, name) for p in params]
     seeds = np.array([rows[index].seed for index in samples], dtype=np.uint64)

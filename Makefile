@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 IMAGE ?=
 QUESTION ?=
 
-.PHONY: setup demo test check
+.PHONY: setup demo serve check test
 
 setup: $(STAMP)
 
@@ -26,5 +26,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One thread a process: the test processes share the cores among themselves.
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+serve: setup
+	$(BIN)/aphrodite run demo

@@ -36,6 +36,7 @@ class EngineConfig:
     kv_cache_memory: int | None = None  # bytes; overrides gpu_memory_utilization
     enable_prefix_caching: bool = True
     enforce_eager: bool = False
+    tensor_parallel_size: int = 1  # devices that share the model
     chat_template: str | None = None
     seed: int = 0
 
@@ -45,7 +46,7 @@ class EngineConfig:
         for name, choices in (("dtype", get_args(Dtype)), ("load_format", get_args(LoadFormat))):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
-        for name in ("max_num_seqs", "block_size"):
+        for name in ("max_num_seqs", "block_size", "tensor_parallel_size"):
             _check_positive(name, getattr(self, name))
         for name in ("max_model_len", "max_num_batched_tokens", "kv_cache_memory"):
             if getattr(self, name) is not None:

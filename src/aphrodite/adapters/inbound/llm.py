@@ -42,7 +42,7 @@ class LLM:
             small model that comes with the package.
         tokenizer: Where the tokenizer lies, when not with the model.
         backend: "cuda" (torch, on an NVIDIA GPU or the CPU), "jax_tpu", another installed backend's name, or "auto".
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda" or "cuda:N"; with the backend "jax_tpu" also "tpu".
         dtype: "auto", "float32", "bfloat16" or "float16".
         revision: Branch, tag or commit of a hub repository.
         trust_remote_code: Let transformers run code that comes with a model's tokenizer or processor.
@@ -55,6 +55,7 @@ class LLM:
         kv_cache_memory: Bytes for the KV cache; overrides gpu_memory_utilization.
         enable_prefix_caching: Share the KV blocks of equal beginnings, pictures included.
         enforce_eager: Never capture CUDA graphs.
+        tensor_parallel_size: Devices that share the model, with the backend "jax_tpu".
         chat_template: A Jinja template for `chat`, in place of the model's own.
         seed: What requests without a seed of their own draw from.
 
@@ -80,6 +81,7 @@ class LLM:
         kv_cache_memory: int | None = None,
         enable_prefix_caching: bool = True,
         enforce_eager: bool = False,
+        tensor_parallel_size: int = 1,
         chat_template: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -100,6 +102,7 @@ class LLM:
             kv_cache_memory=kv_cache_memory,
             enable_prefix_caching=enable_prefix_caching,
             enforce_eager=enforce_eager,
+            tensor_parallel_size=tensor_parallel_size,
             chat_template=chat_template,
             seed=seed,
         )

@@ -6,15 +6,16 @@ from torch import Tensor
 from aphrodite.backends.cuda.attention import AttentionBatch, KvCache
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.devices import choose_device, choose_dtype
-from aphrodite.backends.cuda.memory import num_kv_blocks
+from aphrodite.backends.cuda.memory import free_bytes
 from aphrodite.backends.cuda.pending import DevicePendingStep, Reported
 from aphrodite.backends.cuda.sampler import SlotState, candidates, sample
 from aphrodite.backends.cuda.vision import VisionTower
 from aphrodite.backends.cuda.weights import load_weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
-from aphrodite.domain.errors import CapacityError, StepError
+from aphrodite.domain.errors import BackendError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
+from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, num_kv_blocks
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten, unpack
 from aphrodite.domain.scheduling.step import StepPlan
 
@@ -29,6 +30,8 @@ def create_backend(
     Raises BackendError for a device that is not there, CapacityError when it is too small, CheckpointError for weights
     that do not fit the model.
     """
+    if config.tensor_parallel_size > 1:
+        raise BackendError("The cuda backend runs on one device; set tensor_parallel_size=1, or use backend='jax_tpu'.")
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, checkpoint.config, device)
     with torch.inference_mode():
@@ -50,13 +53,14 @@ class CudaBackend:
     ) -> None:
         spec = model.decoder
         max_model_len = min(config.max_model_len or spec.max_position, spec.max_position)
-        num_blocks = num_kv_blocks(config, spec, max_model_len, dtype, device)
+        block_bytes = bytes_per_block(spec, config.block_size, dtype.itemsize)
+        num_blocks = num_kv_blocks(config, block_bytes, max_model_len, free_bytes(config, device))
         self.limits = BackendLimits(
             num_blocks=num_blocks,
             block_size=config.block_size,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens or (8192 if device.type == "cuda" else 2048),
-            max_model_len=_fitting_length(config, max_model_len, num_blocks),
+            max_model_len=fitting_length(config, max_model_len, num_blocks),
             max_steps_in_flight=2 if device.type == "cuda" else 1,
             encoder_cache_bytes=_ENCODER_CACHE_BYTES,
             bytes_per_feature=spec.hidden_size * dtype.itemsize,
@@ -148,14 +152,3 @@ class CudaBackend:
                 targets = torch.from_numpy(row.prompt_targets).long().to(self._device)
                 reported[index] = candidates(torch.log_softmax(logits, dim=-1), targets, wanted)
         return reported
-
-
-def _fitting_length(config: EngineConfig, max_model_len: int, num_blocks: int) -> int:
-    """The longest sequence that the cache holds. Raises CapacityError when the user asked for a longer one."""
-    capacity = (num_blocks - 1) * config.block_size
-    if config.max_model_len is not None and max_model_len > capacity:
-        raise CapacityError(
-            f"max_model_len is {max_model_len} tokens, the KV cache holds {capacity}; lower max_model_len, or raise "
-            "kv_cache_memory or gpu_memory_utilization."
-        )
-    return min(max_model_len, capacity)

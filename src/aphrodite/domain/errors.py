@@ -24,6 +24,7 @@
     │   ├── BackendNotFoundError           no backend of that name is installed
     │   ├── CapacityError                  not enough memory for what was asked
     │   ├── StepError                      a step failed; its requests end with this
+    │   │   └── CacheLostError               and took KV cache and image features with it; the others are run again
     │   └── EngineDeadError                the engine's process ended; its requests end with this
     ├── GenerationError                  some requests of one call failed; the others' outputs are in it
     ├── QueueFullError                   too many requests wait already; ask again later
@@ -130,6 +131,10 @@ class CapacityError(BackendError):
 
 class StepError(BackendError):
     """A step failed on the device; the requests in it end with this error, the engine goes on."""
+
+
+class CacheLostError(StepError):
+    """A step failed and left neither KV cache nor image features; what other requests had there is computed anew."""
 
 
 class EngineDeadError(BackendError):

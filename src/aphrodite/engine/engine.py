@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from aphrodite.domain.errors import AphroditeError, EngineClosedError, PromptTooLongError, StepError
+from aphrodite.domain.errors import AphroditeError, CacheLostError, EngineClosedError, PromptTooLongError, StepError
 from aphrodite.domain.generation.delta import SequenceDelta, TokenReport, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
 from aphrodite.domain.ports import BackendLimits, Clock, ComputeBackend, PendingStep
@@ -230,6 +230,8 @@ class Engine:
 
     def _fail(self, schedule: Schedule, error: AphroditeError) -> list[SequenceDelta]:
         deltas = []
+        if isinstance(error, CacheLostError):
+            self.scheduler.forget_cache()
         for request in self.scheduler.fail(schedule):
             sequence = self._sequences[request]
             self._end(sequence)

@@ -62,3 +62,8 @@ class EncoderCache:
         entry = self._entries.pop(content_hash, None)
         if entry is not None:
             self.used_bytes -= entry.num_bytes
+
+    def clear(self) -> None:
+        """Strike out everything; the features are gone."""
+        self._entries.clear()
+        self.used_bytes = 0

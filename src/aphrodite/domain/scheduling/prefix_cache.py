@@ -63,6 +63,11 @@ class PrefixCache:
             if block_hash is not None:
                 del self._block_of[block_hash]
 
+    def clear(self) -> None:
+        """Forget all blocks; their content is gone."""
+        self._block_of.clear()
+        self._hash_of.clear()
+
     def _hash(self, parent: bytes, request: Request, start: int) -> bytes:
         stop = start + self._block_size
         digest = hashlib.blake2b(parent, digest_size=16)

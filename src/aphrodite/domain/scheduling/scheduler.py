@@ -95,6 +95,14 @@ class Scheduler:
             self.finish(request)
         return failed
 
+    def forget_cache(self) -> None:
+        """The backend lost its KV cache and its image features: what runs is run again from its first token."""
+        while self._running:
+            self._preempt(self._running[-1])
+        if self._prefix_cache is not None:
+            self._prefix_cache.clear()
+        self.encoder_cache.clear()
+
     def finish(self, request: Request) -> None:
         """End a request, wherever it stands; its blocks are free once more."""
         if request.status is RequestStatus.RUNNING:

@@ -41,6 +41,7 @@ from aphrodite.engine.engine import Engine
 
 _BACKEND_GROUP = "aphrodite.backends"
 _DEFAULT_BACKEND = "cuda"
+_EXTRAS = {"cuda": "cuda", "jax_tpu": "tpu"}  # backend -> what to install of this package for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,6 @@ def _backend_factory(name: str) -> Callable[..., ComputeBackend]:
     try:
         factory: Callable[..., ComputeBackend] = installed[wanted].load()
     except ImportError as error:
-        raise BackendNotFoundError(
-            f'The backend {wanted} lacks a library; install it with: pip install "aphrodite-vlm[{wanted}]".'
-        ) from error
+        how = f'pip install "aphrodite-vlm[{_EXTRAS[wanted]}]"' if wanted in _EXTRAS else f"see {wanted}'s own package"
+        raise BackendNotFoundError(f"The backend {wanted} lacks a library; install it with: {how}.") from error
     return factory

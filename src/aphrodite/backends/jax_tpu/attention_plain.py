@@ -1,0 +1,125 @@
+"""Attention over the paged KV cache in plain jax.numpy: the reference, and the way on CPU and GPU.
+
+Online softmax (arXiv 1805.02867) over the cache, some blocks at a time. How many rows, tiles and blocks there are is
+read on the device, so that one program serves every step of its number of tokens, and nothing is computed for padding.
+
+Letters: T tokens, R rows, N rows of one group, Q queries of one row, H query heads, K key/value heads, G = H / K,
+D head size, B blocks a row, S positions of one iteration.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+_GROUP = 8  # rows of one token that are run together
+_TILE = 64  # tokens of a longer row that are run together
+_SPAN = 128  # positions of the cache in one iteration, at least a block
+_LOWEST = -1e30  # stands for minus infinity, which would make NaN of a row that sees nothing yet
+
+
+def attend_plain(
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+) -> Array:
+    """Causal attention of queries [T, H, D] over a layer's cache [blocks, block_size, 2K, D], their own keys included.
+
+    `row_starts` [R + 1], `kv_lengths` [R] and `block_table` [R, B] are those of `domain.scheduling.flatten`: rows of
+    one token first, rows without tokens last. Keys lie at the even heads of the cache, values at the odd ones.
+    Returns [T, H, D].
+    """
+    num_tokens, num_rows = queries.shape[0], kv_lengths.shape[0]
+    per_span = max(1, _SPAN // cache.shape[1])
+    tables = jnp.pad(block_table, ((0, 0), (0, -block_table.shape[1] % per_span)))
+    row_lengths = row_starts[1:] - row_starts[:-1]
+    num_singles = jnp.sum(row_lengths == 1)
+    # A piece may reach past the end of its row: what it leaves there, the pieces that follow overwrite.
+    group, tile = min(_GROUP, num_rows), min(_TILE, num_tokens)
+    padded = jnp.pad(queries, ((0, max(group, tile)), (0, 0), (0, 0)))
+    output: Array = jnp.zeros_like(padded)
+    group_lengths = jnp.pad(jnp.where(row_lengths == 1, kv_lengths, 0), (0, -num_rows % group))
+    group_tables = jnp.pad(tables, ((0, -num_rows % group), (0, 0)))
+
+    def run_group(index: Array, output: Array) -> Array:
+        first = index * group
+        lengths = lax.dynamic_slice_in_dim(group_lengths, first, group)
+        attended = _attend_rows(
+            lax.dynamic_slice_in_dim(padded, first, group)[:, None],
+            (lengths - 1)[:, None],
+            cache,
+            lengths,
+            lax.dynamic_slice_in_dim(group_tables, first, group),
+            window,
+        )
+        return _put(output, attended[:, 0], first)
+
+    output = lax.fori_loop(0, -(-num_singles // group), run_group, output)
+    if num_tokens == 1:
+        return output[:1]
+
+    def run_row(row: Array, output: Array) -> Array:
+        def run_tile(index: Array, output: Array) -> Array:
+            first = row_starts[row] + index * tile
+            positions = kv_lengths[row] - row_lengths[row] + index * tile + jnp.arange(tile)
+            attended = _attend_rows(
+                lax.dynamic_slice_in_dim(padded, first, tile)[None],
+                positions[None],
+                cache,
+                kv_lengths[row][None],
+                lax.dynamic_slice_in_dim(tables, row, 1),
+                window,
+            )
+            return _put(output, attended[0], first)
+
+        filled: Array = lax.fori_loop(0, -(-row_lengths[row] // tile), run_tile, output)
+        return filled
+
+    output = lax.fori_loop(num_singles, jnp.sum(row_lengths > 0), run_row, output)
+    return output[:num_tokens]
+
+
+def _put(array: Array, part: Array, first: Array) -> Array:
+    """The array with `part` in the place of its entries from `first` on."""
+    replaced: Array = lax.dynamic_update_slice_in_dim(array, part, first, 0)
+    return replaced
+
+
+def _attend_rows(
+    queries: Array, positions: Array, cache: Array, lengths: Array, tables: Array, window: int | None
+) -> Array:
+    """Queries [N, Q, H, D] at positions [N, Q] over the first `lengths` [N] positions of their rows; [N, Q, H, D]."""
+    num_rows, num_queries, num_heads, head_dim = queries.shape
+    block_size, num_kv_heads = cache.shape[1], cache.shape[2] // 2
+    per_span = max(1, _SPAN // block_size)
+    span = per_span * block_size
+    grouped = queries.reshape(num_rows, num_queries, num_kv_heads, -1, head_dim).transpose(0, 2, 1, 3, 4)
+    grouped = grouped.reshape(num_rows, num_kv_heads, -1, head_dim) * head_dim**-0.5  # [N, K, Q * G, D]
+    seen = jnp.repeat(positions, num_heads // num_kv_heads, axis=1)[:, :, None]  # [N, Q * G, 1]
+
+    def run_span(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        highest, total, accumulated = carry
+        blocks = lax.dynamic_slice_in_dim(tables, index * per_span, per_span, axis=1)
+        found = cache[blocks].reshape(num_rows, span, num_kv_heads, 2, head_dim)
+        at = index * span + jnp.arange(span)
+        # What lies past a row's end is somebody else's: 0 x NaN would be NaN.
+        values = jnp.where((at < lengths[:, None])[:, :, None, None], found[:, :, :, 1], 0)
+        scores = jnp.einsum("nkqd,nskd->nkqs", grouped, found[:, :, :, 0], preferred_element_type=jnp.float32)
+        mask = (at <= seen) & (at < lengths[:, None, None])
+        if window is not None:
+            mask &= at > seen - window
+        scores = jnp.where(mask[:, None], scores, _LOWEST)  # [N, K, Q * G, S]
+        new_highest = jnp.maximum(highest, scores.max(axis=-1, keepdims=True))
+        shares = jnp.where(mask[:, None], jnp.exp(scores - new_highest), 0.0)
+        kept = jnp.exp(highest - new_highest)
+        summed = jnp.einsum("nkqs,nskd->nkqd", shares.astype(values.dtype), values, preferred_element_type=jnp.float32)
+        return new_highest, total * kept + shares.sum(axis=-1, keepdims=True), accumulated * kept + summed
+
+    shape = (*grouped.shape[:3], 1)
+    start = (
+        jnp.full(shape, _LOWEST, jnp.float32),
+        jnp.zeros(shape, jnp.float32),
+        jnp.zeros(grouped.shape, jnp.float32),
+    )
+    first = 0 if window is None else jnp.maximum(jnp.min(positions) - window + 1, 0) // span
+    last = jnp.max(jnp.minimum(lengths, jnp.max(positions, axis=1) + 1))
+    _, total, accumulated = lax.fori_loop(first, -(-last // span), run_span, start)
+    attended: Array = (accumulated / jnp.maximum(total, 1e-30)).astype(queries.dtype)
+    attended = attended.reshape(num_rows, num_kv_heads, num_queries, -1, head_dim).transpose(0, 2, 1, 3, 4)
+    return attended.reshape(queries.shape)

@@ -1,0 +1,261 @@
+"""The JAX backend: TPUs, or the CPU and GPUs through XLA."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax import Array
+
+from aphrodite.backends.jax_tpu import decoder
+from aphrodite.backends.jax_tpu.attention import choose_attention
+from aphrodite.backends.jax_tpu.buckets import Buckets, fit
+from aphrodite.backends.jax_tpu.devices import choose_devices, choose_dtype
+from aphrodite.backends.jax_tpu.errors import is_out_of_memory
+from aphrodite.backends.jax_tpu.features import FeatureSlots
+from aphrodite.backends.jax_tpu.memory import free_bytes
+from aphrodite.backends.jax_tpu.model import NUM_HELD_BACK, NUM_REPORTED, DeviceModel, is_decoders
+from aphrodite.backends.jax_tpu.pending import DevicePendingStep, PromptReport
+from aphrodite.backends.jax_tpu.programs import Programs, keep_compiled_programs
+from aphrodite.backends.jax_tpu.sampler import slot_rows
+from aphrodite.backends.jax_tpu.sharding import check_divisible, make_mesh
+from aphrodite.backends.jax_tpu.weights import Weights, load_weights
+from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
+from aphrodite.domain.config import EngineConfig
+from aphrodite.domain.errors import CacheLostError, CapacityError, StepError
+from aphrodite.domain.ports import BackendLimits, CheckpointSource
+from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, num_kv_blocks
+from aphrodite.domain.scheduling.flatten import FlatStep, flatten
+from aphrodite.domain.scheduling.step import StepPlan
+
+_ENCODER_CACHE_BYTES = 512 << 20
+
+
+def create_backend(
+    config: EngineConfig, model: ModelSpec, checkpoint: CheckpointSource, normalization: PixelNormalization | None
+) -> "JaxTpuBackend":
+    """Load the model onto the devices and size its KV cache.
+
+    Raises BackendError for devices that are not there or a model that cannot be split among them, CapacityError when
+    they are too small, CheckpointError for weights that do not fit the model.
+    """
+    keep_compiled_programs()
+    devices = choose_devices(config.device, config.tensor_parallel_size)
+    check_divisible(model.decoder, len(devices))
+    dtype = choose_dtype(config.dtype, checkpoint.config, devices[0])
+    mesh = make_mesh(devices)
+    weights = load_weights(model, checkpoint, dtype, mesh)
+    spec, on_cpu = model.decoder, devices[0].platform == "cpu"
+    max_model_len = min(config.max_model_len or spec.max_position, spec.max_position)
+    block_bytes = bytes_per_block(spec, config.block_size, dtype.itemsize)
+    num_blocks = num_kv_blocks(config, block_bytes, max_model_len, free_bytes(config, devices))
+    bytes_per_feature = spec.hidden_size * dtype.itemsize
+    num_features = _num_feature_slots(config, model, bytes_per_feature)
+    num_image_tokens = model.vision.num_image_tokens if model.vision is not None else 0
+    limits = BackendLimits(
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens or (1024 if on_cpu else 2048),
+        max_model_len=fitting_length(config, max_model_len, num_blocks),
+        max_steps_in_flight=1 if on_cpu else 2,
+        encoder_cache_bytes=num_features * num_image_tokens * bytes_per_feature,
+        bytes_per_feature=bytes_per_feature,
+    )
+    device_model = DeviceModel(
+        spec=model,
+        normalization=normalization,
+        mesh=mesh,
+        dtype=dtype,
+        attend=choose_attention(),
+        limits=limits,
+        buckets=Buckets.of(limits, growth=4 if on_cpu else 2),
+        num_feature_slots=num_features,
+    )
+    return JaxTpuBackend(device_model, weights)
+
+
+class JaxTpuBackend:
+    """Implements `domain.ports.ComputeBackend`.
+
+    A step is a few programs, queued one after the other: new pictures are encoded, the decoder runs, tokens are drawn.
+    Each takes over the memory of what it replaces.
+    """
+
+    def __init__(self, model: DeviceModel, weights: Weights) -> None:
+        self.limits = model.limits
+        self._model = model
+        self._programs = Programs("highest" if model.dtype == np.float32 else "default")
+        self._decoder_weights = {name: array for name, array in weights.items() if is_decoders(name)}
+        self._vision_weights = {name: array for name, array in weights.items() if not is_decoders(name)}
+        self._head = decoder.head_of(weights)
+        image_tokens = model.spec.vision.num_image_tokens if model.spec.vision is not None else 0
+        self._places = FeatureSlots(model.num_feature_slots, image_tokens)
+        self._allocate()
+
+    @property
+    def num_compiled(self) -> int:
+        """Programs compiled so far, those found in the compilation cache included."""
+        return self._programs.num_compiled
+
+    def warm_up(self) -> None:
+        """Compile every program that steps will call. Raises CapacityError when one needs more memory than there is."""
+        try:
+            self._programs.compile(self._model.programs())
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            limits = self.limits
+            raise CapacityError(
+                f"The device has too little memory for steps of {limits.max_num_batched_tokens} tokens beside "
+                f"{limits.num_blocks} KV blocks; lower max_num_batched_tokens or gpu_memory_utilization."
+            ) from error
+
+    def launch(self, plan: StepPlan) -> DevicePendingStep:
+        """Queue a step. Raises StepError when it could not be; see `domain.ports.ComputeBackend`."""
+        try:
+            return self._launch(plan)
+        except Exception as error:  # noqa: BLE001  whatever it was, the engine must go on
+            self._fail(error)
+
+    def close(self) -> None:
+        """Give the devices' memory back."""
+        self._programs.clear()
+        self._decoder_weights, self._vision_weights = {}, {}
+        del self._cache, self._features, self._slots, self._none_held_back, self._head
+
+    def _allocate(self) -> None:
+        """Everything that steps change, empty. Raises CapacityError."""
+        model = self._model
+        self._places.clear()
+        try:
+            self._cache = tuple(_zeros(struct) for struct in model.cache())
+            self._features = _zeros(model.features())
+            self._slots = jax.tree.map(_zeros, model.slots())
+            self._none_held_back = self._held_back(np.empty((0, 2), np.int32))
+            jax.block_until_ready((self._cache, self._features, self._slots))
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise CapacityError(
+                f"The device has no room for {model.limits.num_blocks} KV blocks beside the weights; "
+                "lower gpu_memory_utilization, kv_cache_memory or max_num_seqs."
+            ) from error
+
+    def _launch(self, plan: StepPlan) -> DevicePendingStep:
+        self._encode(plan)
+        flat = flatten(plan, self.limits.block_size, self._model.buckets.pad)
+        arrays, num_tokens = flat.arrays, flat.shape.num_tokens
+        feature_rows = self._places.rows(plan, arrays["row_starts"], num_tokens)
+        wants_logprobs = np.array([flat.needs.num_logprobs >= 0], np.int32)
+        buffer = np.concatenate((flat.buffer, feature_rows, wants_logprobs))
+        hidden, sampled, sampling, self._cache = self._programs.run(
+            "forward", num_tokens, self._decoder_weights, buffer, self._cache, self._features, self._slots.last_tokens
+        )
+        prompt_packed, reports = self._report_prompts(plan, flat, hidden)
+        packed = self._sample(plan, flat, sampled, sampling) if flat.num_samples else None
+        return DevicePendingStep(packed, flat.num_samples, flat.needs.num_logprobs, prompt_packed, reports, self._fail)
+
+    def _encode(self, plan: StepPlan) -> None:
+        """Drop the features to forget, and compute those of new images."""
+        for content_hash in plan.forget:
+            self._places.forget(content_hash)
+        sizes = self._model.buckets.images
+        for start in range(0, len(plan.encode), sizes[-1]):
+            images = plan.encode[start : start + sizes[-1]]
+            bucket = fit(sizes, len(images))
+            pixels = np.zeros((bucket, *images[0].pixels.shape), np.uint8)
+            slots = np.full(bucket, self._places.padding_slot, np.int32)
+            for index, image in enumerate(images):
+                pixels[index], slots[index] = image.pixels, self._places.take(image.content_hash)
+            self._features = self._programs.run("encode", bucket, self._vision_weights, pixels, slots, self._features)
+
+    def _sample(self, plan: StepPlan, flat: FlatStep, sampled: Array, sampling: Array) -> Array:
+        for row in plan.rows:
+            if row.slot_start is not None:
+                seen, bias = slot_rows(row, self._model.spec.decoder.vocab_size)
+                self._slots = self._programs.run("start", 1, self._slots, np.int32(row.slot), seen, bias)
+        held_back = self._held_back(flat.suppressed) if len(flat.suppressed) else self._none_held_back
+        bucket, num_held_back = fit(self._model.buckets.samples, flat.num_samples), len(held_back)
+        if num_held_back > NUM_HELD_BACK:  # beyond all reason, but right: compiled when it first occurs
+            self._programs.compile([self._model.sample_program(bucket, num_held_back)])
+        packed: Array
+        packed, self._slots = self._programs.run(
+            f"sample, {num_held_back} held back", bucket, self._head, sampled, sampling, held_back, self._slots
+        )
+        return packed
+
+    def _held_back(self, pairs: np.ndarray) -> np.ndarray:
+        """Pairs of sample and token id, padded with those of a sample that no step has."""
+        size = NUM_HELD_BACK
+        while size < len(pairs):
+            size *= 2
+        padded = np.full((size, 2), np.iinfo(np.int32).max, np.int32)
+        padded[: len(pairs)] = pairs
+        return padded
+
+    def _report_prompts(self, plan: StepPlan, flat: FlatStep, hidden: Array) -> tuple[list[Array], list[PromptReport]]:
+        """For every row that asks, log-probabilities of the tokens that follow its own."""
+        tokens: list[int] = []
+        targets: list[int] = []
+        reports = []
+        for index, (row, first) in enumerate(zip(plan.rows, flat.arrays["row_starts"].tolist(), strict=False)):
+            wanted = row.sampling.prompt_logprobs
+            if row.prompt_targets is not None and wanted is not None:
+                count = len(row.prompt_targets)
+                reports.append(PromptReport(index, len(tokens), count, wanted))
+                tokens += range(first, first + count)
+                targets += row.prompt_targets.tolist()
+        packed = []
+        for start in range(0, len(tokens), NUM_REPORTED):
+            rows = self._programs.run("rows", flat.shape.num_tokens, hidden, _piece(tokens, start))
+            packed.append(self._programs.run("report", NUM_REPORTED, self._head, rows, _piece(targets, start)))
+        return packed, reports
+
+    def _fail(self, error: Exception) -> NoReturn:
+        """Raise a failed step's error, with all that steps change made whole again."""
+        if is_out_of_memory(error):
+            message = "The device ran out of memory in this step; lower max_num_batched_tokens."
+        elif isinstance(error, StepError):
+            message = str(error)
+        else:
+            message = "The step failed on the device; its requests were given up."
+        if self._is_whole():
+            raise StepError(message) from error
+        # The memory was handed over to a program that failed: what it held is gone.
+        del self._cache, self._features
+        self._allocate()
+        raise CacheLostError(message) from error
+
+    def _is_whole(self) -> bool:
+        arrays = jax.tree.leaves((self._cache, self._features, self._slots))
+        if any(array.is_deleted() for array in arrays):
+            return False
+        try:
+            jax.block_until_ready(arrays)
+        except jax.errors.JaxRuntimeError:
+            return False
+        return True
+
+
+def _zeros(struct: Any) -> Array:
+    """Zeros, not garbage: a masked position still takes part as 0 x value, and 0 x NaN is NaN."""
+    fill: Callable[[Any], np.ndarray] = lambda index: np.zeros(_sizes(struct.shape, index), struct.dtype)  # noqa: E731
+    return jax.make_array_from_callback(struct.shape, struct.sharding, fill)
+
+
+def _sizes(shape: tuple[int, ...], index: tuple[slice, ...]) -> tuple[int, ...]:
+    return tuple(len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True))
+
+
+def _piece(numbers: list[int], start: int) -> np.ndarray:
+    """NUM_REPORTED of them from `start` on, zeros after the last."""
+    piece = numbers[start : start + NUM_REPORTED]
+    return np.array(piece + [0] * (NUM_REPORTED - len(piece)), np.int32)
+
+
+def _num_feature_slots(config: EngineConfig, model: ModelSpec, bytes_per_feature: int) -> int:
+    """Pictures whose features are kept: one a sequence where memory allows, and always one."""
+    if model.vision is None:
+        return 0
+    return max(1, min(config.max_num_seqs, _ENCODER_CACHE_BYTES // (model.vision.num_image_tokens * bytes_per_feature)))

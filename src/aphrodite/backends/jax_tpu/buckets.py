@@ -1,0 +1,54 @@
+"""The shapes that there are programs for; every step is padded to the next one.
+
+A step's program depends on its tokens alone: it has as many rows as it could need, and attention runs as many
+iterations as there are rows and cached blocks. What samples has programs of its own, by the number of samples.
+"""
+
+from dataclasses import dataclass
+
+from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.scheduling.flatten import StepShape
+
+_MAX_IMAGES = 32  # encoded at once: enough to fill a chip, and it bounds the activations' memory
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Sizes in ascending order; the last of each is the most that a step can have."""
+
+    tokens: tuple[int, ...]
+    samples: tuple[int, ...]
+    images: tuple[int, ...]
+    max_rows: int
+    num_blocks: int  # a row
+
+    @classmethod
+    def of(cls, limits: BackendLimits, growth: int) -> "Buckets":
+        """Sizes that grow by a factor: a small one wastes less work on padding, a large one needs fewer programs."""
+        rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
+        return cls(
+            tokens=_sizes(limits.max_num_batched_tokens, growth),
+            samples=_sizes(rows, growth**2),
+            images=_sizes(min(_MAX_IMAGES, rows), growth**2),
+            max_rows=rows,
+            num_blocks=-(-limits.max_model_len // limits.block_size),
+        )
+
+    def step(self, num_tokens: int) -> StepShape:
+        """The padded sizes of a step of a token bucket; room for the most samples, so that they decide no program."""
+        return StepShape(num_tokens, min(num_tokens, self.max_rows), self.num_blocks, self.max_rows)
+
+    def pad(self, exact: StepShape) -> StepShape:
+        return self.step(fit(self.tokens, exact.num_tokens))
+
+
+def fit(sizes: tuple[int, ...], size: int) -> int:
+    """The smallest of `sizes` that holds `size`, which the last one does."""
+    return next(candidate for candidate in sizes if candidate >= size)
+
+
+def _sizes(largest: int, growth: int) -> tuple[int, ...]:
+    sizes = [1]
+    while sizes[-1] < largest:
+        sizes.append(min(sizes[-1] * growth, largest))
+    return tuple(sizes)

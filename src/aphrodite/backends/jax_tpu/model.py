@@ -1,0 +1,254 @@
+"""What runs on the devices, as a list of programs: pure functions with the shapes they are compiled for.
+
+Letters: T tokens, S samples, E hidden size, N images, F feature slots, K candidates, V vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax, shard_map
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from aphrodite.backends.jax_tpu import decoder, vision
+from aphrodite.backends.jax_tpu.attention import Attend, AttentionInputs, cache_shape
+from aphrodite.backends.jax_tpu.buckets import Buckets
+from aphrodite.backends.jax_tpu.pending import pack
+from aphrodite.backends.jax_tpu.programs import Program
+from aphrodite.backends.jax_tpu.sampler import SlotState, no_report, report, sample, start_slot
+from aphrodite.backends.jax_tpu.sharding import CACHE, sharding
+from aphrodite.backends.jax_tpu.weights import Weights, weight_specs
+from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
+from aphrodite.domain.architectures.weights import declare_weights
+from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.scheduling.flatten import StepShape, layout, unpack
+
+NUM_HELD_BACK = 1024
+"""Pairs of sample and token id, not to be drawn, that one step has room for."""
+NUM_REPORTED = 64
+"""Prompt tokens whose log-probabilities are computed at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceModel:
+    """A model, how it is split, and the sizes of all that is on the devices."""
+
+    spec: ModelSpec
+    normalization: PixelNormalization | None
+    mesh: Mesh
+    dtype: np.dtype[Any]
+    attend: Attend
+    limits: BackendLimits
+    buckets: Buckets
+    num_feature_slots: int  # 0 for a model that sees nothing
+
+    @property
+    def num_features(self) -> int:
+        """Rows of the feature buffer; one where there are no pictures, as arrays of no rows cannot be read."""
+        vision_spec = self.spec.vision
+        return 1 if vision_spec is None else (self.num_feature_slots + 1) * vision_spec.num_image_tokens
+
+    def weights(self) -> dict[str, jax.ShapeDtypeStruct]:
+        specs = weight_specs(self.spec, self.mesh.size)
+        return {w.name: self._struct(w.shape, self.dtype, specs[w.name]) for w in declare_weights(self.spec)}
+
+    def cache(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        decoder_spec, limits = self.spec.decoder, self.limits
+        shape = cache_shape(limits.num_blocks, limits.block_size, decoder_spec.num_kv_heads, decoder_spec.head_dim)
+        return (self._struct(shape, self.dtype, CACHE),) * decoder_spec.num_layers
+
+    def features(self) -> Any:
+        return self._struct((self.num_features, self.spec.decoder.hidden_size), self.dtype)
+
+    def slots(self) -> Any:
+        """The shapes of a SlotState; a slot more than requests have, for the padding."""
+        rows, vocab_size = self.limits.max_num_seqs + 1, self.spec.decoder.vocab_size
+        return SlotState(
+            last_tokens=self._struct((rows,), np.int32),
+            seen=self._struct((rows, vocab_size), np.int32),
+            bias=self._struct((rows, vocab_size), np.float32),
+        )
+
+    def programs(self) -> list[Program]:
+        """Everything that steps will call."""
+        found = [self.start_program()]
+        for num_tokens in self.buckets.tokens:
+            found += [self.forward_program(num_tokens), self.rows_program(num_tokens)]
+        found += [self.sample_program(num_samples, NUM_HELD_BACK) for num_samples in self.buckets.samples]
+        found.append(self.report_program())
+        if self.num_feature_slots:
+            found += [self.encode_program(num_images) for num_images in self.buckets.images]
+        return found
+
+    def forward_program(self, num_tokens: int) -> Program:
+        shape = self.buckets.step(num_tokens)
+        words = layout(shape)[1] + num_tokens + 1
+        specs = weight_specs(self.spec, self.mesh.size)
+        decoder_only = {name: struct for name, struct in self.weights().items() if is_decoders(name)}
+        arguments = (
+            decoder_only, self._integers(words), self.cache(), self.features(), self.slots().last_tokens
+        )  # fmt: skip
+        in_specs = ({name: specs[name] for name in decoder_only}, P(), P(None), P(), P())
+        function = self._on_all(
+            partial(_forward, self.spec, self.attend, shape),
+            (in_specs[0], P(), CACHE, P(), P()),
+            (P(), P(), P(), CACHE),
+        )
+        return Program(("forward", num_tokens), function, arguments, donated=(2,))
+
+    def sample_program(self, num_samples: int, num_held_back: int) -> Program:
+        words = layout(StepShape(0, 0, 0, self.buckets.max_rows))[1] + 1
+        arguments = (
+            self._head(),
+            self._struct((self.buckets.max_rows, self.spec.decoder.hidden_size), self.dtype),
+            self._integers(words),
+            self._struct((num_held_back, 2), np.int32),
+            self.slots(),
+        )
+        function = self._on_all(
+            partial(_sample, self.spec, num_samples, self.buckets.max_rows),
+            (self._head_spec(), P(), P(), P(), P()),
+            (P(), P()),
+        )
+        name = f"sample, {num_held_back} held back"
+        return Program((name, num_samples), function, arguments, donated=(4,))
+
+    def start_program(self) -> Program:
+        vocab_size = self.spec.decoder.vocab_size
+        arguments = (
+            self.slots(),
+            self._struct((), np.int32),
+            self._integers(vocab_size),
+            self._struct((vocab_size,), np.float32),
+        )
+        function = self._on_all(start_slot, (P(), P(), P(), P()), P())
+        return Program(("start", 1), function, arguments, donated=(0,))
+
+    def rows_program(self, num_tokens: int) -> Program:
+        """Picks hidden states out of a step's."""
+        arguments = (
+            self._struct((num_tokens, self.spec.decoder.hidden_size), self.dtype), self._integers(NUM_REPORTED)
+        )  # fmt: skip
+        return Program(("rows", num_tokens), self._on_all(_rows, (P(), P()), P()), arguments)
+
+    def report_program(self) -> Program:
+        hidden = self._struct((NUM_REPORTED, self.spec.decoder.hidden_size), self.dtype)
+        function = self._on_all(partial(_report, self.spec), (self._head_spec(), P(), P()), P())
+        return Program(("report", NUM_REPORTED), function, (self._head(), hidden, self._integers(NUM_REPORTED)))
+
+    def encode_program(self, num_images: int) -> Program:
+        assert self.spec.vision is not None
+        assert self.normalization is not None
+        size = self.spec.vision.image_size
+        weights = {name: struct for name, struct in self.weights().items() if not is_decoders(name)}
+        arguments = (
+            weights,
+            self._struct((num_images, size, size, 3), np.uint8),
+            self._integers(num_images),
+            self.features(),
+        )
+        function = self._on_all(partial(_encode, self.spec, self.normalization), (P(), P(), P(), P()), P())
+        return Program(("encode", num_images), function, arguments, donated=(3,))
+
+    def _on_all(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+        """Run a function on every device, on its part of each array."""
+        return shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+    def _head(self) -> jax.ShapeDtypeStruct:
+        weights = self.weights()
+        return weights.get("lm_head.weight", weights["embed.weight"])
+
+    def _head_spec(self) -> P:
+        spec: P = self._head().sharding.spec
+        return spec
+
+    def _integers(self, size: int) -> Any:
+        return self._struct((size,), np.int32)
+
+    def _struct(self, shape: tuple[int, ...], dtype: Any, spec: P = P()) -> Any:  # noqa: B008
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding(self.mesh, spec))
+
+
+def is_decoders(weight_name: str) -> bool:
+    return not weight_name.startswith(("vision.", "projector."))
+
+
+def _forward(
+    model: ModelSpec,
+    attend: Attend,
+    shape: StepShape,
+    weights: Weights,
+    buffer: Array,
+    cache: decoder.Cache,
+    features: Array,
+    last_tokens: Array,
+) -> tuple[Array, Array, Array, decoder.Cache]:
+    """A step up to its hidden states [T, E], those that are sampled [S, E], and what the sampler must know.
+
+    `buffer` int32 holds a FlatStep's buffer, for each token its row of the feature buffer or -1, and whether any sample
+    wants log-probabilities.
+    """
+    words = layout(shape)[1]
+    arrays: dict[str, Array] = unpack(buffer[:words], shape, jnp.float32)
+    feature_rows = buffer[words : words + shape.num_tokens]
+    token_slots = arrays["token_slots"]
+    token_ids = jnp.where(token_slots >= 0, last_tokens[token_slots], arrays["token_ids"])
+    hidden = decoder.embed(model.decoder, weights, token_ids)
+    if model.vision is not None:
+        hidden = jnp.where(feature_rows[:, None] >= 0, features[feature_rows], hidden)
+    inputs = AttentionInputs(*(arrays[name] for name in AttentionInputs._fields))
+    hidden, cache = decoder.forward(model.decoder, attend, weights, hidden, arrays["positions"], inputs, cache)
+    # For the sampler, a step of samples alone: its row_starts is one number that stands in front.
+    first = layout(shape._replace(num_samples=0))[1] - 1
+    sampling = jnp.concatenate((buffer[first:words], buffer[-1:]))
+    return hidden, hidden[arrays["sample_tokens"]], sampling, cache
+
+
+def _sample(
+    model: ModelSpec,
+    num_samples: int,
+    max_samples: int,
+    head: Array,
+    hidden: Array,
+    sampling: Array,
+    held_back: Array,
+    slots: SlotState,
+) -> tuple[Array, SlotState]:
+    """Sampled tokens and their log-probabilities, packed [S, 3 + 2K], and the new state of the slots."""
+    whole: dict[str, Array] = unpack(sampling[:-1], StepShape(0, 0, 0, max_samples), jnp.float32)
+    arrays = {name: array[:num_samples] for name, array in whole.items()}
+    logits = decoder.logits(model.decoder, head, hidden[:num_samples])
+    tokens, slots = sample(logits, arrays, held_back, slots)
+    reported = lax.cond(
+        sampling[-1] > 0, lambda: report(logits, tokens), lambda: no_report(num_samples, logits.shape[-1])
+    )
+    return pack(tokens, reported), slots
+
+
+def _rows(hidden: Array, tokens: Array) -> Array:
+    return hidden[tokens]
+
+
+def _report(model: ModelSpec, head: Array, hidden: Array, chosen: Array) -> Array:
+    """Log-probabilities of tokens [n] under hidden states [n, E], packed [n, 3 + 2K]."""
+    return pack(chosen, report(decoder.logits(model.decoder, head, hidden), chosen))
+
+
+def _encode(
+    model: ModelSpec,
+    normalization: PixelNormalization,
+    weights: Weights,
+    pixels: Array,
+    slots: Array,
+    features: Array,
+) -> Array:
+    """The feature buffer [F * image tokens, E] with the features of images uint8 [N, size, size, 3] at `slots` [N]."""
+    assert model.vision is not None
+    encoded = vision.encode(model.vision, normalization, weights, pixels)
+    by_slot = features.reshape(-1, *encoded.shape[1:])
+    return by_slot.at[slots].set(encoded, mode="promise_in_bounds").reshape(features.shape)

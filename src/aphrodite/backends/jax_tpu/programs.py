@@ -1,0 +1,70 @@
+"""Compiled programs, one a function and shape, and where they are kept between starts."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+Name = tuple[str, int]  # of a function, and the bucket that it is compiled for
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A function with its arguments' shapes."""
+
+    name: Name
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]  # jax.ShapeDtypeStruct in the place of arrays
+    donated: tuple[int, ...] = ()  # arguments whose memory the results take over
+
+    def lower(self) -> jax.stages.Lowered:
+        return jax.jit(self.function, donate_argnums=self.donated).lower(*self.arguments)
+
+
+class Programs:
+    """What was compiled at warm-up; calling one never compiles."""
+
+    def __init__(self, precision: str) -> None:
+        self.num_compiled = 0
+        self._precision = precision
+        self._compiled: dict[Name, Callable[..., Any]] = {}
+
+    def compile(self, programs: Sequence[Program]) -> None:
+        """Compile all that is missing, side by side, with a progress bar where somebody looks."""
+        missing = [program for program in programs if program.name not in self._compiled]
+        workers = min(len(missing), os.cpu_count() or 1)
+        if not missing:
+            return
+        bar = tqdm(total=len(missing), desc="Compiling", unit="program", disable=None, dynamic_ncols=True)
+        with bar, ThreadPoolExecutor(workers) as pool:
+            for program, compiled in zip(missing, pool.map(self._compile, missing), strict=True):
+                self._compiled[program.name] = compiled
+                self.num_compiled += 1
+                bar.update()
+
+    def run(self, function: str, bucket: int, *arguments: Any) -> Any:
+        return self._compiled[function, bucket](*arguments)
+
+    def clear(self) -> None:
+        self._compiled.clear()
+
+    def _compile(self, program: Program) -> Callable[..., Any]:
+        with jax.default_matmul_precision(self._precision):
+            return program.lower().compile()
+
+
+def keep_compiled_programs() -> None:
+    """Have jax keep compiled programs in $XDG_CACHE_HOME/aphrodite/jax, unless the user named another place to it.
+
+    This is a setting of the whole process: jax knows no other.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "aphrodite" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,143 @@
+"""Sampling on the device: penalties, temperature, top-k, top-p, min-p, one draw a row.
+
+One program does it all: what no row asks for is skipped at run time. Filters only mask, and the draw is the inverse of
+the cumulative distribution in the vocabulary's own order, so that a seeded request repeats its tokens in any batch.
+
+Letters: S samples, V vocabulary, K reported candidates.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from aphrodite.domain.prompting.sampling_params import MAX_LOGPROBS
+from aphrodite.domain.scheduling.step import RowPlan
+
+_MIN_TEMPERATURE = 1e-6  # greedy to all intents; logits divided by less might pass float32
+_UNITS = 2.0**30  # of probability: whole numbers add up to the same in any order, floats do not
+
+
+class SlotState(NamedTuple):
+    """What the device remembers of each slot; one more slot than requests, for the padding."""
+
+    last_tokens: Array  # int32 [slots]
+    seen: Array  # int32 [slots, V] twice the times a token was generated, plus one where the prompt has it
+    bias: Array  # float32 [slots, V]
+
+
+def start_slot(state: SlotState, slot: Array, seen: Array, bias: Array) -> SlotState:
+    """Set a slot up for a request that begins to sample: `seen` int32 [V] and `bias` float32 [V] as in SlotState."""
+    return SlotState(state.last_tokens, state.seen.at[slot].set(seen), state.bias.at[slot].set(bias))
+
+
+def slot_rows(row: RowPlan, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `start_slot` is told about a row with a slot_start: its `seen` and its `bias`."""
+    seen, bias = np.zeros(vocab_size, dtype=np.int32), np.zeros(vocab_size, dtype=np.float32)
+    if row.slot_start is not None:
+        seen += 2 * np.bincount(row.slot_start.output_token_ids, minlength=vocab_size).astype(np.int32)
+        seen[row.slot_start.prompt_token_ids] |= 1
+    if row.sampling.allowed_token_ids is not None:
+        bias.fill(-np.inf)
+        bias[list(row.sampling.allowed_token_ids)] = 0.0
+    for token_id, value in row.sampling.logit_bias.items():
+        bias[token_id] += value
+    return seen, bias
+
+
+def sample(logits: Array, arrays: dict[str, Array], held_back: Array, state: SlotState) -> tuple[Array, SlotState]:
+    """Draw a token for each row of float32 logits [S, V], and keep it in its slot.
+
+    `held_back` int32 [n, 2] holds (sample, token id) pairs that must not be drawn; sample S stands for none.
+    Returns int32 [S] and the new state.
+    """
+    slots = arrays["sample_slots"]  # [S], -1 for padding
+    penalized = (slots >= 0) & (
+        (arrays["presence_penalty"] != 0) | (arrays["frequency_penalty"] != 0) | (arrays["repetition_penalty"] != 1)
+    )
+    logits = lax.cond(
+        jnp.any(arrays["has_bias"] > 0),
+        lambda: logits + jnp.where(arrays["has_bias"][:, None] > 0, state.bias[slots], 0.0),
+        lambda: logits,
+    )
+    logits = lax.cond(
+        jnp.any(penalized),
+        lambda: jnp.where(penalized[:, None], _penalize(logits, arrays, state.seen[slots]), logits),
+        lambda: logits,
+    )
+    logits = logits.at[held_back[:, 0], held_back[:, 1]].set(-jnp.inf, mode="drop")
+    best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    tokens = lax.cond(jnp.any(arrays["temperature"] > 0), lambda: _draw_rows(logits, best, arrays), lambda: best)
+    return tokens, SlotState(
+        state.last_tokens.at[slots].set(tokens),
+        state.seen.at[slots, tokens].add(2 * penalized.astype(jnp.int32)),
+        state.bias,
+    )
+
+
+def report(logits: Array, chosen: Array) -> tuple[Array, Array, Array, Array]:
+    """Log-probabilities of chosen tokens int32 [n] under logits [n, V], their ranks, and the K best ids and values."""
+    logprobs = jax.nn.log_softmax(logits, axis=-1)
+    picked = jnp.take_along_axis(logprobs, chosen[:, None], axis=1)
+    ranks = jnp.sum(logprobs > picked, axis=-1, dtype=jnp.int32) + 1
+    values, token_ids = lax.top_k(logprobs, num_reported(logits.shape[-1]))
+    return picked[:, 0], ranks, token_ids, values
+
+
+def no_report(num_rows: int, vocab_size: int) -> tuple[Array, Array, Array, Array]:
+    """What stands in the place of a report that nobody asked for."""
+    count = num_reported(vocab_size)
+    integers, floats = jnp.zeros((num_rows, count), jnp.int32), jnp.zeros((num_rows, count), jnp.float32)
+    return floats[:, 0], integers[:, 0], integers, floats
+
+
+def num_reported(vocab_size: int) -> int:
+    return min(MAX_LOGPROBS, vocab_size)
+
+
+def _penalize(logits: Array, arrays: dict[str, Array], seen: Array) -> Array:
+    counts = seen // 2  # [S, V]
+    repetition = arrays["repetition_penalty"][:, None]
+    repeated = jnp.where(logits > 0, logits / repetition, logits * repetition)
+    logits = jnp.where(seen > 0, repeated, logits)
+    logits = logits - arrays["frequency_penalty"][:, None] * counts
+    return logits - arrays["presence_penalty"][:, None] * (counts > 0)
+
+
+def _draw_rows(logits: Array, best: Array, arrays: dict[str, Array]) -> Array:
+    temperature = arrays["temperature"][:, None]
+    greedy = temperature == 0
+    scaled = logits / jnp.where(greedy, 1.0, jnp.maximum(temperature, _MIN_TEMPERATURE))
+    filtered = ~greedy[:, 0] & ((arrays["top_k"] > 0) | (arrays["top_p"] < 1) | (arrays["min_p"] > 0))
+    scaled = lax.cond(jnp.any(filtered), lambda: _filter(scaled, arrays), lambda: scaled)
+    return jnp.where(greedy[:, 0], best, _draw(scaled, arrays["uniform"]))
+
+
+def _filter(scaled: Array, arrays: dict[str, Array]) -> Array:
+    """Mask what top-k, then top-p, then min-p leave out: each keeps a beginning of the tokens, best first."""
+    top_k, top_p, min_p = (arrays[name][:, None] for name in ("top_k", "top_p", "min_p"))
+    ordered = -jnp.sort(-scaled, axis=-1)
+    ranks = jnp.arange(scaled.shape[-1])
+    kept = (top_k <= 0) | (ranks < top_k)
+    probabilities = jax.nn.softmax(jnp.where(kept, ordered, -jnp.inf), axis=-1)
+    before = jnp.cumsum(probabilities, axis=-1) - probabilities  # probability of all that is more likely
+    kept &= (top_p >= 1) | (before < top_p)
+    kept &= probabilities >= min_p * probabilities[:, :1]
+    num_kept = jnp.sum(kept, axis=-1, keepdims=True)
+    lowest = jnp.take_along_axis(ordered, num_kept - 1, axis=-1)
+    # Of equals at the edge the lower ids stay.
+    room = num_kept - jnp.sum(scaled > lowest, axis=-1, keepdims=True)
+    equal = scaled == lowest
+    return jnp.where((scaled > lowest) | (equal & (jnp.cumsum(equal, axis=-1) <= room)), scaled, -jnp.inf)
+
+
+def _draw(scaled: Array, uniform: Array) -> Array:
+    """The token at which the cumulative distribution passes the draw, int32 [S]."""
+    units = jnp.round(jax.nn.softmax(scaled, axis=-1) * _UNITS).astype(jnp.int32)
+    cumulative = jnp.cumsum(units, axis=-1)
+    total = cumulative[:, -1:]
+    # Rounding must not carry a draw past the last possible token.
+    drawn = jnp.minimum((uniform[:, None] * total.astype(jnp.float32)).astype(jnp.int32), total - 1)
+    return jnp.sum(cumulative <= drawn, axis=-1, dtype=jnp.int32)

@@ -1,0 +1,49 @@
+"""How arrays lie on the devices: one table from logical axes to the axes of the mesh.
+
+Tensor parallelism (arXiv 1909.08053): each device holds some attention heads with their KV cache, and some of the
+MLP's inner units; their partial sums are added after the two row-split products of a layer.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.architectures.weights import Axis, Weight
+from aphrodite.domain.errors import BackendError
+
+MODEL = "model"
+_MESH_AXIS: dict[Axis, str | None] = {"heads": MODEL, "mlp": MODEL, "vocab": MODEL, "hidden": None}
+CACHE = P(None, None, MODEL, None)  # [blocks, block_size, 2K, D]: a device's heads lie together
+
+
+def make_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.array(devices), (MODEL,))
+
+
+def check_divisible(spec: DecoderSpec, num_shards: int) -> None:
+    """Raises BackendError for a model that cannot be split evenly."""
+    counts = {
+        "attention heads": spec.num_heads,
+        "key/value heads": spec.num_kv_heads,
+        "inner units of the MLP": spec.intermediate_size,
+    }
+    for what, count in counts.items():
+        if count % num_shards:
+            raise BackendError(
+                f"The model's {count} {what} do not divide by tensor_parallel_size={num_shards}; choose another."
+            )
+
+
+def weight_spec(weight: Weight, num_shards: int) -> P:
+    """The mesh axis of each of a weight's dimensions; a vocabulary that does not divide stays whole on every device."""
+    if "vocab" in weight.axes and weight.shape[0] % num_shards:
+        return P()
+    return P(*(_MESH_AXIS[axis] for axis in weight.axes))
+
+
+def sharding(mesh: Mesh, spec: P) -> NamedSharding:
+    return NamedSharding(mesh, spec)

@@ -1,0 +1,68 @@
+"""The vision tower (CLIP, SigLIP) and LLaVA's projector, as a pure function; whole on every device.
+
+Letters: N images, P positions (patches, and the class token where there is one), E the tower's hidden size.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from aphrodite.backends.jax_tpu.activations import activation
+from aphrodite.backends.jax_tpu.weights import Weights
+from aphrodite.domain.architectures.spec import PixelNormalization, VisionSpec
+
+
+def encode(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, pixels: Array) -> Array:
+    """Images, uint8 [N, size, size, 3], to features [N, image tokens, decoder hidden size]."""
+    hidden = _embed(spec, normalization, weights, pixels)
+    states = {0: hidden}
+    for index in range(spec.num_used_layers):
+        hidden = _layer(spec, weights, hidden, f"vision.layers.{index}")
+        states[index + 1] = hidden
+    features = jnp.concatenate([states[index] for index in spec.feature_layers], axis=-1)
+    if spec.drop_first_token:
+        features = features[:, 1:]
+    projected = activation(spec.projector_activation)(_linear(features, weights, "projector.linear_1"))
+    return _linear(projected, weights, "projector.linear_2")
+
+
+def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, pixels: Array) -> Array:
+    """uint8 [N, size, size, 3] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
+    patch_weight = weights["vision.patch.weight"]  # [E, 3, patch, patch]
+    mean, std = jnp.asarray(normalization.mean), jnp.asarray(normalization.std)
+    normalized = ((pixels.astype(jnp.float32) * normalization.scale - mean) / std).astype(patch_weight.dtype)
+    size, side = spec.patch_size, spec.image_size // spec.patch_size
+    # Patches do not overlap, so the convolution is one product; what is left at the edge belongs to no patch.
+    patches = normalized[:, : side * size, : side * size].reshape(-1, side, size, side, size, 3)
+    patches = patches.transpose(0, 1, 3, 5, 2, 4).reshape(-1, side * side, 3 * size * size)
+    hidden = lax.dot_general(patches, patch_weight.reshape(spec.hidden_size, -1), (((2,), (1,)), ((), ())))
+    if spec.patch_bias:
+        hidden = hidden + weights["vision.patch.bias"]
+    if spec.has_class_token:
+        first = jnp.broadcast_to(weights["vision.class_embedding"], (hidden.shape[0], 1, spec.hidden_size))
+        hidden = jnp.concatenate((first, hidden), axis=1)
+    hidden = hidden + weights["vision.position"]
+    return _norm(spec, hidden, weights, "vision.pre_norm") if spec.has_pre_norm else hidden
+
+
+def _layer(spec: VisionSpec, weights: Weights, hidden: Array, name: str) -> Array:
+    images, positions, width = hidden.shape
+    qkv = _linear(_norm(spec, hidden, weights, f"{name}.norm1"), weights, f"{name}.qkv")
+    queries, keys, values = jnp.moveaxis(qkv.reshape(images, positions, 3, spec.num_heads, -1), 2, 0)
+    attended = jax.nn.dot_product_attention(queries, keys, values).reshape(images, positions, width)
+    hidden = hidden + _linear(attended, weights, f"{name}.output")
+    inner = activation(spec.activation)(_linear(_norm(spec, hidden, weights, f"{name}.norm2"), weights, f"{name}.fc1"))
+    return hidden + _linear(inner, weights, f"{name}.fc2")
+
+
+def _linear(x: Array, weights: Weights, name: str) -> Array:
+    product = lax.dot_general(x, weights[f"{name}.weight"], (((x.ndim - 1,), (1,)), ((), ())))
+    return product + weights[f"{name}.bias"] if f"{name}.bias" in weights else product
+
+
+def _norm(spec: VisionSpec, x: Array, weights: Weights, name: str) -> Array:
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    scaled = centred * lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + spec.norm_eps)
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    return (scaled * weight.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)

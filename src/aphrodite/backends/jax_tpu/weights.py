@@ -1,0 +1,63 @@
+"""A checkpoint's tensors straight to their devices, one weight at a time."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from aphrodite.backends.jax_tpu.errors import is_out_of_memory
+from aphrodite.backends.jax_tpu.sharding import MODEL, sharding, weight_spec
+from aphrodite.domain.architectures.spec import ModelSpec
+from aphrodite.domain.architectures.weights import Weight, assemble, declare_weights
+from aphrodite.domain.errors import CapacityError
+from aphrodite.domain.ports import CheckpointSource
+
+Weights = dict[str, jax.Array]
+
+
+def weight_specs(model: ModelSpec, num_shards: int) -> dict[str, P]:
+    """How each weight is split, by its name."""
+    return {weight.name: weight_spec(weight, num_shards) for weight in declare_weights(model)}
+
+
+def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: np.dtype[Any], mesh: Mesh) -> Weights:
+    """Every weight of `model` in `dtype`, each device's part on it.
+
+    A merged weight's part holds that part of each source: a device has queries, keys and values of its own heads.
+
+    Raises CheckpointError for tensors that do not fit the model, CapacityError when the memory is too small.
+    """
+    loaded: Weights = {}
+    try:
+        for weight, parts in assemble(model, checkpoint.tensors()):
+            loaded[weight.name] = _place(weight, parts, dtype, mesh)
+        jax.block_until_ready(loaded)
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        needed = sum(weight.size for weight in declare_weights(model)) * dtype.itemsize
+        raise CapacityError(
+            f"The model's weights need {needed / 2**30:.1f} GiB in {dtype.name}, over {mesh.size} devices; "
+            f"the memory of {mesh.devices.flat[0]} is too small for them."
+        ) from error
+    return loaded
+
+
+def _place(weight: Weight, parts: list[np.ndarray], dtype: np.dtype[Any], mesh: Mesh) -> jax.Array:
+    spec = weight_spec(weight, mesh.size)
+    split = spec.index(MODEL) if MODEL in spec else None
+    arrays = []
+    for index, device in enumerate(mesh.devices.flat):
+        mine = [_share(part, split, index, mesh.size) for part in parts]
+        arrays.append(jax.device_put(np.concatenate(mine).astype(dtype, copy=False), device))
+    return jax.make_array_from_single_device_arrays(weight.shape, sharding(mesh, spec), arrays)
+
+
+def _share(array: np.ndarray, axis: int | None, index: int, count: int) -> np.ndarray:
+    """The `index`-th of `count` equal pieces along an axis; all of it where the axis is None."""
+    if axis is None:
+        return array
+    size = array.shape[axis] // count
+    return array[(slice(None),) * axis + (slice(index * size, (index + 1) * size),)]

@@ -1,0 +1,136 @@
+"""What every ComputeBackend promises, whatever model it runs: one suite for the fake and each real one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.fakes import LIMITS, FakeBackend
+
+from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
+from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
+from aphrodite.backends.cuda.backend import create_backend
+from aphrodite.domain.architectures.registry import read_model
+from aphrodite.domain.config import EngineConfig
+from aphrodite.domain.errors import StepError
+from aphrodite.domain.ports import ComputeBackend
+from aphrodite.domain.prompting.prompts import Prompt
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.step import FeatureSpan, ImageToEncode, RowPlan, StepPlan, StepResult
+
+GREEDY = SamplingParams(temperature=0)
+PROMPT = [7, 11, 13, 17, 19, 23, 29, 31, 37, 41]
+
+
+@pytest.fixture(params=["fake", "cuda"])
+def backend(
+    request: pytest.FixtureRequest,
+    folder: Path,
+    real_checkpoint: SafetensorsCheckpoint,
+    real_processor: HuggingFaceProcessor,
+) -> Iterator[ComputeBackend]:
+    made: ComputeBackend
+    if request.param == "fake":
+        made = FakeBackend()
+    else:
+        config = EngineConfig(
+            model=str(folder),
+            device="cpu",
+            block_size=LIMITS.block_size,
+            max_model_len=LIMITS.max_model_len,
+            max_num_seqs=8,
+        )
+        made = create_backend(config, read_model(real_checkpoint.config), real_checkpoint, real_processor.normalization)
+    made.warm_up()
+    yield made
+    made.close()
+
+
+def row(
+    token_ids: list[int] | None,
+    *,
+    start: int = 0,
+    slot: int = 0,
+    blocks: tuple[int, ...] = (1, 2, 3, 4),
+    samples: bool = True,
+    suppressed: tuple[int, ...] = (),
+    features: FeatureSpan | None = None,
+) -> RowPlan:
+    return RowPlan(
+        slot=slot,
+        start=start,
+        num_tokens=1 if token_ids is None else len(token_ids),
+        token_ids=None if token_ids is None else np.array(token_ids, dtype=np.int32),
+        block_ids=np.array(blocks, dtype=np.int32),
+        samples=samples,
+        sampling=GREEDY,
+        seed=0,
+        suppressed_token_ids=suppressed,
+        features=features,
+    )
+
+
+def run(backend: ComputeBackend, *rows: RowPlan, encode: tuple[ImageToEncode, ...] = ()) -> StepResult:
+    return backend.launch(StepPlan(rows, encode)).result()
+
+
+def answer(backend: ComputeBackend, prompt: list[int], blocks: tuple[int, ...] = (1, 2, 3, 4)) -> int:
+    return int(run(backend, row(prompt, blocks=blocks)).token_ids[0])
+
+
+def test_a_chunked_prompt_is_the_same_prompt(backend: ComputeBackend) -> None:
+    whole = answer(backend, PROMPT)
+    for border in range(1, len(PROMPT)):
+        first = run(backend, row(PROMPT[:border], blocks=(5, 6, 7), samples=False))
+        assert len(first.token_ids) == 0
+        assert run(backend, row(PROMPT[border:], start=border, blocks=(5, 6, 7))).token_ids.tolist() == [whole]
+
+
+def test_which_blocks_a_sequence_has_makes_no_difference(backend: ComputeBackend) -> None:
+    assert answer(backend, PROMPT, blocks=(1, 2, 3)) == answer(backend, PROMPT, blocks=(9, 4, 12))
+
+
+def test_a_token_in_flight_is_read_from_its_slot(backend: ComputeBackend) -> None:
+    sampled = answer(backend, PROMPT)
+    known = run(backend, row([sampled], start=len(PROMPT), slot=3)).token_ids.tolist()
+    pending = backend.launch(StepPlan((row(PROMPT, blocks=(5, 6, 7, 8)),)))
+    ahead = backend.launch(StepPlan((row(None, start=len(PROMPT), blocks=(5, 6, 7, 8)),)))
+    assert pending.result().token_ids.tolist() == [sampled]
+    assert ahead.result().token_ids.tolist() == known
+
+
+def test_results_stand_in_the_order_of_the_rows_that_sample(backend: ComputeBackend) -> None:
+    prompts = [PROMPT[:4], PROMPT[2:9], PROMPT]
+    alone = [answer(backend, prompt) for prompt in prompts]
+    together = run(
+        backend,
+        row(prompts[0], slot=4, blocks=(1, 2)),
+        row(PROMPT[3:8], slot=5, blocks=(3, 4), samples=False),
+        row(prompts[1], slot=6, blocks=(5, 6)),
+        row(prompts[2], slot=7, blocks=(7, 8, 9)),
+    )
+    assert together.token_ids.tolist() == alone
+
+
+def test_suppressed_tokens_are_never_drawn(backend: ComputeBackend) -> None:
+    suppressed: tuple[int, ...] = ()
+    for _ in range(4):
+        token_id = int(run(backend, row(PROMPT, suppressed=suppressed)).token_ids[0])
+        assert token_id not in suppressed
+        suppressed = (*suppressed, token_id)
+
+
+def test_features_stay_until_they_are_forgotten_and_a_failed_step_hurts_nobody_else(
+    backend: ComputeBackend, real_processor: HuggingFaceProcessor
+) -> None:
+    processed = real_processor.process(Prompt("<image>", None, np.full((4, 4, 3), 200, dtype=np.uint8))).image
+    assert processed is not None
+    image = ImageToEncode(b"picture", processed.pixels)
+    shown = row(PROMPT, features=FeatureSpan(b"picture", token_offset=2, feature_offset=0, length=5))
+    seen = run(backend, shown, encode=(image,)).token_ids.tolist()
+    assert run(backend, shown).token_ids.tolist() == seen
+    plain = answer(backend, PROMPT)
+    with pytest.raises(StepError):
+        backend.launch(StepPlan((shown,), forget=(b"picture",))).result()
+    assert answer(backend, PROMPT) == plain
+    assert run(backend, shown, encode=(image,)).token_ids.tolist() == seen

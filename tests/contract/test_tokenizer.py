@@ -1,0 +1,24 @@
+"""What every Tokenizer promises."""
+
+import pytest
+
+from aphrodite.domain.ports import Tokenizer
+
+TEXTS = ["What is in this picture?", "naïve café, 12 £", "日本語 и русский 🙂", "two  spaces\n\nand lines\t"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_comes_back_whole(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)).strip() == text.strip()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_ids_are_in_the_vocabulary(tokenizer: Tokenizer, text: str) -> None:
+    assert all(0 <= token_id < tokenizer.vocab_size for token_id in tokenizer.encode(text))
+    assert all(0 <= token_id < tokenizer.vocab_size for token_id in tokenizer.eos_token_ids)
+
+
+def test_special_tokens_are_left_out_unless_wanted(tokenizer: Tokenizer) -> None:
+    ids = [*tokenizer.encode("Yes", add_special_tokens=False), *tokenizer.eos_token_ids]
+    assert tokenizer.decode(ids).strip() == "Yes"
+    assert tokenizer.special_tokens["eos_token"] in tokenizer.decode(ids, skip_special_tokens=False)

@@ -26,7 +26,8 @@ def test_completions_streamed_equals_whole(client: openai.OpenAI, fields: dict[s
         if "logprobs" in fields:
             for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
                 pieces = [value for choice in mine for value in getattr(choice.logprobs, name)]
-                assert pieces == getattr(expected.logprobs, name)
+                for piece, value in zip(pieces, getattr(expected.logprobs, name), strict=True):
+                    assert piece == pytest.approx(value)  # batches of other sizes round in other places
 
 
 def test_echo_has_the_prompt_and_its_logprobs(client: openai.OpenAI, checkpoint: Any) -> None:

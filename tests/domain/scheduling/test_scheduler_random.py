@@ -19,7 +19,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         spare_blocks=st.sampled_from([0, 1, 2, 4, 8, 100]),
         max_num_seqs=st.integers(1, 5),
         budget=st.one_of(st.integers(1, 8), st.just(100)),
-        steps_in_flight=st.integers(1, 2),
+        steps_in_flight=st.integers(1, 3),
         feature_bytes=st.sampled_from([10, 11, 16, 100]),
         prefix_caching=st.booleans(),
     )

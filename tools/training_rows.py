@@ -22,11 +22,11 @@ from transformers import LlavaProcessor
 import scene_labels
 from demo_format import BOS, EOS, IMAGE, IMAGE_SIZE, NUM_PATCHES, SYSTEMS
 from drawings import Drawing, draw
-from questions import Question, questions
+from questions import Question, inventory, questions
 from small_talk import FALLBACK, small_talk
 
-NUM_CONVERSATIONS = 9
-MAX_SHARED_TOKENS = 170  # a row takes no further conversation beyond; attention costs their square
+NUM_QUESTIONS = 6
+MAX_SHARED_TOKENS = 220  # a row takes no further conversation beyond; attention costs their square
 IGNORED = -100
 PADDING_SEGMENT = -1000
 GAPS = (" ", "\n")  # before "ASSISTANT:"
@@ -87,6 +87,9 @@ class Rows(Dataset[Row]):
         drawing = draw_small(number)
         rng = random.Random(f"row {number}")
         asked = balance(questions(drawing, rng), rng)
+        if drawing.scene.things and rng.random() < 0.6:
+            asked.append(inventory(drawing.scene, rng))
+        rng.shuffle(asked)
         builder = RowBuilder()
         system = rng.choice(SYSTEMS) if rng.random() < 0.1 else ""
         start = (BOS if rng.random() < 0.9 else "") + system + "USER: "
@@ -151,10 +154,10 @@ class RowBuilder:
 
 
 def balance(asked: list[Question], rng: random.Random) -> list[Question]:
-    """At most `NUM_CONVERSATIONS` questions: the caption most of the time, yes/no questions seldom, the rest evenly."""
-    weights = {"content": 0.15, "yes/no": 1.5, "color": 1.3}
+    """At most `NUM_QUESTIONS` questions, those of the kinds that are slow to learn first."""
+    weights = {"content": 0.2, "position": 0.4, "shape": 0.6, "size": 0.6, "yes/no": 1.5, "color": 1.5}
     ranked = sorted(asked, key=lambda question: rng.random() * weights.get(question.kind, 1.0))
-    return ranked[:NUM_CONVERSATIONS]
+    return ranked[:NUM_QUESTIONS]
 
 
 def collate(rows: list[Row]) -> Batch:

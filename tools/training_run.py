@@ -14,9 +14,9 @@ from demo_format import HIDDEN_SIZE, build_config
 from scene_labels import NUM_CLASSES, PER_PICTURE
 from training_rows import IGNORED, Batch, visible
 
-NUM_VISION_STEPS = 4000  # the first steps train the vision tower alone
+NUM_VISION_STEPS = 2400  # the first steps train the vision tower alone
 NUM_WARM_UP_STEPS = 150
-NUM_COOL_DOWN_STEPS = 1300
+NUM_COOL_DOWN_STEPS = 1600
 MUON_LEARNING_RATE = 2e-3
 ADAMW_LEARNING_RATE = 1e-3
 SCENE_LOSS_WEIGHT = 0.5

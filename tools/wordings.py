@@ -185,6 +185,7 @@ IS_DIGIT = ("Is this a {digit}?", "Is the digit a {digit}?", "Is this the number
 ANY_DIGIT = ("Is there a digit in this image?", "Is there a number?", "Do you see a digit?")
 ANY_SHAPE = ("Are there any shapes?", "Are there any shapes in this image?", "Do you see any shapes?")
 
+INVENTORY = ("List all shapes with their places.", "What is where?", "Where is everything?", "Which shape is where?")
 CONTENT = (
     "What is the content of this image?",
     "What's the content of the image?",

@@ -163,8 +163,9 @@ class EngineClient:
                         return
                     await asyncio.sleep(delay_s)
                     error = await self._reconnect()
-        except Exception as error:
-            self._give_up(EngineDeadError(f"The engine's supervisor broke: {type(error).__name__}: {error}"))
+        except Exception:
+            _log.exception("The engine's supervisor broke.")
+            self._give_up(EngineDeadError("The engine's supervisor broke; the server's log says why."))
             raise
 
     async def _connect(self) -> None:

@@ -60,9 +60,9 @@ def run_engine(build: Callable[[], Engine], socket_path: Path) -> None:
         except AphroditeError as failure:
             _log.debug("The engine ends.", exc_info=True)
             error = failure
-        except Exception as failure:  # noqa: BLE001  whatever it is, the client is told, and the process ends
+        except Exception:  # noqa: BLE001  whatever it is, the client is told, and the process ends
             _log.exception("The engine broke.")
-            error = EngineDeadError(f"The engine broke: {type(failure).__name__}: {failure}")
+            error = EngineDeadError("The engine broke; its log says why.")
         socket.send(encode_for_client(Failed(error)))
     sys.exit(EXIT_REPORTED)
 

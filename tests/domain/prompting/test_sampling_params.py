@@ -42,7 +42,7 @@ def test_values_within_the_range_are_taken(field: str, values: list[Any]) -> Non
 @pytest.mark.parametrize(
     ("field", "values", "range_text"),
     [
-        ("n", [0, -1, 1.0, "1", True, None], "an integer of at least 1"),
+        ("n", [0, -1, 1.0, "1", True, None], "an integer from 1 to 128"),
         ("temperature", [-0.1, math.nan, math.inf, "hot", True, None], "at least 0"),
         ("top_p", [0, 0.0, -0.5, 1.01, math.nan, "1", None], "above 0 and at most 1"),
         ("top_k", [-2, 1.5, "5", None, True], "an integer of at least -1"),
@@ -131,3 +131,18 @@ def test_what_a_sampler_needs_to_know() -> None:
     assert SamplingParams(logit_bias={1: 1.0}).has_bias
     assert SamplingParams(allowed_token_ids=[1]).has_bias
     assert not SamplingParams().has_bias
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n", 129), ("n", 10**9), ("stop", ["x"] * 65), ("stop_token_ids", None)],
+)
+def test_values_that_would_cost_too_much_or_make_no_sense(field: str, value: Any) -> None:
+    with pytest.raises(SamplingParamsError, match=field):
+        SamplingParams(**{field: value})
+
+
+def test_a_long_value_makes_a_short_sentence() -> None:
+    with pytest.raises(SamplingParamsError) as caught:
+        SamplingParams(stop=["", "x" * 10**6])
+    assert len(str(caught.value)) < 300

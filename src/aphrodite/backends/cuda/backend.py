@@ -55,6 +55,8 @@ class CudaBackend:
         max_model_len = min(config.max_model_len or spec.max_position, spec.max_position)
         block_bytes = bytes_per_block(spec, config.block_size, dtype.itemsize)
         num_blocks = num_kv_blocks(config, block_bytes, max_model_len, free_bytes(config, device))
+        image_tokens = model.vision.num_image_tokens if model.vision is not None else 0
+        image_bytes = image_tokens * spec.hidden_size * dtype.itemsize  # one picture's features must fit
         self.limits = BackendLimits(
             num_blocks=num_blocks,
             block_size=config.block_size,
@@ -62,7 +64,7 @@ class CudaBackend:
             max_num_batched_tokens=config.max_num_batched_tokens or (8192 if device.type == "cuda" else 2048),
             max_model_len=fitting_length(config, max_model_len, num_blocks),
             max_steps_in_flight=2 if device.type == "cuda" else 1,
-            encoder_cache_bytes=_ENCODER_CACHE_BYTES,
+            encoder_cache_bytes=max(_ENCODER_CACHE_BYTES, image_bytes),
             bytes_per_feature=spec.hidden_size * dtype.itemsize,
         )
         self._device = device
@@ -106,7 +108,7 @@ class CudaBackend:
         hidden = self._decoder.forward(hidden, arrays["positions"].long(), batch, self._cache)
         prompt = self._prompt_logprobs(plan, flat, hidden)
         if flat.num_samples == 0:
-            return DevicePendingStep(torch.empty(0, dtype=torch.int64), None, prompt)
+            return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)
         logits = self._decoder.logits(hidden[arrays["sample_tokens"].long()])
         raw = torch.log_softmax(logits, dim=-1) if flat.needs.num_logprobs >= 0 else None
         for row in plan.rows:

@@ -1,11 +1,18 @@
 """How a request's tokens are drawn and when it ends."""
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aphrodite.domain.errors import SamplingParamsError
+
+MAX_COMPLETIONS = 128
+"""Most completions of one prompt."""
+
+MAX_STOP_STRINGS = 64
+"""Most stop strings of one request: every piece of its text is searched for each."""
 
 MAX_LOGPROBS = 20
 """Most candidates reported beside each token."""
@@ -41,12 +48,12 @@ class SamplingParams:
     detokenize: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("stop_token_ids", "allowed_token_ids"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, _token_ids(name, getattr(self, name)))
+        object.__setattr__(self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids))
+        if self.allowed_token_ids is not None:
+            object.__setattr__(self, "allowed_token_ids", _token_ids("allowed_token_ids", self.allowed_token_ids))
         object.__setattr__(self, "stop", _stop_strings(self.stop))
         object.__setattr__(self, "logit_bias", _logit_bias(self.logit_bias))
-        _check_int("n", self.n, low=1)
+        _check_int("n", self.n, low=1, high=MAX_COMPLETIONS)
         _check_number("temperature", self.temperature, low=0.0, high=math.inf)
         _check_number("top_p", self.top_p, low=0.0, high=1.0, open_low=True)
         _check_int("top_k", self.top_k, low=-1)
@@ -108,10 +115,15 @@ class SamplingParams:
         return cls(**values)
 
 
+def _shown(value: object) -> str:
+    """A user's value, short enough for a sentence."""
+    return reprlib.repr(value)
+
+
 def _check_int(name: str, value: object, low: int, high: int | None = None) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
         span = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
-        raise SamplingParamsError(f"{name} must be {span}, got {value!r}.")
+        raise SamplingParamsError(f"{name} must be {span}, got {_shown(value)}.")
 
 
 def _check_number(name: str, value: object, low: float, high: float, open_low: bool = False) -> None:
@@ -119,12 +131,12 @@ def _check_number(name: str, value: object, low: float, high: float, open_low: b
     if not valid or value < low or value > high or (open_low and value == low):  # type: ignore[operator]
         bound = f"above {low:g}" if open_low else f"at least {low:g}"
         upper = "" if high == math.inf else f" and at most {high:g}"
-        raise SamplingParamsError(f"{name} must be {bound}{upper}, got {value!r}.")
+        raise SamplingParamsError(f"{name} must be {bound}{upper}, got {_shown(value)}.")
 
 
 def _token_ids(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list | tuple | set | frozenset):
-        raise SamplingParamsError(f"{name} must be a list of token ids, got {value!r}.")
+        raise SamplingParamsError(f"{name} must be a list of token ids, got {_shown(value)}.")
     for token_id in value:
         _check_int(f"a token id in {name}", token_id, low=0)
     return tuple(value)
@@ -133,13 +145,17 @@ def _token_ids(name: str, value: object) -> tuple[int, ...]:
 def _stop_strings(value: object) -> tuple[str, ...]:
     strings = (value,) if isinstance(value, str) else value
     if not isinstance(strings, list | tuple) or not all(isinstance(s, str) and s for s in strings):
-        raise SamplingParamsError(f"stop must be a string or a list of strings, none of them empty, got {value!r}.")
+        raise SamplingParamsError(
+            f"stop must be a string or a list of strings, none of them empty, got {_shown(value)}."
+        )
+    if len(strings) > MAX_STOP_STRINGS:
+        raise SamplingParamsError(f"stop must hold at most {MAX_STOP_STRINGS} strings, got {len(strings)}.")
     return tuple(strings)
 
 
 def _logit_bias(value: object) -> dict[int, float]:
     if not isinstance(value, Mapping):
-        raise SamplingParamsError(f"logit_bias must map token ids to numbers, got {value!r}.")
+        raise SamplingParamsError(f"logit_bias must map token ids to numbers, got {_shown(value)}.")
     for token_id, bias in value.items():
         _check_int("a token id in logit_bias", token_id, low=0)
         _check_number(f"logit_bias[{token_id}]", bias, low=-100.0, high=100.0)

@@ -8,10 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from drawings import draw
 from PIL import Image
 
 from aphrodite import LLM
+from drawings import draw
 
 _SEED = 2_000_000_011  # of a drawing that the model was not trained on
 

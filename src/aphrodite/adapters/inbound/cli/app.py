@@ -1,4 +1,4 @@
-"""The command line: `aphrodite run`, `aphrodite chat`."""
+"""The command line: `aphrodite run`, `aphrodite chat`, `aphrodite bench`."""
 
 import sys
 from importlib.metadata import version
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from aphrodite.adapters.inbound.cli.bench import bench
 from aphrodite.adapters.inbound.cli.chat import ServerTalkError, chat
 from aphrodite.adapters.inbound.cli.run import run
 from aphrodite.domain.errors import AphroditeError, EngineDeadError
@@ -14,6 +15,7 @@ app = typer.Typer(name="aphrodite", add_completion=False, pretty_exceptions_enab
 # The prefix makes of --port the variable APHRODITE_PORT.
 app.command(context_settings={"auto_envvar_prefix": "APHRODITE"})(run)
 app.command()(chat)
+app.add_typer(bench)
 
 
 @app.callback(invoke_without_command=True)

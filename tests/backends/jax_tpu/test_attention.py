@@ -1,0 +1,109 @@
+"""Attention over the paged cache against dense numpy attention in float64."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.pallas import tpu as pltpu
+
+from aphrodite.backends.jax_tpu.attention import Attend
+from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
+from aphrodite.backends.jax_tpu.attention_plain import attend_plain
+
+
+@dataclass(frozen=True)
+class Paged:
+    """Rows over a cache whose blocks lie in random order; what no row owns is NaN."""
+
+    queries: np.ndarray  # [T, H, D], padding included
+    cache: np.ndarray  # [blocks, block_size, 2K, D]
+    row_starts: np.ndarray
+    kv_lengths: np.ndarray
+    block_table: np.ndarray
+
+    @classmethod
+    def random(
+        cls, rows: list[tuple[int, int]], num_tokens: int, num_rows: int, heads: tuple[int, int], block_size: int,
+        head_dim: int = 16, num_blocks: int = 24, foreign: float = np.nan,
+    ) -> "Paged":  # fmt: skip
+        """`rows` are (tokens in this step, tokens with those before); `heads` (query, key/value)."""
+        rng = np.random.default_rng(len(rows) + block_size)
+        cache = np.full((num_blocks * len(rows) + 1, block_size, 2 * heads[1], head_dim), foreign, np.float32)
+        free = rng.permutation(np.arange(1, len(cache)))
+        table = np.zeros((num_rows, num_blocks), np.int32)
+        starts = np.zeros(num_rows + 1, np.int32)
+        lengths = np.zeros(num_rows, np.int32)
+        for index, (count, length) in enumerate(rows):
+            owned = -(-length // block_size)
+            table[index, :owned], free = free[:owned], free[owned:]
+            filled = np.full((owned * block_size, *cache.shape[2:]), foreign, np.float32)
+            filled[:length] = rng.normal(size=(length, *cache.shape[2:]))
+            cache[table[index, :owned]] = filled.reshape(owned, *cache.shape[1:])
+            starts[index + 1 :] += count
+            lengths[index] = length
+        queries = rng.normal(size=(num_tokens, heads[0], head_dim)).astype(np.float32)
+        return cls(queries, cache, starts, lengths, table)
+
+    def run(self, attend: Attend, window: int | None) -> np.ndarray:
+        found = jax.jit(attend, static_argnums=5)(
+            self.queries, self.cache, self.row_starts, self.kv_lengths, self.block_table, window
+        )
+        return np.asarray(found)
+
+    def expected(self, row: int, window: int | None) -> np.ndarray:
+        """Dense attention of one row, float64."""
+        first, last, length = self.row_starts[row], self.row_starts[row + 1], self.kv_lengths[row]
+        kv = self.cache[self.block_table[row]].reshape(-1, *self.cache.shape[2:])[:length].astype(np.float64)
+        queries = self.queries[first:last].astype(np.float64)
+        group = queries.shape[1] // (kv.shape[1] // 2)
+        keys, values = (np.repeat(kv[:, part::2], group, axis=1) for part in (0, 1))
+        scores = np.einsum("qhd,khd->hqk", queries, keys) / np.sqrt(queries.shape[-1])
+        at, seen = np.arange(length), np.arange(length - (last - first), length)[:, None]
+        mask = (at <= seen) & (at > seen - (window or length))
+        shares = np.where(mask, np.exp(scores - scores.max(axis=-1, keepdims=True)), 0)
+        return np.einsum("hqk,khd->qhd", shares / shares.sum(axis=-1, keepdims=True), values)
+
+    def check(self, attend: Attend, window: int | None, tolerance: float = 2e-5) -> None:
+        found = self.run(attend, window)
+        for row in np.flatnonzero(np.diff(self.row_starts)):
+            part = found[self.row_starts[row] : self.row_starts[row + 1]]
+            np.testing.assert_allclose(part, self.expected(row, window), atol=tolerance, rtol=tolerance)
+
+
+SINGLES = [(1, 1), (1, 130), (1, 7), (1, 300), (1, 40), (1, 8), (1, 9), (1, 2), (1, 64), (1, 65)]
+
+
+@pytest.mark.parametrize("window", [None, 5, 128])
+@pytest.mark.parametrize(
+    ("rows", "num_tokens", "num_rows"),
+    [
+        (SINGLES, 16, 11),
+        ([(1, 12), (1, 3), (70, 70), (2, 190), (129, 200)], 256, 7),
+        ([(64, 64), (65, 65)], 129, 2),
+        ([(1, 33)], 1, 1),
+    ],
+    ids=["singles", "mixed", "full", "one"],
+)
+def test_plain(rows: list[tuple[int, int]], num_tokens: int, num_rows: int, window: int | None) -> None:
+    Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=16).check(attend_plain, window)
+
+
+@pytest.mark.parametrize("block_size", [1, 8, 32, 256])
+@pytest.mark.parametrize("heads", [(6, 2), (3, 3), (4, 1)])
+def test_plain_blocks_and_heads(block_size: int, heads: tuple[int, int]) -> None:
+    rows = [(1, 17), (5, 21), (3, 3)]
+    Paged.random(rows, 16, 4, heads, block_size).check(attend_plain, None)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize(
+    ("rows", "num_tokens", "num_rows"),
+    [([(1, 20), (1, 150), (1, 1)], 4, 4), ([(1, 33), (70, 70), (3, 140)], 76, 4)],
+    ids=["singles", "mixed"],
+)
+def test_pallas(rows: list[tuple[int, int]], num_tokens: int, num_rows: int, window: int | None) -> None:
+    """The TPU kernel in the interpreter, which also holds every access to its bounds."""
+    problem = Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=32, head_dim=128, num_blocks=5)
+    with pltpu.force_tpu_interpret_mode():
+        problem.check(attend_pallas, window)

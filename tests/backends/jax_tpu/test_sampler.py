@@ -1,0 +1,136 @@
+"""The sampler against the numpy oracle."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from tests.backends import sampler_oracle as oracle
+from tests.backends.test_sampler import KINDS, VOCAB_SIZE, Case, cases, clear_cases
+
+from aphrodite.backends.jax_tpu.sampler import SlotState, report, sample, slot_rows, start_slot
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.flatten import StepShape, flatten, uniforms, unpack
+from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
+
+NUM_SAMPLES = 6  # of every step, padding included, so that there is one program
+compiled_sample, compiled_start = jax.jit(sample), jax.jit(start_slot)
+
+
+class Sampler:
+    """The device's side of sampling."""
+
+    def __init__(self, num_slots: int = NUM_SAMPLES, vocab_size: int = VOCAB_SIZE) -> None:
+        shape = (num_slots + 1, vocab_size)
+        self.num_slots = num_slots
+        self.state = SlotState(
+            jnp.zeros(num_slots + 1, jnp.int32), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
+        )
+
+    def run(self, batch: list[Case], first: bool = True) -> list[int]:
+        """The tokens of one step; the rows' slots are taken from the last one down."""
+        vocab_size = len(batch[0].logits)
+        rows = tuple(self._row(case, self.num_slots - 1 - index) for index, case in enumerate(batch))
+        flat = flatten(StepPlan(rows), 4, lambda s: StepShape(*s[:3], max(NUM_SAMPLES, len(batch))))
+        arrays = unpack(flat.buffer, flat.shape, np.float32)
+        arrays["uniform"][: len(batch)] = [case.uniform for case in batch]
+        fields = {name: array for name, array in arrays.items() if len(array) == flat.shape.num_samples}
+        for row in rows if first else ():
+            self.state = compiled_start(self.state, row.slot, *slot_rows(row, vocab_size))
+        held_back = np.full((16, 2), np.iinfo(np.int32).max, np.int32)
+        held_back[: len(flat.suppressed)] = flat.suppressed
+        logits = np.zeros((flat.shape.num_samples, vocab_size), np.float32)
+        logits[: len(batch)] = [case.logits for case in batch]
+        tokens, self.state = compiled_sample(logits, fields, held_back, self.state)
+        assert self.state.last_tokens[np.array([row.slot for row in rows])].tolist() == tokens[: len(batch)].tolist()
+        return tokens[: len(batch)].tolist()
+
+    def _row(self, case: Case, slot: int) -> RowPlan:
+        return RowPlan(
+            slot=slot,
+            start=0,
+            num_tokens=1,
+            token_ids=np.zeros(1, dtype=np.int32),
+            block_ids=np.ones(1, dtype=np.int32),
+            samples=True,
+            sampling=case.params,
+            seed=0,
+            suppressed_token_ids=case.suppressed,
+            slot_start=SlotStart(np.array(case.prompt, dtype=np.int32), np.array(case.output, dtype=np.int32)),
+        )
+
+
+@settings(max_examples=150)
+@given(batch=st.lists(clear_cases, min_size=1, max_size=NUM_SAMPLES))
+def test_every_row_is_what_the_oracle_chooses(batch: list[Case]) -> None:
+    expected = [oracle.choose(case.scores, case.params, case.uniform) for case in batch]
+    assert Sampler().run(batch) == expected
+
+
+@settings(max_examples=50)
+@given(case=cases, num_steps=st.integers(1, 4))
+def test_penalties_count_what_earlier_steps_sampled(case: Case, num_steps: int) -> None:
+    assume(case.params.has_penalties)
+    sampler = Sampler()
+    for step in range(num_steps):
+        assume(np.isfinite(case.scores).any() and oracle.is_clear(case.scores, case.params, case.uniform))
+        (token_id,) = sampler.run([case], first=step == 0)
+        assert token_id == oracle.choose(case.scores, case.params, case.uniform)
+        case = replace(case, output=(*case.output, token_id))
+
+
+def test_a_row_does_not_depend_on_the_others_in_its_batch() -> None:
+    generator = np.random.default_rng(1)
+    batch = [
+        Case(generator.normal(0, 2, 2000).astype(np.float32), kind, float(uniform), prompt=(1, 2, 3))
+        for kind in KINDS
+        for uniform in generator.random(8, dtype=np.float32)
+    ]
+    together = Sampler(len(batch), 2000).run(batch)
+    assert together == [Sampler(len(batch), 2000).run([case])[0] for case in batch]
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
+def test_the_first_and_the_last_draw_find_tokens_that_are_possible(uniform: float) -> None:
+    allowed = SamplingParams(allowed_token_ids=[3, 4, 8], temperature=2.0)
+    logits = np.random.default_rng(0).normal(size=VOCAB_SIZE).astype(np.float32)
+    assert Sampler().run([Case(logits, allowed, uniform)]) == [3 if uniform == 0 else 8]
+
+
+def test_draws_are_distributed_as_the_oracle_says() -> None:
+    params = SamplingParams(temperature=1.2, top_k=9, top_p=0.9, min_p=0.05, repetition_penalty=1.2)
+    logits = np.random.default_rng(5).normal(0, 1.5, VOCAB_SIZE).astype(np.float32)
+    count = 20_000
+    draws = uniforms(np.full(count, 42, dtype=np.uint64), np.arange(count, dtype=np.uint64)).tolist()
+    batch = [Case(logits, params, uniform) for uniform in draws]
+    arrays = {
+        "sample_slots": np.zeros(count, np.int32),
+        "has_bias": np.zeros(count, np.int32),
+        "uniform": np.array(draws, np.float32),
+        "presence_penalty": np.zeros(count, np.float32),
+        "frequency_penalty": np.zeros(count, np.float32),
+        "repetition_penalty": np.full(count, 1.2, np.float32),
+        **{name: np.full(count, getattr(params, name), np.float32) for name in ("temperature", "top_p", "min_p")},
+        "top_k": np.full(count, params.top_k, np.int32),
+    }
+    none = np.full((1, 2), np.iinfo(np.int32).max, np.int32)
+    tokens, _ = compiled_sample(np.tile(logits, (count, 1)), arrays, none, Sampler().state)
+    expected = oracle.probabilities(batch[0].scores, params) * count
+    observed = np.bincount(np.asarray(tokens), minlength=VOCAB_SIZE)
+    possible = expected > 0
+    assert observed[~possible].sum() == 0
+    assert ((observed - expected)[possible] ** 2 / expected[possible]).sum() < 40  # beyond one in ten thousand
+
+
+def test_reports_are_the_best_and_the_chosen_with_its_rank() -> None:
+    logits = np.random.default_rng(2).permutation(40).reshape(4, 10).astype(np.float32)
+    chosen = np.array([0, 3, 3, 9], np.int32)
+    picked, ranks, token_ids, values = map(np.asarray, report(jnp.asarray(logits), jnp.asarray(chosen)))
+    exact = logits.astype(np.float64) - np.log(np.exp(logits.astype(np.float64)).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(picked, exact[np.arange(4), chosen], atol=1e-5)
+    assert ranks.tolist() == [1 + int((exact[i] > exact[i, token]).sum()) for i, token in enumerate(chosen)]
+    assert token_ids.tolist() == np.argsort(-exact, axis=1).tolist()
+    np.testing.assert_allclose(values, -np.sort(-exact, axis=1), atol=1e-5)

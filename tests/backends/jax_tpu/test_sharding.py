@@ -1,0 +1,57 @@
+"""Tensor parallelism over forced host devices: the same tokens as on one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.builders import tiny_llava
+
+SCRIPT = """
+import json, sys
+import numpy as np
+from aphrodite import LLM, SamplingParams
+
+picture = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+prompts = [
+    {"prompt": "USER: <image>\\nWhat is this?\\nASSISTANT:", "multi_modal_data": {"image": picture}},
+    "The quick brown fox jumps over the lazy dog",
+]
+params = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True, logprobs=1)
+options = dict(device="cpu", max_num_seqs=2, max_num_batched_tokens=16, kv_cache_memory=1 << 20)
+found = []
+for size in (1, 2, 4):
+    with LLM(sys.argv[1], backend="jax_tpu", tensor_parallel_size=size, **options) as llm:
+        backend = llm._engine._backend
+        parts = [len(array.addressable_shards[0].data) / len(array) for array in (
+            backend._decoder_weights["layers.0.qkv.weight"], backend._decoder_weights["layers.0.gate_up.weight"])]
+        parts.append(backend._cache[0].addressable_shards[0].data.shape[2] / backend._cache[0].shape[2])
+        outputs = llm.generate(prompts, params, use_tqdm=False)
+        found.append({
+            "parts": parts,
+            "token_ids": [output.outputs[0].token_ids for output in outputs],
+            "logprobs": [output.outputs[0].cumulative_logprob for output in outputs],
+        })
+print(json.dumps(found))
+"""
+
+
+def test_tokens_equal_those_of_one_device(tmp_path: Path) -> None:
+    folder = tiny_llava(tmp_path / "model", text_overrides={"num_attention_heads": 8, "num_key_value_heads": 4})
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder)],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    one, two, four = json.loads(ended.stdout)
+    assert two["token_ids"] == four["token_ids"] == one["token_ids"]
+    for several, share in ((two, 1 / 2), (four, 1 / 4)):
+        assert several["parts"] == [share] * 3
+        for ours, theirs in zip(several["logprobs"], one["logprobs"], strict=True):
+            assert abs(ours - theirs) < 1e-3

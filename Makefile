@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 IMAGE ?=
 QUESTION ?=
 
-.PHONY: setup demo serve check test
+.PHONY: setup demo serve check test test-tpu-compile
 
 setup: $(STAMP)
 
@@ -32,3 +32,12 @@ test: check
 
 serve: setup
 	$(BIN)/aphrodite run demo
+
+# The TPU compiler (libtpu, some 480 MB) needs no TPU; it has an environment of its own.
+test-tpu-compile: .venv-tpu/.installed
+	PYTHONPATH=src .venv-tpu/bin/python tools/tpu_compile.py
+
+.venv-tpu/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/python -m pip install --quiet --constraint constraints.txt "jax[tpu]==0.10.2" tqdm
+	@touch $@

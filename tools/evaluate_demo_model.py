@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 
+from aphrodite.inputs import PromptInputs
 from drawings import draw
 from questions import KINDS, Question, questions
 from small_talk import small_talk
@@ -80,7 +81,24 @@ def transformers_engine(folder: Path) -> Engine:
     return answer
 
 
-ENGINES: dict[str, Callable[[Path], Engine]] = {"transformers": transformers_engine}
+def aphrodite_engine(folder: Path) -> Engine:
+    """This package, all questions in one batch."""
+    from aphrodite import LLM, SamplingParams
+
+    llm = LLM(str(folder))
+
+    def answer(requests: list[tuple[str, Image.Image | None]]) -> list[str]:
+        prompts: list[PromptInputs] = [
+            prompt if image is None else {"prompt": prompt, "multi_modal_data": {"image": image}}
+            for prompt, image in requests
+        ]
+        outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=MAX_NEW_TOKENS), use_tqdm=False)
+        return [output.outputs[0].text for output in outputs]
+
+    return answer
+
+
+ENGINES: dict[str, Callable[[Path], Engine]] = {"aphrodite": aphrodite_engine, "transformers": transformers_engine}
 
 
 def table(cases: list[Case], answers: list[str]) -> str:
@@ -97,7 +115,7 @@ def main() -> None:
     """Parse the command line, answer, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("src/aphrodite/demo_model"), help="the model folder")
-    parser.add_argument("--engine", choices=sorted(ENGINES), default="transformers", help="what answers")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default="aphrodite", help="what answers")
     parser.add_argument("--questions", type=int, default=500, help="questions of each kind (default %(default)s)")
     parser.add_argument("--mistakes", type=int, default=0, help="also list this many wrong answers on stderr")
     args = parser.parse_args()

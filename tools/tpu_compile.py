@@ -241,7 +241,12 @@ def main() -> None:
         for size in options.sizes
         for failure in run(chip, size, kernel)
     ]
-    print("\nThe compiler's estimates, not measurements.", *failures, sep="\n")
+    print(
+        "\nThe compiler's estimates, not measurements. It does not see what a Pallas kernel reads, and counts the whole "
+        "cache where a step's keys and values are written into it.",
+        *failures,
+        sep="\n",
+    )
     sys.exit(bool(failures))
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from aphrodite.adapters.inbound.cli.bench.client import Answer
 from aphrodite.adapters.inbound.cli.bench.figures import Percentiles, summarize
-from aphrodite.adapters.inbound.cli.bench.load import Measurement, poisson_arrivals
+from aphrodite.adapters.inbound.cli.bench.load import poisson_arrivals
+from aphrodite.adapters.inbound.cli.bench.measurement import Answer, Measurement
 from aphrodite.adapters.inbound.cli.bench.report import table
 from aphrodite.adapters.inbound.cli.bench.serve import parse_image_size
 from aphrodite.adapters.inbound.cli.bench.workload import Workload

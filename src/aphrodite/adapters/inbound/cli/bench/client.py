@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -11,29 +10,13 @@ from urllib.parse import urlsplit
 import httpcore2
 import msgspec
 
+from aphrodite.adapters.inbound.cli.bench.measurement import Answer
 from aphrodite.adapters.inbound.cli.chat import ServerTalkError
 from aphrodite.domain.errors import ConfigError
 
 _CONNECT_TIMEOUT_S = 10.0
 _PROBE_TIMEOUT_S = 10.0
 _KEEPALIVE_S = 2.0  # below any server's, so that no request is sent on a connection that is being closed
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One request's life; times are seconds of time.perf_counter.
-
-    `error` is None, or the kind of failure: "HTTP 429", "timeout", "connection", "refused", "error event", ...
-    `due_s` is when the request was to be sent, so that a client that is late does not flatter the server.
-    """
-
-    due_s: float
-    ended_s: float
-    first_token_s: float = 0.0
-    last_token_s: float = 0.0
-    num_input_tokens: int = 0
-    num_output_tokens: int = 0
-    error: str | None = None
 
 
 class _Delta(msgspec.Struct):

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aphrodite.adapters.inbound.cli.bench.client import Answer
-from aphrodite.adapters.inbound.cli.bench.load import Measurement
+from aphrodite.adapters.inbound.cli.bench.measurement import Answer, Measurement
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aphrodite.adapters.inbound.cli.bench.client import Answer, Client
+from aphrodite.adapters.inbound.cli.bench.client import Client
+from aphrodite.adapters.inbound.cli.bench.measurement import Answer, Measurement
 
 _PROBE_EVERY_S = 0.05
 
@@ -26,17 +27,6 @@ class PoissonRate:
 
     requests_per_s: float
     seed: int
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a load gave: its answers in the order sent, and the seconds of each health check that succeeded."""
-
-    started_s: float
-    ended_s: float
-    answers: Sequence[Answer]
-    health_s: Sequence[float]
-    num_unhealthy: int
 
 
 def poisson_arrivals(num_requests: int, requests_per_s: float, seed: int) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from aphrodite.adapters.inbound.cli.bench.figures import good_answers, times_per_token_s, times_to_first_token_s
-from aphrodite.adapters.inbound.cli.bench.load import Measurement
+from aphrodite.adapters.inbound.cli.bench.measurement import Measurement
 from aphrodite.domain.errors import ConfigError
 
 

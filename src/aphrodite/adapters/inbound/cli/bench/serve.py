@@ -43,7 +43,8 @@ def serve(
     from aphrodite.adapters.inbound.cli.bench import report
     from aphrodite.adapters.inbound.cli.bench.client import Client
     from aphrodite.adapters.inbound.cli.bench.figures import summarize
-    from aphrodite.adapters.inbound.cli.bench.load import Concurrency, Measurement, PoissonRate, run_load
+    from aphrodite.adapters.inbound.cli.bench.load import Concurrency, PoissonRate, run_load
+    from aphrodite.adapters.inbound.cli.bench.measurement import Measurement
     from aphrodite.adapters.inbound.cli.bench.offline import offline_output_tokens_per_s
     from aphrodite.adapters.inbound.cli.bench.plot import check_plot, write_plot
     from aphrodite.adapters.inbound.cli.bench.workload import Workload

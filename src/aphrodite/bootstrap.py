@@ -59,7 +59,7 @@ class Frontend:
 
 
 @dataclass(frozen=True, slots=True)
-class _OpenedModel:
+class OpenedModel:
     """A model's files, its weights unread."""
 
     location: ModelLocation
@@ -74,20 +74,20 @@ def build(config: EngineConfig) -> tuple[Frontend, Engine]:
     Raises ModelError, BackendError or ConfigError before anything is served.
     """
     create_backend = _backend_factory(config.backend)
-    model = _open_model(config)
+    model = open_model(config)
     frontend = _frontend(config, model)
     return frontend, _engine(config, model, frontend.processor, create_backend)
 
 
 def build_frontend(config: EngineConfig) -> Frontend:
     """The text side alone, for a process that serves while another computes. Raises ModelError or ConfigError."""
-    return _frontend(config, _open_model(config))
+    return _frontend(config, open_model(config))
 
 
 def build_engine(config: EngineConfig) -> Engine:
     """The engine alone. Raises ModelError, BackendError or ConfigError."""
     create_backend = _backend_factory(config.backend)
-    model = _open_model(config)
+    model = open_model(config)
     return _engine(config, model, _frontend(config, model).processor, create_backend)
 
 
@@ -131,7 +131,8 @@ def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
     )
 
 
-def _open_model(config: EngineConfig) -> _OpenedModel:
+def open_model(config: EngineConfig) -> OpenedModel:
+    """The files behind a model's name, its weights unread. Raises ModelError."""
     location = locate_model(config.model, config.revision)
     checkpoint: CheckpointSource
     if location.gguf_path is not None:
@@ -149,10 +150,10 @@ def _open_model(config: EngineConfig) -> _OpenedModel:
         image_token_id=spec.image_token_id,
         trust_remote_code=config.trust_remote_code,
     )
-    return _OpenedModel(location, checkpoint, spec, tokenizer)
+    return OpenedModel(location, checkpoint, spec, tokenizer)
 
 
-def _frontend(config: EngineConfig, model: _OpenedModel) -> Frontend:
+def _frontend(config: EngineConfig, model: OpenedModel) -> Frontend:
     identity = json.dumps([str(model.location), dict(model.checkpoint.config)], sort_keys=True, default=str)
     processor = HuggingFaceProcessor(
         model.tokenizer,
@@ -174,7 +175,7 @@ def _frontend(config: EngineConfig, model: _OpenedModel) -> Frontend:
 
 
 def _engine(
-    config: EngineConfig, model: _OpenedModel, processor: Processor, create_backend: Callable[..., ComputeBackend]
+    config: EngineConfig, model: OpenedModel, processor: Processor, create_backend: Callable[..., ComputeBackend]
 ) -> Engine:
     """Load the weights onto the hardware."""
     backend = create_backend(config, model.spec, model.checkpoint, processor.normalization)

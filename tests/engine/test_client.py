@@ -375,7 +375,6 @@ def test_a_program_that_ends_without_shutdown_leaves_nothing(temporary_folder: P
 
 
 def test_a_real_model_answers_as_it_does_in_process(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     from aphrodite import bootstrap
     from aphrodite.domain.config import EngineConfig
 

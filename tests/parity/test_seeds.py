@@ -87,6 +87,8 @@ def test_completions_of_one_prompt(llava: LLM) -> None:
     assert len({tuple(tokens) for tokens in four}) == 4
     assert draw(llava, [CASES[0]], [params]) == four
     assert draw(llava, [CASES[0]], [replace(params, n=1)]) == four[:1]
+    neighbours = draw(llava, [CASES[0]] * 3, [replace(params, n=1, seed=seed) for seed in (6, 7, 8)])
+    assert not any(tokens in four for tokens in neighbours)
 
 
 @pytest.mark.parametrize("options", FILTERED, ids=str)

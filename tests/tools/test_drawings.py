@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
 from PIL import Image
 
 from drawings import COLORS, HSV_RANGES, SHAPES, Drawing, Scene, Thing, draw
@@ -133,7 +134,6 @@ def test_the_model_folder_is_complete_and_small() -> None:
 
 
 def test_the_tokenizer_gives_every_wording_back(drawings: list[Drawing]) -> None:
-    transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(DEMO_MODEL)
     rng = random.Random(0)
     texts = [f"USER: {one.text}\nASSISTANT: {one.answer}" for drawing in drawings for one in asked(drawing)]
@@ -146,7 +146,6 @@ def test_the_tokenizer_gives_every_wording_back(drawings: list[Drawing]) -> None
 
 
 def test_the_chat_template_takes_parts_and_strings() -> None:
-    transformers = pytest.importorskip("transformers")
     processor = transformers.AutoProcessor.from_pretrained(DEMO_MODEL)
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image"}]
     turns = [

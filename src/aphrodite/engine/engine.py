@@ -266,7 +266,8 @@ class Engine:
             f"{request.request_id}/{index}",
             request.prompt_token_ids,
             sampling,
-            seed=(seed + index) % 2**64,
+            # Completion 1 of one seed must not draw as completion 0 of another.
+            seed=(hash((seed, index)) if index else seed) % 2**64,
             order=(self._num_added, index),
             max_total_tokens=min(limit, num_prompt_tokens + (sampling.max_tokens or limit)),
             stop_token_ids=tuple(ends),

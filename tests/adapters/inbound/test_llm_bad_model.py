@@ -79,6 +79,11 @@ def test_context_longer_than_the_memory(llava_folder: Path) -> None:
         build(llava_folder, kv_cache_memory=2 * 2 * 3 * 2 * 16 * 16 * 4, max_model_len=512)
 
 
+def test_context_longer_than_the_models_positions(llava_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="max_model_len is 513 tokens, this model was made for 512 at most"):
+        build(llava_folder, max_model_len=513)
+
+
 def test_folder_without_config(copy: Path) -> None:
     (copy / "config.json").unlink()
     with pytest.raises(ModelNotFoundError, match=r"holds no model: it has no config\.json"):

@@ -67,7 +67,7 @@ def test_an_array_may_be_the_image() -> None:
             PromptError,
             r"^At most 1 image may be provided in one prompt, got 2\.$",
         ),
-        ({"prompt": "Hello", "multi_modal_data": {"image": []}}, PromptError, "in one prompt, got 0"),
+        ({"prompt": "Hello", "multi_modal_data": {"image": []}}, PromptError, "is an empty list; pass one image"),
         ({"prompt": "Hello", "multi_modal_data": {"image": "cat.png"}}, ImageError, "must be a PIL image"),
         ({"prompt": "Hello", "multi_modal_data": {"image": b"\x89PNG"}}, ImageError, "must be a PIL image"),
     ],

@@ -15,7 +15,7 @@ from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import BackendError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
-from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, num_kv_blocks
+from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, longest_sequence, num_kv_blocks
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten, unpack
 from aphrodite.domain.scheduling.step import StepPlan
 
@@ -52,7 +52,7 @@ class CudaBackend:
         device: torch.device,
     ) -> None:
         spec = model.decoder
-        max_model_len = min(config.max_model_len or spec.max_position, spec.max_position)
+        max_model_len = longest_sequence(config, spec)
         block_bytes = bytes_per_block(spec, config.block_size, dtype.itemsize)
         num_blocks = num_kv_blocks(config, block_bytes, max_model_len, free_bytes(config, device))
         image_tokens = model.vision.num_image_tokens if model.vision is not None else 0

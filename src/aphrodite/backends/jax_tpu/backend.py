@@ -25,7 +25,7 @@ from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CacheLostError, CapacityError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
-from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, num_kv_blocks
+from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, longest_sequence, num_kv_blocks
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten
 from aphrodite.domain.scheduling.step import StepPlan
 
@@ -47,7 +47,7 @@ def create_backend(
     mesh = make_mesh(devices)
     weights = load_weights(model, checkpoint, dtype, mesh)
     spec, on_cpu = model.decoder, devices[0].platform == "cpu"
-    max_model_len = min(config.max_model_len or spec.max_position, spec.max_position)
+    max_model_len = longest_sequence(config, spec)
     head_width = cache_width(spec.head_dim, devices[0].platform)
     block_bytes = bytes_per_block(replace(spec, head_dim=head_width), config.block_size, dtype.itemsize)
     num_blocks = num_kv_blocks(config, block_bytes, max_model_len, free_bytes(config, devices))

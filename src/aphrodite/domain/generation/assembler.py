@@ -88,7 +88,8 @@ class RequestAssembler:
     def abort(self) -> None:
         """End what is not finished yet with the finish reason "abort"."""
         for completion in self._completions:
-            completion.finish_reason = completion.finish_reason or "abort"
+            if completion.finish_reason is None:
+                completion.abort()
 
     def output(self) -> RequestOutput:
         """All that is known by now."""
@@ -145,11 +146,13 @@ class _Completion:
             return ""
         if self.finish_reason == "stop" and not self._sampling.include_stop_str_in_output:
             self._pending.pop()  # the token that ended the sequence is no part of its text
-        piece = self._detokenizer.push(self._pending)
-        self._pending = []
-        if self.finish_reason is not None:
-            piece += self._detokenizer.flush()
-        return self._show(piece)
+        return self._spell_out()
+
+    def abort(self) -> None:
+        """End here, with the text of the tokens so far."""
+        self.finish_reason = "abort"
+        if self._sampling.detokenize:
+            self._spell_out()
 
     def output(self) -> CompletionOutput:
         return CompletionOutput(
@@ -161,6 +164,14 @@ class _Completion:
             finish_reason=self.finish_reason,
             stop_reason=self.stop_reason,
         )
+
+    def _spell_out(self) -> str:
+        """Work out the text of the pending tokens; returns what of it is certain, all of it at the end."""
+        piece = self._detokenizer.push(self._pending)
+        self._pending = []
+        if self.finish_reason is not None:
+            piece += self._detokenizer.flush()
+        return self._show(piece)
 
     def _show(self, piece: str) -> str:
         """The part of new text that no stop string cuts off or could still cut off."""

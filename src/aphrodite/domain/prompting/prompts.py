@@ -124,7 +124,9 @@ def _single_image(multi_modal_data: object) -> object | None:
         raise PromptError(f'Unknown key in "multi_modal_data": {unknown[0]}; it takes image only.')
     image = multi_modal_data.get("image")
     if isinstance(image, list | tuple):
-        if len(image) != 1:
+        if not image:
+            raise PromptError('"image" is an empty list; pass one image, or leave it out.')
+        if len(image) > 1:
             raise PromptError(f"At most 1 image may be provided in one prompt, got {len(image)}.")
         image = image[0]
     if isinstance(image, str | bytes):

@@ -2,12 +2,23 @@
 
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.config import EngineConfig
-from aphrodite.domain.errors import CapacityError
+from aphrodite.domain.errors import CapacityError, ConfigError
 
 
 def bytes_per_block(spec: DecoderSpec, block_size: int, bytes_per_number: int) -> int:
     """Keys and values of `block_size` tokens in all layers."""
     return 2 * spec.num_layers * block_size * spec.num_kv_heads * spec.head_dim * bytes_per_number
+
+
+def longest_sequence(config: EngineConfig, spec: DecoderSpec) -> int:
+    """Tokens of the longest sequence asked for. Raises ConfigError for more than the model's positions go."""
+    if config.max_model_len is None:
+        return spec.max_position
+    if config.max_model_len > spec.max_position:
+        raise ConfigError(
+            f"max_model_len is {config.max_model_len} tokens, this model was made for {spec.max_position} at most."
+        )
+    return config.max_model_len
 
 
 def num_kv_blocks(config: EngineConfig, block_bytes: int, max_model_len: int, free_bytes: int) -> int:

@@ -45,12 +45,8 @@ def test_formats_are_told_by_content(format_name: str, wrong_name: str, encode: 
     "format_name", ["PPM", "AVIF", "ICO", "TGA", "PCX", "EPS", "PDF", "JPEG2000", "SGI", "DDS", "ICNS"]
 )
 def test_other_formats_are_refused(format_name: str, encode: Encode) -> None:
-    try:
-        data = encode(format_name)
-    except (KeyError, OSError):
-        pytest.skip(f"this Pillow writes no {format_name}")
     with pytest.raises(NotAnImageError, match="must be one of PNG, JPEG, WEBP, GIF, BMP, TIFF"):
-        open_image(data)
+        open_image(encode(format_name))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""What the decoder does between its matrix products: one Protocol, in plain torch here, in Triton on a GPU.
+
+Letters: T tokens, E hidden size, I intermediate size, H heads, K key/value heads, D head size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import rms_norm
+
+from aphrodite.backends.cuda.activations import activation
+from aphrodite.backends.cuda.attention import AttentionBatch, KvCache
+from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.scheduling.flatten import FlatStep
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryTables:
+    """Cosines and sines of every position's angles, in the model's number format."""
+
+    cos: Tensor  # [max_model_len, D / 2]
+    sin: Tensor
+
+    @classmethod
+    def of(cls, spec: DecoderSpec, max_model_len: int, dtype: torch.dtype, device: torch.device) -> "RotaryTables":
+        frequencies = torch.from_numpy(spec.rope.inverse_frequencies(spec.head_dim)).to(device)
+        angles = torch.outer(torch.arange(max_model_len, device=device, dtype=torch.float32), frequencies)
+        return cls(angles.cos().to(dtype), angles.sin().to(dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class QkNorm:
+    """Weights of the RMS norms over each head's queries and keys (Qwen3)."""
+
+    queries: Tensor  # [D]
+    keys: Tensor  # [D]
+
+
+class StepOperations(Protocol):
+    """One step's rows, made ready once for all layers."""
+
+    def add_rms_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor) -> Tensor:
+        """Add x to the residual [T, E] in place, and return its RMS norm (arXiv 1910.07467) times weight [E]."""
+
+    def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
+        """Rotate the queries and keys of qkv [T, H + 2K, D] and cache keys and values. Returns queries [T, H, D]."""
+
+    def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
+        """Causal attention of queries [T, H, D] over the cache, the step's own keys included. Returns [T, H, D]."""
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        """The activation of the first half of gate_up [T, 2I], times the second half: [T, I]."""
+
+
+class TorchOperations:
+    """Plain torch: the reference, and the way on the CPU."""
+
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        tables: RotaryTables,
+        cache: KvCache,
+        flat: FlatStep,
+        arrays: dict[str, Tensor],
+        block_size: int,
+    ) -> None:
+        self._spec = spec
+        self._cache = cache
+        self._batch = AttentionBatch(flat, arrays, block_size)
+        self._activation: Callable[[Tensor], Tensor] = activation(spec.activation)
+        positions = arrays["positions"].long()
+        self._cos = tables.cos[positions][:, None]  # [T, 1, D / 2]
+        self._sin = tables.sin[positions][:, None]
+
+    def add_rms_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor) -> Tensor:
+        if x is not None:
+            residual += x
+        return self._normed(residual, weight)
+
+    def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
+        heads, kv_heads = self._spec.num_heads, self._spec.num_kv_heads
+        unrotated = qkv[:, : heads + kv_heads]  # queries and keys in one go
+        if norm is not None:
+            queries, keys = unrotated.split((heads, kv_heads), dim=1)
+            unrotated = torch.cat((self._normed(queries, norm.queries), self._normed(keys, norm.keys)), dim=1)
+        rotated = self._rotate(unrotated)
+        self._cache.write(layer, self._batch.kv_slots, rotated[:, heads:], qkv[:, heads + kv_heads :])
+        return rotated[:, :heads]
+
+    def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
+        return self._batch.attend(self._cache, layer, queries, window)
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        return self._activation(gate).mul_(up)
+
+    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        return rms_norm(x, weight.shape, weight, self._spec.rms_norm_eps)
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        """Rotary positions on x [T, heads, D]; dimension i pairs with i + D / 2, as Hugging Face lays weights out."""
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((first * self._cos - second * self._sin, second * self._cos + first * self._sin), dim=-1)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests import fakes
+from tests import compiled_programs, fakes
 from tests.builders import tiny_llava
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
@@ -12,6 +12,11 @@ from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcess
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.ports import CheckpointSource, Processor, Tokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keep_compiled_programs(pytestconfig: pytest.Config) -> None:
+    compiled_programs.keep(pytestconfig)
 
 
 @pytest.fixture(scope="session")

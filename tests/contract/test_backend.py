@@ -1,6 +1,6 @@
 """What every ComputeBackend promises, whatever model it runs: one suite for the fake and each real one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ from tests.fakes import LIMITS, FakeBackend
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
-from aphrodite.backends.cuda.backend import create_backend
+from aphrodite.backends.cuda.backend import create_backend as create_cuda
+from aphrodite.backends.jax_tpu.backend import create_backend as create_jax_tpu
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import StepError
@@ -22,7 +23,10 @@ GREEDY = SamplingParams(temperature=0)
 PROMPT = [7, 11, 13, 17, 19, 23, 29, 31, 37, 41]
 
 
-@pytest.fixture(params=["fake", "cuda"])
+CREATORS: dict[str, Callable[..., ComputeBackend]] = {"cuda": create_cuda, "jax_tpu": create_jax_tpu}
+
+
+@pytest.fixture(params=["fake", *CREATORS])
 def backend(
     request: pytest.FixtureRequest,
     folder: Path,
@@ -38,9 +42,11 @@ def backend(
             device="cpu",
             block_size=LIMITS.block_size,
             max_model_len=LIMITS.max_model_len,
-            max_num_seqs=8,
+            max_num_seqs=LIMITS.max_num_seqs,
+            max_num_batched_tokens=LIMITS.max_num_batched_tokens,
         )
-        made = create_backend(config, read_model(real_checkpoint.config), real_checkpoint, real_processor.normalization)
+        create = CREATORS[request.param]
+        made = create(config, read_model(real_checkpoint.config), real_checkpoint, real_processor.normalization)
     made.warm_up()
     yield made
     made.close()

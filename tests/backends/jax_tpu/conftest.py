@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
-import jax
 import pytest
+from tests import compiled_programs
 from tests.builders import tiny_llava
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _keep_compiled_programs(pytestconfig: pytest.Config) -> None:
-    """Compiled programs lie with pytest's own cache, not with the user's."""
-    assert pytestconfig.cache is not None
-    jax.config.update("jax_compilation_cache_dir", str(pytestconfig.cache.mkdir("jax")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compiled_programs.keep(pytestconfig)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,7 @@
 """The JAX backend: TPUs, or the CPU and GPUs through XLA."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -14,16 +13,16 @@ from aphrodite.backends.jax_tpu.buckets import Buckets, fit
 from aphrodite.backends.jax_tpu.devices import choose_devices, choose_dtype
 from aphrodite.backends.jax_tpu.errors import is_out_of_memory
 from aphrodite.backends.jax_tpu.features import FeatureSlots
-from aphrodite.backends.jax_tpu.memory import free_bytes
+from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, free_bytes, report_shortage
 from aphrodite.backends.jax_tpu.model import NUM_HELD_BACK, NUM_REPORTED, DeviceModel, is_decoders
 from aphrodite.backends.jax_tpu.pending import DevicePendingStep, PromptReport, prompt_reports
 from aphrodite.backends.jax_tpu.programs import Programs, keep_compiled_programs
 from aphrodite.backends.jax_tpu.sampler import slot_rows
-from aphrodite.backends.jax_tpu.sharding import check_divisible, make_mesh
+from aphrodite.backends.jax_tpu.sharding import check_divisible, make_mesh, zeros
 from aphrodite.backends.jax_tpu.weights import Weights, load_weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
-from aphrodite.domain.errors import CacheLostError, CapacityError, StepError
+from aphrodite.domain.errors import CacheLostError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
 from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, longest_sequence, num_kv_blocks
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten
@@ -112,16 +111,12 @@ class JaxTpuBackend:
 
     def warm_up(self) -> None:
         """Compile every program that steps will call. Raises CapacityError when one needs more memory than there is."""
-        try:
+        limits, device = self.limits, self._model.mesh.devices.flat[0]
+        what = f"Steps of {limits.max_num_batched_tokens} tokens, beside weights and {limits.num_blocks} KV blocks,"
+        advice = "lower max_num_batched_tokens or gpu_memory_utilization"
+        with report_shortage(what, advice, device):
             self._programs.compile(self._model.programs())
-        except jax.errors.JaxRuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            limits = self.limits
-            raise CapacityError(
-                f"The device has too little memory for steps of {limits.max_num_batched_tokens} tokens beside "
-                f"{limits.num_blocks} KV blocks; lower max_num_batched_tokens or gpu_memory_utilization."
-            ) from error
+        check_room(what, self._programs.temporary_bytes, device, advice)
 
     def launch(self, plan: StepPlan) -> DevicePendingStep:
         """Queue a step. Raises StepError when it could not be; see `domain.ports.ComputeBackend`."""
@@ -138,21 +133,17 @@ class JaxTpuBackend:
 
     def _allocate(self) -> None:
         """Everything that steps change, empty. Raises CapacityError."""
-        model = self._model
+        model, device = self._model, self._model.mesh.devices.flat[0]
         self._places.clear()
-        try:
-            self._cache = tuple(_zeros(struct) for struct in model.cache())
-            self._features = _zeros(model.features())
-            self._slots = jax.tree.map(_zeros, model.slots())
+        what = f"{model.limits.num_blocks} KV blocks and the state of {model.limits.max_num_seqs} sequences"
+        advice = "lower kv_cache_memory, gpu_memory_utilization or max_num_seqs"
+        check_room(what, bytes_of((model.cache(), model.features(), model.slots())), device, advice)
+        with report_shortage(what, advice, device):
+            self._cache = tuple(zeros(struct) for struct in model.cache())
+            self._features = zeros(model.features())
+            self._slots = jax.tree.map(zeros, model.slots())
             self._none_held_back = self._held_back(np.empty((0, 2), np.int32))
             jax.block_until_ready((self._cache, self._features, self._slots))
-        except jax.errors.JaxRuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise CapacityError(
-                f"The device has no room for {model.limits.num_blocks} KV blocks beside the weights; "
-                "lower gpu_memory_utilization, kv_cache_memory or max_num_seqs."
-            ) from error
 
     def _launch(self, plan: StepPlan) -> DevicePendingStep:
         self._encode(plan)
@@ -226,7 +217,7 @@ class JaxTpuBackend:
         if self._is_whole():
             raise StepError(message) from error
         # The memory was handed over to a program that failed: what it held is gone.
-        del self._cache, self._features
+        del self._cache, self._features, self._slots
         self._allocate()
         raise CacheLostError(message) from error
 
@@ -239,16 +230,6 @@ class JaxTpuBackend:
         except jax.errors.JaxRuntimeError:
             return False
         return True
-
-
-def _zeros(struct: Any) -> Array:
-    """Zeros, not garbage: a masked position still takes part as 0 x value, and 0 x NaN is NaN."""
-    fill: Callable[[Any], np.ndarray] = lambda index: np.zeros(_sizes(struct.shape, index), struct.dtype)  # noqa: E731
-    return jax.make_array_from_callback(struct.shape, struct.sharding, fill)
-
-
-def _sizes(shape: tuple[int, ...], index: tuple[slice, ...]) -> tuple[int, ...]:
-    return tuple(len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True))
 
 
 def _piece(numbers: list[int], start: int) -> np.ndarray:

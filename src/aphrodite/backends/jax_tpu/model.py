@@ -1,7 +1,4 @@
-"""What runs on the devices, as a list of programs: pure functions with the shapes they are compiled for.
-
-Letters: T tokens, S samples, E hidden size, N images, F feature slots, K candidates, V vocabulary.
-"""
+"""What runs on the devices, as a list of programs: the functions of a step with the shapes they are compiled for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,24 +6,21 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax, shard_map
+from jax import shard_map
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from aphrodite.backends.jax_tpu import decoder, vision
-from aphrodite.backends.jax_tpu.attention import Attend, AttentionInputs, cache_shape
+from aphrodite.backends.jax_tpu import steps
+from aphrodite.backends.jax_tpu.attention import Attend, cache_shape
 from aphrodite.backends.jax_tpu.buckets import Buckets
-from aphrodite.backends.jax_tpu.pending import pack
 from aphrodite.backends.jax_tpu.programs import Program
-from aphrodite.backends.jax_tpu.sampler import SlotState, no_report, report, sample, start_slot
+from aphrodite.backends.jax_tpu.sampler import SlotState, start_slot
 from aphrodite.backends.jax_tpu.sharding import CACHE, sharding
-from aphrodite.backends.jax_tpu.weights import Weights, weight_specs
+from aphrodite.backends.jax_tpu.weights import weight_specs, weight_structs
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
-from aphrodite.domain.architectures.weights import declare_weights
 from aphrodite.domain.ports import BackendLimits
-from aphrodite.domain.scheduling.flatten import StepShape, layout, unpack
+from aphrodite.domain.scheduling.flatten import StepShape, layout
 
 NUM_HELD_BACK = 1024
 """Pairs of sample and token id, not to be drawn, that one step has room for."""
@@ -55,8 +49,7 @@ class DeviceModel:
         return 1 if vision_spec is None else (self.num_feature_slots + 1) * vision_spec.num_image_tokens
 
     def weights(self) -> dict[str, jax.ShapeDtypeStruct]:
-        specs = weight_specs(self.spec, self.mesh.size)
-        return {w.name: self._struct(w.shape, self.dtype, specs[w.name]) for w in declare_weights(self.spec)}
+        return weight_structs(self.spec, self.dtype, self.mesh)
 
     def cache(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         decoder_spec, limits = self.spec.decoder, self.limits
@@ -96,7 +89,7 @@ class DeviceModel:
         )  # fmt: skip
         in_specs = ({name: specs[name] for name in decoder_only}, P(), P(None), P(), P())
         function = self._on_all(
-            partial(_forward, self.spec, self.attend, shape),
+            partial(steps.forward, self.spec, self.attend, shape),
             (in_specs[0], P(), CACHE, P(), P()),
             (P(), P(), P(), CACHE),
         )
@@ -112,7 +105,7 @@ class DeviceModel:
             self.slots(),
         )
         function = self._on_all(
-            partial(_sample, self.spec, num_samples, self.buckets.max_rows),
+            partial(steps.draw, self.spec, num_samples, self.buckets.max_rows),
             (self._head_spec(), P(), P(), P(), P()),
             (P(), P()),
         )
@@ -135,11 +128,11 @@ class DeviceModel:
         arguments = (
             self._struct((num_tokens, self.spec.decoder.hidden_size), self.dtype), self._integers(NUM_REPORTED)
         )  # fmt: skip
-        return Program(("rows", num_tokens), self._on_all(_rows, (P(), P()), P()), arguments)
+        return Program(("rows", num_tokens), self._on_all(steps.rows, (P(), P()), P()), arguments)
 
     def report_program(self) -> Program:
         hidden = self._struct((NUM_REPORTED, self.spec.decoder.hidden_size), self.dtype)
-        function = self._on_all(partial(_report, self.spec), (self._head_spec(), P(), P()), P())
+        function = self._on_all(partial(steps.report_prompt, self.spec), (self._head_spec(), P(), P()), P())
         return Program(("report", NUM_REPORTED), function, (self._head(), hidden, self._integers(NUM_REPORTED)))
 
     def encode_program(self, num_images: int) -> Program:
@@ -153,7 +146,7 @@ class DeviceModel:
             self._integers(num_images),
             self.features(),
         )
-        function = self._on_all(partial(_encode, self.spec, self.normalization), (P(), P(), P(), P()), P())
+        function = self._on_all(partial(steps.encode, self.spec, self.normalization), (P(), P(), P(), P()), P())
         return Program(("encode", num_images), function, arguments, donated=(3,))
 
     def _on_all(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
@@ -177,79 +170,3 @@ class DeviceModel:
 
 def is_decoders(weight_name: str) -> bool:
     return not weight_name.startswith(("vision.", "projector."))
-
-
-def _forward(
-    model: ModelSpec,
-    attend: Attend,
-    shape: StepShape,
-    weights: Weights,
-    buffer: Array,
-    cache: decoder.Cache,
-    features: Array,
-    last_tokens: Array,
-) -> tuple[Array, Array, Array, decoder.Cache]:
-    """A step up to its hidden states [T, E], those that are sampled [S, E], and what the sampler must know.
-
-    `buffer` int32 holds a FlatStep's buffer, for each token its row of the feature buffer or -1, and whether any sample
-    wants log-probabilities.
-    """
-    words = layout(shape)[1]
-    arrays: dict[str, Array] = unpack(buffer[:words], shape, jnp.float32)
-    feature_rows = buffer[words : words + shape.num_tokens]
-    token_slots = arrays["token_slots"]
-    token_ids = jnp.where(token_slots >= 0, last_tokens[token_slots], arrays["token_ids"])
-    hidden = decoder.embed(model.decoder, weights, token_ids)
-    if model.vision is not None:
-        hidden = jnp.where(feature_rows[:, None] >= 0, features[feature_rows], hidden)
-    inputs = AttentionInputs(*(arrays[name] for name in AttentionInputs._fields))
-    hidden, cache = decoder.forward(model.decoder, attend, weights, hidden, arrays["positions"], inputs, cache)
-    # For the sampler, a step of samples alone: its row_starts is one number that stands in front.
-    first = layout(shape._replace(num_samples=0))[1] - 1
-    sampling = jnp.concatenate((buffer[first:words], buffer[-1:]))
-    return hidden, hidden[arrays["sample_tokens"]], sampling, cache
-
-
-def _sample(
-    model: ModelSpec,
-    num_samples: int,
-    max_samples: int,
-    head: Array,
-    hidden: Array,
-    sampling: Array,
-    held_back: Array,
-    slots: SlotState,
-) -> tuple[Array, SlotState]:
-    """Sampled tokens and their log-probabilities, packed [S, 3 + 2K], and the new state of the slots."""
-    whole: dict[str, Array] = unpack(sampling[:-1], StepShape(0, 0, 0, max_samples), jnp.float32)
-    arrays = {name: array[:num_samples] for name, array in whole.items()}
-    logits = decoder.logits(model.decoder, head, hidden[:num_samples])
-    tokens, slots = sample(logits, arrays, held_back, slots)
-    reported = lax.cond(
-        sampling[-1] > 0, lambda: report(logits, tokens), lambda: no_report(num_samples, logits.shape[-1])
-    )
-    return pack(tokens, reported), slots
-
-
-def _rows(hidden: Array, tokens: Array) -> Array:
-    return hidden[tokens]
-
-
-def _report(model: ModelSpec, head: Array, hidden: Array, chosen: Array) -> Array:
-    """Log-probabilities of tokens [n] under hidden states [n, E], packed [n, 3 + 2K]."""
-    return pack(chosen, report(decoder.logits(model.decoder, head, hidden), chosen))
-
-
-def _encode(
-    model: ModelSpec,
-    normalization: PixelNormalization,
-    weights: Weights,
-    pixels: Array,
-    slots: Array,
-    features: Array,
-) -> Array:
-    """The feature buffer [F * image tokens, E] with the features of images uint8 [N, size, size, 3] at `slots` [N]."""
-    assert model.vision is not None
-    encoded = vision.encode(model.vision, normalization, weights, pixels)
-    by_slot = features.reshape(-1, *encoded.shape[1:])
-    return by_slot.at[slots].set(encoded, mode="promise_in_bounds").reshape(features.shape)

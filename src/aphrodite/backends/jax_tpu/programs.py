@@ -31,8 +31,9 @@ class Programs:
 
     def __init__(self, precision: str) -> None:
         self.num_compiled = 0
+        self.temporary_bytes = 0  # that the hungriest takes of each device beside its arguments and results
         self._precision = precision
-        self._compiled: dict[Name, Callable[..., Any]] = {}
+        self._compiled: dict[Name, jax.stages.Compiled] = {}
 
     def compile(self, programs: Sequence[Program]) -> None:
         """Compile all that is missing, side by side, with a progress bar where somebody looks."""
@@ -45,6 +46,7 @@ class Programs:
             for program, compiled in zip(missing, pool.map(self._compile, missing), strict=True):
                 self._compiled[program.name] = compiled
                 self.num_compiled += 1
+                self.temporary_bytes = max(self.temporary_bytes, _temporary_bytes(compiled))
                 bar.update()
 
     def run(self, function: str, bucket: int, *arguments: Any) -> Any:
@@ -53,9 +55,14 @@ class Programs:
     def clear(self) -> None:
         self._compiled.clear()
 
-    def _compile(self, program: Program) -> Callable[..., Any]:
+    def _compile(self, program: Program) -> jax.stages.Compiled:
         with jax.default_matmul_precision(self._precision):
             return program.lower().compile()
+
+
+def _temporary_bytes(compiled: jax.stages.Compiled) -> int:
+    memory = compiled.memory_analysis()
+    return 0 if memory is None else int(memory.temp_size_in_bytes)
 
 
 def keep_compiled_programs() -> None:

@@ -47,3 +47,14 @@ def weight_spec(weight: Weight, num_shards: int) -> P:
 
 def sharding(mesh: Mesh, spec: P) -> NamedSharding:
     return NamedSharding(mesh, spec)
+
+
+def zeros(struct: jax.ShapeDtypeStruct) -> jax.Array:
+    """Zeros, not garbage: a masked position still takes part as 0 x value, and 0 x NaN is NaN."""
+    return jax.make_array_from_callback(
+        struct.shape, struct.sharding, lambda index: np.zeros(_sizes(struct.shape, index), struct.dtype)
+    )
+
+
+def _sizes(shape: tuple[int, ...], index: tuple[slice, ...]) -> tuple[int, ...]:
+    return tuple(len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True))

@@ -7,11 +7,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from aphrodite.backends.jax_tpu.errors import is_out_of_memory
+from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, report_shortage
 from aphrodite.backends.jax_tpu.sharding import MODEL, sharding, weight_spec
 from aphrodite.domain.architectures.spec import ModelSpec
 from aphrodite.domain.architectures.weights import Weight, assemble, declare_weights
-from aphrodite.domain.errors import CapacityError
 from aphrodite.domain.ports import CheckpointSource
 
 Weights = dict[str, jax.Array]
@@ -22,6 +21,14 @@ def weight_specs(model: ModelSpec, num_shards: int) -> dict[str, P]:
     return {weight.name: weight_spec(weight, num_shards) for weight in declare_weights(model)}
 
 
+def weight_structs(model: ModelSpec, dtype: np.dtype[Any], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Each weight's shape, and how it lies on the devices, by its name."""
+    return {
+        weight.name: jax.ShapeDtypeStruct(weight.shape, dtype, sharding=sharding(mesh, weight_spec(weight, mesh.size)))
+        for weight in declare_weights(model)
+    }
+
+
 def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: np.dtype[Any], mesh: Mesh) -> Weights:
     """Every weight of `model` in `dtype`, each device's part on it.
 
@@ -29,19 +36,14 @@ def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: np.dtype
 
     Raises CheckpointError for tensors that do not fit the model, CapacityError when the memory is too small.
     """
+    what, device = f"The model's weights in {dtype.name}", mesh.devices.flat[0]
+    advice = "choose a smaller dtype, more devices or a smaller model"
+    check_room(what, bytes_of(weight_structs(model, dtype, mesh)), device, advice)
     loaded: Weights = {}
-    try:
+    with report_shortage(what, advice, device):
         for weight, parts in assemble(model, checkpoint.tensors()):
             loaded[weight.name] = _place(weight, parts, dtype, mesh)
         jax.block_until_ready(loaded)
-    except jax.errors.JaxRuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        needed = sum(weight.size for weight in declare_weights(model)) * dtype.itemsize
-        raise CapacityError(
-            f"The model's weights need {needed / 2**30:.1f} GiB in {dtype.name}, over {mesh.size} devices; "
-            f"the memory of {mesh.devices.flat[0]} is too small for them."
-        ) from error
     return loaded
 
 

@@ -1,0 +1,92 @@
+"""What the devices do in a step: pure functions of the weights, of what came from the host and of what steps change.
+
+Letters: T tokens, S samples, E hidden size, N images, F feature slots, K candidates, V vocabulary.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from aphrodite.backends.jax_tpu import decoder, vision
+from aphrodite.backends.jax_tpu.attention import Attend, AttentionInputs
+from aphrodite.backends.jax_tpu.pending import pack
+from aphrodite.backends.jax_tpu.sampler import SlotState, no_report, report, sample
+from aphrodite.backends.jax_tpu.weights import Weights
+from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
+from aphrodite.domain.scheduling.flatten import StepShape, layout, unpack
+
+
+def forward(
+    model: ModelSpec,
+    attend: Attend,
+    shape: StepShape,
+    weights: Weights,
+    buffer: Array,
+    cache: decoder.Cache,
+    features: Array,
+    last_tokens: Array,
+) -> tuple[Array, Array, Array, decoder.Cache]:
+    """A step up to its hidden states [T, E], those that are sampled [S, E], and what the sampler must know.
+
+    `buffer` int32 holds a FlatStep's buffer, for each token its row of the feature buffer or -1, and whether any sample
+    wants log-probabilities.
+    """
+    words = layout(shape)[1]
+    arrays: dict[str, Array] = unpack(buffer[:words], shape, jnp.float32)
+    feature_rows = buffer[words : words + shape.num_tokens]
+    token_slots = arrays["token_slots"]
+    token_ids = jnp.where(token_slots >= 0, last_tokens[token_slots], arrays["token_ids"])
+    hidden = decoder.embed(model.decoder, weights, token_ids)
+    if model.vision is not None:
+        hidden = jnp.where(feature_rows[:, None] >= 0, features[feature_rows], hidden)
+    inputs = AttentionInputs(*(arrays[name] for name in AttentionInputs._fields))
+    hidden, cache = decoder.forward(model.decoder, attend, weights, hidden, arrays["positions"], inputs, cache)
+    # For the sampler, a step of samples alone: its row_starts is one number that stands in front.
+    first = layout(shape._replace(num_samples=0))[1] - 1
+    sampling = jnp.concatenate((buffer[first:words], buffer[-1:]))
+    return hidden, hidden[arrays["sample_tokens"]], sampling, cache
+
+
+def draw(
+    model: ModelSpec,
+    num_samples: int,
+    max_samples: int,
+    head: Array,
+    hidden: Array,
+    sampling: Array,
+    held_back: Array,
+    slots: SlotState,
+) -> tuple[Array, SlotState]:
+    """Sampled tokens and their log-probabilities, packed [S, 3 + 2K], and the new state of the slots."""
+    whole: dict[str, Array] = unpack(sampling[:-1], StepShape(0, 0, 0, max_samples), jnp.float32)
+    arrays = {name: array[:num_samples] for name, array in whole.items()}
+    logits = decoder.logits(model.decoder, head, hidden[:num_samples])
+    tokens, slots = sample(logits, arrays, held_back, slots)
+    reported = lax.cond(
+        sampling[-1] > 0, lambda: report(logits, tokens), lambda: no_report(num_samples, logits.shape[-1])
+    )
+    return pack(tokens, reported), slots
+
+
+def rows(hidden: Array, tokens: Array) -> Array:
+    """Of hidden states [T, E] those of `tokens` [n]."""
+    return hidden[tokens]
+
+
+def report_prompt(model: ModelSpec, head: Array, hidden: Array, chosen: Array) -> Array:
+    """Log-probabilities of tokens [n] under hidden states [n, E], packed [n, 3 + 2K]."""
+    return pack(chosen, report(decoder.logits(model.decoder, head, hidden), chosen))
+
+
+def encode(
+    model: ModelSpec,
+    normalization: PixelNormalization,
+    weights: Weights,
+    pixels: Array,
+    slots: Array,
+    features: Array,
+) -> Array:
+    """The feature buffer [F * image tokens, E] with the features of images uint8 [N, size, size, 3] at `slots` [N]."""
+    assert model.vision is not None
+    encoded = vision.encode(model.vision, normalization, weights, pixels)
+    by_slot = features.reshape(-1, *encoded.shape[1:])
+    return by_slot.at[slots].set(encoded, mode="promise_in_bounds").reshape(features.shape)

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.attention import KvCache
+from aphrodite.backends.cuda.choice import choose_operations
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.devices import choose_device, choose_dtype
 from aphrodite.backends.cuda.memory import free_bytes
-from aphrodite.backends.cuda.operations import RotaryTables, TorchOperations
+from aphrodite.backends.cuda.operations import RotaryTables
 from aphrodite.backends.cuda.pending import DevicePendingStep, Reported
 from aphrodite.backends.cuda.sampler import SlotState, candidates, sample
 from aphrodite.backends.cuda.vision import VisionTower
@@ -70,13 +71,15 @@ class CudaBackend:
         )
         self._device = device
         self._decoder = Decoder(spec, weights)
-        self._spec = spec
-        self._tables = RotaryTables.of(spec, self.limits.max_model_len, dtype, device)
         self._vision: VisionTower | None = None
         if model.vision is not None and normalization is not None:
             self._vision = VisionTower(model.vision, weights, normalization)
         self._cache = KvCache(
             spec.num_layers, num_blocks, config.block_size, spec.num_kv_heads, spec.head_dim, dtype, device
+        )
+        tables = RotaryTables.of(spec, self.limits.max_model_len, dtype, device)
+        self._operations = choose_operations(
+            spec, tables, self._cache, config.block_size, self.limits.max_model_len, device
         )
         self._slots = SlotState(config.max_num_seqs, spec.vocab_size, device)
         self._features: dict[bytes, Tensor] = {}  # content hash -> [image tokens, E]
@@ -97,7 +100,7 @@ class CudaBackend:
     def close(self) -> None:
         """Give the device's memory back."""
         self._features.clear()
-        del self._cache, self._decoder, self._tables, self._vision, self._slots
+        del self._cache, self._decoder, self._operations, self._vision, self._slots
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -107,8 +110,7 @@ class CudaBackend:
         buffer = torch.from_numpy(flat.buffer).to(self._device, non_blocking=True)
         arrays: dict[str, Tensor] = unpack(buffer, flat.shape, torch.float32)
         hidden = self._embed(plan, flat, arrays)
-        step = TorchOperations(self._spec, self._tables, self._cache, flat, arrays, self.limits.block_size)
-        hidden = self._decoder.forward(hidden, step)
+        hidden = self._decoder.forward(hidden, self._operations(flat, arrays))
         prompt = self._prompt_logprobs(plan, flat, hidden)
         if flat.num_samples == 0:
             return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)

@@ -6,8 +6,9 @@ Letters: T tokens, S samples, E hidden size, I intermediate size, H heads, K key
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import embedding
 
+from aphrodite.backends.cuda.linear import Linear, linear
 from aphrodite.backends.cuda.operations import QkNorm, StepOperations
 from aphrodite.domain.architectures.spec import DecoderSpec
 
@@ -15,16 +16,12 @@ from aphrodite.domain.architectures.spec import DecoderSpec
 @dataclass(frozen=True, slots=True)
 class _Layer:
     attention_norm: Tensor  # [E]
-    qkv: Tensor  # [(H + 2K) * D, E]
-    qkv_bias: Tensor | None
+    qkv: Linear  # [T, E] -> [T, (H + 2K) * D]
     qk_norm: QkNorm | None
-    output: Tensor  # [E, H * D]
-    output_bias: Tensor | None
+    output: Linear  # [T, H * D] -> [T, E]
     mlp_norm: Tensor  # [E]
-    gate_up: Tensor  # [2I, E]
-    gate_up_bias: Tensor | None
-    down: Tensor  # [E, I]
-    down_bias: Tensor | None
+    gate_up: Linear  # [T, E] -> [T, 2I]
+    down: Linear  # [T, I] -> [T, E]
     window: int | None
 
 
@@ -32,9 +29,10 @@ class Decoder:
     """Token embeddings to logits, over a paged KV cache."""
 
     def __init__(self, spec: DecoderSpec, weights: dict[str, Tensor]) -> None:
+        """Takes its matrices out of `weights`, so that none is kept beside its packed copy."""
         self._head_dim = spec.head_dim
         self._embed = weights["embed.weight"]  # [V, E]
-        self._head = weights.get("lm_head.weight", self._embed)  # [V, E]
+        self._head = linear(weights.pop("lm_head.weight", self._embed), None)  # [S, E] -> [S, V]
         self._norm = weights["norm"]  # [E]
         self._layers = [_layer(weights, f"layers.{i}", spec.windows[i]) for i in range(spec.num_layers)]
 
@@ -52,32 +50,30 @@ class Decoder:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [S, E] to float32 logits [S, V]."""
-        return linear(hidden, self._head).float()
+        return self._head(hidden).float()
 
     def _attend(self, index: int, layer: _Layer, hidden: Tensor, step: StepOperations) -> Tensor:
-        qkv = linear(hidden, layer.qkv, layer.qkv_bias).unflatten(1, (-1, self._head_dim))  # [T, H + 2K, D]
+        qkv = layer.qkv(hidden).unflatten(1, (-1, self._head_dim))  # [T, H + 2K, D]
         queries = step.rotate_and_store(index, qkv, layer.qk_norm)
         attended = step.attend(index, queries, layer.window)
-        return linear(attended.flatten(1), layer.output, layer.output_bias)
+        return layer.output(attended.flatten(1))
 
     def _mlp(self, layer: _Layer, hidden: Tensor, step: StepOperations) -> Tensor:
-        gated = step.gate(linear(hidden, layer.gate_up, layer.gate_up_bias))
-        return linear(gated, layer.down, layer.down_bias)
+        return layer.down(step.gate(layer.gate_up(hidden)))
 
 
 def _layer(weights: dict[str, Tensor], name: str, window: int | None) -> _Layer:
+    def product(part: str) -> Linear:
+        return linear(weights.pop(f"{name}.{part}.weight"), weights.get(f"{name}.{part}.bias"))
+
     has_qk_norm = f"{name}.q_norm" in weights
     return _Layer(
         attention_norm=weights[f"{name}.attention_norm"],
-        qkv=weights[f"{name}.qkv.weight"],
-        qkv_bias=weights.get(f"{name}.qkv.bias"),
+        qkv=product("qkv"),
         qk_norm=QkNorm(weights[f"{name}.q_norm"], weights[f"{name}.k_norm"]) if has_qk_norm else None,
-        output=weights[f"{name}.output.weight"],
-        output_bias=weights.get(f"{name}.output.bias"),
+        output=product("output"),
         mlp_norm=weights[f"{name}.mlp_norm"],
-        gate_up=weights[f"{name}.gate_up.weight"],
-        gate_up_bias=weights.get(f"{name}.gate_up.bias"),
-        down=weights[f"{name}.down.weight"],
-        down_bias=weights.get(f"{name}.down.bias"),
+        gate_up=product("gate_up"),
+        down=product("down"),
         window=window,
     )

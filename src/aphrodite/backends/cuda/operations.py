@@ -63,13 +63,14 @@ class TorchOperations:
         spec: DecoderSpec,
         tables: RotaryTables,
         cache: KvCache,
+        block_size: int,
         flat: FlatStep,
         arrays: dict[str, Tensor],
-        block_size: int,
     ) -> None:
         self._spec = spec
         self._cache = cache
         self._batch = AttentionBatch(flat, arrays, block_size)
+        cache.clear(self._batch.partial_blocks)
         self._activation: Callable[[Tensor], Tensor] = activation(spec.activation)
         positions = arrays["positions"].long()
         self._cos = tables.cos[positions][:, None]  # [T, 1, D / 2]

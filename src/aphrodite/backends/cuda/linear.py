@@ -1,0 +1,35 @@
+"""Matrix products with a weight that is laid out, when the model is loaded, as the device reads it best."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Linear = Callable[[Tensor], Tensor]  # [T, inputs] -> [T, outputs]
+
+_PACKED_FOR_ROWS = 16  # oneDNN chooses its layout for a number of rows, and takes any
+
+
+def linear(weight: Tensor, bias: Tensor | None) -> Linear:
+    """The product with weight [outputs, inputs], plus bias [outputs].
+
+    On a CPU the weight is copied into oneDNN's blocked layout, so that a product need not do that anew each time.
+    """
+    if not _can_pack(weight):
+        return partial(functional.linear, weight=weight, bias=bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
+
+    def product(x: Tensor) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+        return result
+
+    return product
+
+
+def _can_pack(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    is_bfloat16_fast = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.float32 or is_bfloat16_fast

@@ -1,0 +1,157 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from tests.backends.cuda.place import Place
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from aphrodite.backends.cuda.kernels.paged_attention import paged_attention
+from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.flatten import StepShape, flatten, unpack
+from aphrodite.domain.scheduling.step import RowPlan, StepPlan
+
+PADDING = 3
+MAX_MODEL_LEN = 256
+
+
+@dataclass(frozen=True)
+class Shape:
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    block_size: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """Rows over a cache in which all but their own keys and values is not a number."""
+
+    queries: Tensor  # [T, H, D]
+    keys: Tensor  # [slots, K, D]
+    values: Tensor
+    arrays: dict[str, Tensor]
+    expected: Tensor  # [T without padding, H, D]
+
+
+def make_step(rows: list[tuple[int, int]], shape: Shape, window: int | None, place: Place, seed: int = 0) -> Step:
+    """Rows are (start, tokens); those of one token come first. Their blocks lie about in any order."""
+    generator = np.random.default_rng(seed)
+    counts = [-(-(start + tokens) // shape.block_size) for start, tokens in rows]
+    order = generator.permutation(np.arange(1, sum(counts) + 3)).astype(np.int32)
+    tables = np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
+    plan = StepPlan(
+        tuple(
+            RowPlan(slot, start, tokens, np.zeros(tokens, np.int32), table, False, SamplingParams(), 0)
+            for slot, ((start, tokens), table) in enumerate(zip(rows, tables, strict=True))
+        )
+    )
+    flat = flatten(plan, shape.block_size, lambda exact: StepShape(*(size + PADDING for size in exact)))
+    arrays = unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)
+
+    def normal(*sizes: int) -> Tensor:
+        return torch.from_numpy(generator.normal(size=sizes).astype(np.float32)).to(place.dtype)
+
+    queries = normal(flat.shape.num_tokens, shape.num_heads, shape.head_dim)
+    keys = torch.full((len(order) + 1, shape.block_size, shape.num_kv_heads, shape.head_dim), torch.nan).to(place.dtype)
+    values = keys.clone()
+    expected, first = [], 0
+    for (start, tokens), table in zip(rows, tables, strict=True):
+        length = start + tokens
+        positions = np.arange(length)
+        row_keys, row_values = (normal(length, shape.num_kv_heads, shape.head_dim) for _ in range(2))
+        at = (table[positions // shape.block_size], positions % shape.block_size)
+        keys[at], values[at] = row_keys, row_values
+        expected.append(attend(queries[first : first + tokens], row_keys, row_values, start, window))
+        first += tokens
+    flattened = (keys.flatten(0, 1), values.flatten(0, 1))
+    return Step(
+        queries.to(place.device),
+        *(part.to(place.device) for part in flattened),
+        {name: array.to(place.device) for name, array in arrays.items()},
+        torch.cat(expected),
+    )
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, start: int, window: int | None) -> Tensor:
+    """torch's own attention of one row, in float32."""
+    seen = torch.arange(len(keys))
+    asking = torch.arange(start, len(keys))[:, None]
+    mask = seen <= asking
+    if window is not None:
+        mask &= seen > asking - window
+    parts = (part.float().transpose(0, 1)[None] for part in (queries, keys, values))
+    return scaled_dot_product_attention(*parts, attn_mask=mask, enable_gqa=True)[0].transpose(0, 1)
+
+
+def check(
+    rows: list[tuple[int, int]], shape: Shape, window: int | None, place: Place, num_multiprocessors: int = 2
+) -> None:
+    step = make_step(rows, shape, window, place)
+    workspace = SplitWorkspace.for_multiprocessors(
+        num_multiprocessors, shape.num_heads, shape.num_kv_heads, shape.head_dim, MAX_MODEL_LEN, place.device
+    )
+    workspace.buffer.fill_(torch.nan)
+    output = torch.full_like(step.queries, 7.0)
+    paged_attention(
+        step.queries,
+        step.keys,
+        step.values,
+        step.arrays["block_table"],
+        step.arrays["row_starts"],
+        step.arrays["kv_lengths"],
+        shape.block_size,
+        window,
+        workspace,
+        output,
+        has_single_rows=any(tokens == 1 for _, tokens in rows),
+        has_chunks=any(tokens > 1 for _, tokens in rows),
+    )
+    tokens = len(step.expected)
+    torch.testing.assert_close(output[:tokens].cpu(), step.expected.to(place.dtype), atol=1e-5, rtol=rtol(place))
+    assert (output[tokens:] == 7.0).all()
+
+
+def rtol(place: Place) -> float:
+    return 1.3e-6 if place.dtype == torch.float32 else 1.6e-2  # torch.testing's own
+
+
+SINGLES = [(0, 1), (1, 1), (40, 1), (99, 1)]
+CHUNKS = [(0, 5), (13, 7), (30, 33)]
+SHAPES = [
+    Shape(num_heads=2, num_kv_heads=2, head_dim=16, block_size=8),
+    Shape(num_heads=3, num_kv_heads=3, head_dim=24, block_size=16),
+    Shape(num_heads=4, num_kv_heads=2, head_dim=32, block_size=32),
+    Shape(num_heads=14, num_kv_heads=2, head_dim=20, block_size=6),
+    Shape(num_heads=2, num_kv_heads=1, head_dim=256, block_size=16),
+]
+
+
+@pytest.mark.parametrize("window", [None, 1, 11])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_rows_of_one_token(shape: Shape, window: int | None, place: Place) -> None:
+    check(SINGLES, shape, window, place)
+
+
+@pytest.mark.parametrize("num_multiprocessors", [1, 4, 16])
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2]], ids=str)
+def test_any_number_of_splits(shape: Shape, num_multiprocessors: int, place: Place) -> None:
+    check([(0, 1), (200, 1)], shape, None, place, num_multiprocessors)
+    check([(33, 1)], shape, 40, place, num_multiprocessors)
+
+
+@pytest.mark.parametrize("window", [None, 1, 11])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_rows_of_several_tokens(shape: Shape, window: int | None, place: Place) -> None:
+    check(CHUNKS, shape, window, place)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
+def test_rows_of_both_kinds(shape: Shape, place: Place) -> None:
+    check(SINGLES + CHUNKS, shape, None, place)
+
+
+def test_a_row_longer_than_a_tile(place: Place) -> None:
+    check([(3, 150), (0, 129)], Shape(num_heads=2, num_kv_heads=2, head_dim=16, block_size=16), None, place)

@@ -6,8 +6,8 @@ import pytest
 from aphrodite.adapters.inbound.cli.bench.figures import Percentiles, summarize
 from aphrodite.adapters.inbound.cli.bench.load import poisson_arrivals
 from aphrodite.adapters.inbound.cli.bench.measurement import Answer, Measurement
+from aphrodite.adapters.inbound.cli.bench.options import parse_image_size
 from aphrodite.adapters.inbound.cli.bench.report import table
-from aphrodite.adapters.inbound.cli.bench.serve import parse_image_size
 from aphrodite.adapters.inbound.cli.bench.workload import Workload
 from aphrodite.domain.errors import ConfigError
 

@@ -1,13 +1,12 @@
-"""`aphrodite bench`: measure a running server."""
+"""`aphrodite bench`: measure a running server, or the engine alone."""
 
 import typer
 
+from aphrodite.adapters.inbound.cli.bench.latency import latency
 from aphrodite.adapters.inbound.cli.bench.serve import serve
+from aphrodite.adapters.inbound.cli.bench.throughput import throughput
 
-bench = typer.Typer(name="bench", help="Measure a running server.", no_args_is_help=True)
+bench = typer.Typer(name="bench", help="Measure a running server, or the engine alone.", no_args_is_help=True)
 bench.command()(serve)
-
-
-@bench.callback()
-def _bench() -> None:
-    """Measure a running server."""  # With a callback, the only command keeps its name.
+bench.command()(throughput)
+bench.command()(latency)

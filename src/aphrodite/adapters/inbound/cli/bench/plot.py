@@ -1,11 +1,18 @@
-"""The plot: how long requests waited for their first token, and for each of the others."""
+"""The plots: a panel of the benchmark's own, and how long requests waited for their first token and for each other."""
 
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aphrodite.adapters.inbound.cli.bench.figures import good_answers, times_per_token_s, times_to_first_token_s
-from aphrodite.adapters.inbound.cli.bench.measurement import Measurement
+from aphrodite.adapters.inbound.cli.bench.measurement import Answer, Measurement
 from aphrodite.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from aphrodite.adapters.inbound.cli.bench.offline_figures import OfflineFigures
 
 
 def check_plot(path: Path) -> None:
@@ -16,24 +23,48 @@ def check_plot(path: Path) -> None:
         raise ConfigError("--plot needs matplotlib; install it with: pip install 'aphrodite-vlm[bench]'")
 
 
-def write_plot(path: Path, measurement: Measurement, title: str) -> None:
-    """Draw a PNG. Raises ConfigError when it cannot be written."""
+def plot_load(path: Path, measurement: Measurement, title: str) -> None:
+    """A server's load, over its time. Raises ConfigError when it cannot be written."""
+    good = good_answers(measurement)
+    answered = [answer for answer in good if answer.first_token_s]
+
+    def over_time(axes: "Axes") -> None:
+        axes.plot(
+            [answer.due_s - measurement.started_s for answer in answered],
+            [second * 1000 for second in times_to_first_token_s(answered)],
+            ".",
+        )
+        axes.set(xlabel="sent after, s", ylabel="time to first token, ms", title="Over the run", ylim=(0, None))
+
+    _write(path, good, title, over_time)
+
+
+def plot_offline(path: Path, measurements: Sequence[Measurement], figures: "OfflineFigures", title: str) -> None:
+    """Offline rounds beside their peers and the limit. Raises ConfigError when it cannot be written."""
+
+    def rates(axes: "Axes") -> None:
+        bars = {"aphrodite": figures.output_tokens_per_s}
+        bars |= {f"{peer.name}\n{peer.dtype}": peer.output_tokens_per_s for peer in figures.peers}
+        bars["limit"] = figures.limit.output_tokens_per_s
+        drawn = axes.barh(list(bars), list(bars.values()), color=[*(["C0"] * (len(bars) - 1)), "lightgrey"])
+        axes.bar_label(drawn, fmt="%.0f", padding=2)
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.set(xlabel="output tokens/s", title="Throughput")
+
+    _write(path, [answer for found in measurements for answer in found.answers], title, rates)
+
+
+def _write(path: Path, answers: Sequence[Answer], title: str, draw: Callable[["Axes"], None]) -> None:
     from matplotlib.figure import Figure  # loaded here: it is optional, and takes a second
 
-    good = good_answers(measurement)
     figure = Figure(figsize=(12, 4), layout="constrained")
     figure.suptitle(title)
-    arrival, first, each = figure.subplots(1, 3)
-    answered = [answer for answer in good if answer.first_token_s]
-    arrival.plot(
-        [answer.due_s - measurement.started_s for answer in answered],
-        [second * 1000 for second in times_to_first_token_s(answered)],
-        ".",
-    )
-    arrival.set(xlabel="sent after, s", ylabel="time to first token, ms", title="Over the run", ylim=(0, None))
+    own, first, each = figure.subplots(1, 3)
+    draw(own)
     for axes, seconds, name in (
-        (first, times_to_first_token_s(good), "time to first token, ms"),
-        (each, times_per_token_s(good), "time per token, ms"),
+        (first, times_to_first_token_s(answers), "time to first token, ms"),
+        (each, times_per_token_s(answers), "time per token, ms"),
     ):
         if seconds:
             axes.ecdf([second * 1000 for second in seconds])

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from aphrodite.adapters.inbound.cli.bench import options
+from aphrodite.adapters.inbound.cli.bench.options import check_folders, parse_image_size
 from aphrodite.domain.errors import ConfigError
 
 _CONCURRENCY = 32
@@ -23,15 +24,15 @@ def serve(
     rate: Annotated[
         float | None, typer.Option(help="Requests a second on average, with Poisson arrivals; or else --concurrency.")
     ] = None,
-    image_size: Annotated[str, typer.Option(help="A picture of WIDTHxHEIGHT in each prompt; 0: text only.")] = "0",
+    image_size: options.ImageSize = "0",
     input_words: Annotated[int, typer.Option(min=1, help="Words of each prompt.")] = 64,
     output_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 64,
     ignore_eos: Annotated[
         bool, typer.Option(help="Ask for answers of full length; not every server knows this field.")
     ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of prompts and arrivals; a seed seen before may be cached.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write settings and figures there.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw latencies there, as a PNG; needs matplotlib.")] = None,
+    json_file: options.JsonFile = None,
+    plot: options.Plot = None,
     compare_offline: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Before the load, time LLM.generate on the same work.")
     ] = None,
@@ -46,7 +47,7 @@ def serve(
     from aphrodite.adapters.inbound.cli.bench.load import Concurrency, PoissonRate, run_load
     from aphrodite.adapters.inbound.cli.bench.measurement import Measurement
     from aphrodite.adapters.inbound.cli.bench.offline import offline_output_tokens_per_s
-    from aphrodite.adapters.inbound.cli.bench.plot import check_plot, write_plot
+    from aphrodite.adapters.inbound.cli.bench.plot import check_plot, plot_load
     from aphrodite.adapters.inbound.cli.bench.workload import Workload
     from aphrodite.adapters.inbound.cli.chat import ServerTalkError
 
@@ -57,7 +58,7 @@ def serve(
     at_once = concurrency or _CONCURRENCY if rate is None else None
     pace = PoissonRate(rate, seed) if rate is not None else Concurrency(concurrency or _CONCURRENCY)
     workload = Workload(requests, input_words, parse_image_size(image_size), output_tokens, ignore_eos, seed)
-    _check_folders(json_file, plot)
+    check_folders(json_file, plot)
     if plot is not None:
         check_plot(plot)
 
@@ -106,22 +107,6 @@ def serve(
     if json_file is not None:
         report.write_json(json_file, report.report(settings, figures, api_key))
     if plot is not None:
-        write_plot(plot, measurement, title)
+        plot_load(plot, measurement, title)
     if not figures.num_good:
         raise ServerTalkError(f"None of the {requests} requests was answered.")
-
-
-def parse_image_size(text: str) -> tuple[int, int] | None:
-    """(width, height) in pixels, or None for "0". Raises ConfigError."""
-    if text == "0":
-        return None
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ConfigError(f"--image-size must be like 336x336, or 0 for none; got {text!r}.")
-    return int(width), int(height)
-
-
-def _check_folders(*files: Path | None) -> None:
-    for file in files:
-        if file is not None and not file.absolute().parent.is_dir():
-            raise ConfigError(f"There is no folder {str(file.parent)!r} to write {file.name} to.")

@@ -49,13 +49,18 @@ class Workload:
         text = " ".join(random.choice(_WORDS.split(), self.input_words))
         if self.image_size is None:
             return [{"role": "user", "content": text}]
-        picture = {"type": "image_url", "image_url": {"url": _picture(random, self.image_size)}}
+        picture = {"type": "image_url", "image_url": {"url": _data_url(draw_picture(random, self.image_size))}}
         return [{"role": "user", "content": [picture, {"type": "text", "text": text}]}]
 
 
-def _picture(random: np.random.Generator, size: tuple[int, int]) -> str:
-    """Blurred patches as a JPEG of a photograph's weight, in a data URL; noise would weigh several times as much."""
+def draw_picture(random: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """Blurred patches of random colours, (width, height) pixels."""
     patches = random.integers(0, 256, (_PATCHES, _PATCHES, 3), dtype=np.uint8)
+    return Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC)
+
+
+def _data_url(picture: Image.Image) -> str:
+    """As a JPEG, which of blurred patches has a photograph's weight; noise would weigh several times as much."""
     buffer = io.BytesIO()
-    Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    picture.save(buffer, "JPEG", quality=90)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,145 @@
+"""This side of the pipe: one other library or backend, measured on the same prompts."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from aphrodite.adapters.inbound.cli.bench.token_workload import TokenPrompt
+from aphrodite.domain.errors import BackendError, ConfigError
+
+_MODULES = {"transformers": "transformers_model", "vllm": "vllm_model"}  # any other name: a backend of ours
+_WORKER = Path(__file__).with_name("worker.py")
+
+
+@dataclass(frozen=True)
+class PeerRound:
+    """What a peer made of one round's prompts."""
+
+    seconds: float
+    token_ids: list[list[int]]
+
+
+class Peer:
+    """A process with a model loaded, from `with` on; it sleeps while others are measured.
+
+    `settings` are what its file in this folder reads: model (a folder), dtype, device, max_num_seqs, max_model_len,
+    gpu_memory_utilization, images_per_prompt, image_token_id, num_image_tokens; for a backend of ours engine, which are
+    the arguments of `LLM`.
+
+    Raises ConfigError when it cannot be started, BackendError when it fails later.
+    """
+
+    def __init__(self, name: str, dtype: str, python: Path | None, settings: dict[str, Any]) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.versions: dict[str, str] = {}
+        self._python = python if python is not None and name in _MODULES else Path(sys.executable)
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        if self.name in _MODULES:
+            self._check_installed()
+        # Kept for the sentence about a process that ended without one of its own.
+        self._log: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._process = subprocess.Popen(
+            [self._python, _WORKER, _MODULES.get(self.name, "aphrodite_model")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            encoding="utf-8",
+            env=self._environment(),
+        )
+        try:
+            self.versions = self._exchange(self._settings)["versions"]
+        except BackendError as error:
+            self.close()
+            raise ConfigError(str(error)) from None
+        return self
+
+    def run(self, prompts: list[TokenPrompt]) -> PeerRound:
+        """Answer all prompts; the seconds are the peer's own, without those of the pipe."""
+        answer = self._exchange([_message(prompt) for prompt in prompts])
+        return PeerRound(answer["seconds"], answer["token_ids"])
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(20)
+        except (OSError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _exchange(self, message: Any) -> dict[str, Any]:
+        """A line there, a line back."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:  # it ended before it had read all
+            line = ""
+        if not line:
+            raise BackendError(f"--compare {self.name}: its process ended; the last it said: {self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise BackendError(f"--compare {self.name} failed: {answer['error']}")
+        return answer
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+
+    def _check_installed(self) -> None:
+        """A quick look: importing the library may take a minute."""
+        look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({self.name!r}) is None)"
+        try:
+            found = subprocess.run([self._python, "-c", look], capture_output=True, check=False)
+        except OSError as error:
+            raise ConfigError(f"--compare-python cannot be run: {self._python}: {error.strerror}.") from error
+        if found.returncode != 0:
+            raise ConfigError(
+                f"--compare {self.name}: {self._python} cannot import it; name an interpreter that can with "
+                "--compare-python."
+            )
+
+    def _environment(self) -> dict[str, str]:
+        """Ours, so that threads are as many; vLLM on a CPU is told to use all cores, of which it else leaves one idle.
+
+        It is also given Intel's OpenMP where that is installed beside it, as its documentation advises.
+        """
+        environment = dict(os.environ)
+        if self.name == "vllm":
+            cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+            environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))
+            library = self._python.parent.parent / "lib" / "libiomp5.so"
+            if library.is_file():
+                environment["LD_PRELOAD"] = ":".join(filter(None, (str(library), environment.get("LD_PRELOAD"))))
+        return environment
+
+
+def _message(prompt: TokenPrompt) -> dict[str, Any]:
+    picture = prompt.picture and {
+        "rgb": base64.b64encode(prompt.picture.tobytes()).decode(),
+        "size": prompt.picture.size,
+    }
+    return {"token_ids": prompt.token_ids, "num_output_tokens": prompt.num_output_tokens, "picture": picture}

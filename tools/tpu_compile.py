@@ -3,15 +3,17 @@
 libtpu holds the TPU compiler; a description of the chips stands in for them. The real XLA:TPU and Mosaic compilers run
 and report memory and cost; nothing is executed, so every number here is the compiler's estimate, not a measurement.
 
-    python tools/tpu_compile.py                     LLaVA-1.5-7B on v5e and v6e, on 1 chip and on 4
-    python tools/tpu_compile.py --chips v5e --sizes 1 --kernel ours
+    python tools/tpu_compile.py                     LLaVA-1.5-7B on v5e and v6e, on 1 chip and 4; the demo model
+    python tools/tpu_compile.py --models llava --chips v5e --sizes 1 --kernel ours
 """
 
 import argparse
+import json
 import os
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -25,59 +27,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 
-from aphrodite.backends.jax_tpu.attention import attend_packaged, cache_width
+import aphrodite
+from aphrodite.backends.jax_tpu.attention import AttentionShape, attend_packaged, cache_width, packaged_takes
 from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
 from aphrodite.backends.jax_tpu.buckets import Buckets
+from aphrodite.backends.jax_tpu.memory import bytes_of
 from aphrodite.backends.jax_tpu.model import NUM_HELD_BACK, DeviceModel
 from aphrodite.backends.jax_tpu.programs import Program
 from aphrodite.backends.jax_tpu.sharding import make_mesh
-from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, PixelNormalization, RopeSpec, VisionSpec
+from aphrodite.domain.architectures.registry import read_model
+from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.ports import BackendLimits
+from llava_7b import LLAVA_7B
 
 KERNELS = {"ours": attend_pallas, "packaged": attend_packaged}
 DECODE_ROWS, DECODE_CONTEXT = 64, 1024  # tokens of context a row, for the limit that the table compares with
 MAX_TEMPORARY_BYTES = 1 << 30
-
-LLAVA_7B = ModelSpec(
-    decoder=DecoderSpec(
-        vocab_size=32064,
-        hidden_size=4096,
-        intermediate_size=11008,
-        num_layers=32,
-        num_heads=32,
-        num_kv_heads=32,
-        head_dim=128,
-        max_position=4096,
-        rms_norm_eps=1e-5,
-        rope=RopeSpec(10000.0),
-        activation="silu",
-        qkv_bias=False,
-        output_bias=False,
-        mlp_bias=False,
-        qk_norm=False,
-        windows=(None,) * 32,
-        tied_embeddings=False,
-    ),
-    vision=VisionSpec(
-        image_size=336,
-        patch_size=14,
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_layers=24,
-        num_heads=16,
-        norm_eps=1e-5,
-        activation="quick_gelu",
-        has_class_token=True,
-        has_pre_norm=True,
-        patch_bias=False,
-        feature_layers=(23,),
-        drop_first_token=True,
-        projector_activation="gelu",
-        projector_bias=True,
-        text_hidden_size=4096,
-    ),
-    image_token_id=32000,
-)
 
 
 @dataclass(frozen=True)
@@ -126,28 +91,35 @@ class Compiled:
         return f"| {self.name} | {' | '.join(numbers)} |"
 
 
-def device_model(devices: list[Any], num_blocks: int, kernel: str) -> DeviceModel:
-    decoder = LLAVA_7B.decoder
-    assert LLAVA_7B.vision is not None
-    bytes_per_feature = decoder.hidden_size * 2
+def device_model(
+    model: ModelSpec,
+    devices: list[Any],
+    kernel: str,
+    *,
+    num_blocks: int,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+) -> DeviceModel:
+    assert model.vision is not None
+    bytes_per_feature = model.decoder.hidden_size * 2
     num_features = 16
     limits = BackendLimits(
         num_blocks=num_blocks,
         block_size=16,
-        max_num_seqs=DECODE_ROWS,
-        max_num_batched_tokens=1024,
-        max_model_len=4096,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=model.decoder.max_position,
         max_steps_in_flight=2,
-        encoder_cache_bytes=num_features * LLAVA_7B.vision.num_image_tokens * bytes_per_feature,
+        encoder_cache_bytes=num_features * model.vision.num_image_tokens * bytes_per_feature,
         bytes_per_feature=bytes_per_feature,
     )
     return DeviceModel(
-        spec=LLAVA_7B,
+        spec=model,
         normalization=PixelNormalization(1 / 255, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)),
         mesh=make_mesh(devices),
         dtype=np.dtype(jnp.bfloat16),
         attend=KERNELS[kernel],
-        head_width=cache_width(decoder.head_dim, "tpu"),
+        head_width=cache_width(model.decoder.head_dim, "tpu"),
         limits=limits,
         buckets=Buckets.of(limits, growth=2),
         num_feature_slots=num_features,
@@ -176,13 +148,6 @@ def compile_program(program: Program) -> Compiled:
     )
 
 
-def bytes_of(tree: Any) -> int:
-    """Bytes of a tree of shapes on one chip."""
-    return sum(
-        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
-    )
-
-
 def bytes_read_of_cache(num_tokens: int, cache_bytes: int, num_blocks: int, block_size: int) -> int:
     """Of a chip's cache: each decode row reads its context, a prompt's chunk that of one row; never more than all."""
     rows = DECODE_ROWS if num_tokens == DECODE_ROWS else 1
@@ -194,12 +159,18 @@ def check(condition: bool, what: str, failures: list[str]) -> None:
         failures.append(what)
 
 
+def describe_chips(chip_name: str, count: int) -> list[Any]:
+    return list(topologies.get_topology_desc(platform="tpu", topology_name=f"{chip_name}:2x2").devices[:count])
+
+
 def run(chip_name: str, num_chips: int, kernel: str) -> list[str]:
-    """Compile everything for one mesh, print its table, and return what is not as it should be."""
+    """Compile LLaVA-1.5-7B for one mesh, print its table, and return what is not as it should be."""
     chip = CHIPS[chip_name]
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=f"{chip_name}:2x2").devices[:num_chips]
     num_blocks = 16 * 8 if chip_name == "v5e" and num_chips == 1 else 1024
-    model = device_model(list(devices), num_blocks, kernel)
+    model = device_model(
+        LLAVA_7B, describe_chips(chip_name, num_chips), kernel,
+        num_blocks=num_blocks, max_num_seqs=DECODE_ROWS, max_num_batched_tokens=1024,
+    )  # fmt: skip
     cache_bytes = bytes_of(model.cache())
     failures: list[str] = []
     print(f"\n{chip_name} x {num_chips}, {kernel} kernel: weights {bytes_of(model.weights()) / 1e9:.2f} GB, "
@@ -231,17 +202,43 @@ def run(chip_name: str, num_chips: int, kernel: str) -> list[str]:
     return [f"{chip_name} x {num_chips}: {failure}" for failure in failures]
 
 
+def run_demo(chip_name: str) -> list[str]:
+    """Compile every program that the demo model has by default, on one chip, and return what is not as it should be."""
+    config = Path(aphrodite.__file__).parent / "demo_model" / "config.json"
+    spec = read_model(json.loads(config.read_text()))
+    decoder = spec.decoder
+    shape = AttentionShape(decoder.num_heads, decoder.num_kv_heads, decoder.head_dim, 16, np.dtype(jnp.bfloat16))
+    model = device_model(
+        spec, describe_chips(chip_name, 1), "packaged" if packaged_takes(shape) else "ours",
+        num_blocks=4096, max_num_seqs=256, max_num_batched_tokens=2048,
+    )  # fmt: skip
+    cache_bytes, failures, largest = bytes_of(model.cache()), list[str](), 0
+    programs = model.programs()
+    with jax.set_mesh(model.mesh):
+        for program in programs:
+            found = compile_program(program)
+            largest = max(largest, found.temporary_bytes)
+            if program.name[0] == "forward":
+                check(found.alias_bytes >= cache_bytes, f"{found.name}: the KV cache is not donated", failures)
+    check(largest <= MAX_TEMPORARY_BYTES, "temporaries above 1 GiB", failures)
+    print(f"\n{chip_name} x 1, the demo model: {len(programs)} programs, temporaries up to {largest / 1e6:,.1f} MB")
+    return [f"{chip_name}, demo model: {failure}" for failure in failures]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=("llava", "demo"), default=["llava", "demo"])
     parser.add_argument("--chips", nargs="+", choices=CHIPS, default=list(CHIPS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--kernel", nargs="+", choices=KERNELS, default=list(KERNELS))
     options = parser.parse_args()
-    failures = [
+    failures = [failure for chip in options.chips if "demo" in options.models for failure in run_demo(chip)]
+    failures += [
         failure
         for kernel in options.kernel
         for chip in options.chips
         for size in options.sizes
+        if "llava" in options.models
         for failure in run(chip, size, kernel)
     ]
     print("\nThe compiler's estimates, not measurements; with what the kernel reads of the cache added to its counts.")

@@ -5,6 +5,7 @@ MLP's inner units; their partial sums are added after the two row-split products
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,9 +52,11 @@ def sharding(mesh: Mesh, spec: P) -> NamedSharding:
 
 def zeros(struct: jax.ShapeDtypeStruct) -> jax.Array:
     """Zeros, not garbage: a masked position still takes part as 0 x value, and 0 x NaN is NaN."""
-    return jax.make_array_from_callback(
-        struct.shape, struct.sharding, lambda index: np.zeros(_sizes(struct.shape, index), struct.dtype)
-    )
+
+    def part(index: Any) -> np.ndarray:
+        return np.zeros(_sizes(struct.shape, index), struct.dtype)
+
+    return jax.make_array_from_callback(struct.shape, struct.sharding, part)
 
 
 def _sizes(shape: tuple[int, ...], index: tuple[slice, ...]) -> tuple[int, ...]:

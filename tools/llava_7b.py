@@ -1,0 +1,44 @@
+"""The shapes of llava-hf/llava-1.5-7b-hf, for what needs no weights."""
+
+from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, RopeSpec, VisionSpec
+
+LLAVA_7B = ModelSpec(
+    decoder=DecoderSpec(
+        vocab_size=32064,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_layers=32,
+        num_heads=32,
+        num_kv_heads=32,
+        head_dim=128,
+        max_position=4096,
+        rms_norm_eps=1e-5,
+        rope=RopeSpec(10000.0),
+        activation="silu",
+        qkv_bias=False,
+        output_bias=False,
+        mlp_bias=False,
+        qk_norm=False,
+        windows=(None,) * 32,
+        tied_embeddings=False,
+    ),
+    vision=VisionSpec(
+        image_size=336,
+        patch_size=14,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_layers=24,
+        num_heads=16,
+        norm_eps=1e-5,
+        activation="quick_gelu",
+        has_class_token=True,
+        has_pre_norm=True,
+        patch_bias=False,
+        feature_layers=(23,),
+        drop_first_token=True,
+        projector_activation="gelu",
+        projector_bias=True,
+        text_hidden_size=4096,
+    ),
+    image_token_id=32000,
+)

@@ -9,6 +9,7 @@ from tests.parity.comparison import GREEDY, REPORTED, assert_answers
 from tests.parity.fixture_types import Folders, OpenLlm, References
 from tests.parity.installed import install
 from tests.parity.memory import kv_cache_bytes, num_preemptions
+from tests.parity.selection import sparing
 
 CASES = (*IMAGE_CASES, *TEXT_CASES)
 MANY_TOKENS = 24
@@ -21,9 +22,10 @@ def in_flight(request: pytest.FixtureRequest, backend: str, monkeypatch: pytest.
     return install(monkeypatch, backend, max_steps_in_flight=request.param)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"max_num_batched_tokens": 3}, {"block_size": 1}, {"max_num_seqs": 2}], ids=str
-)
+OPTIONS: list[dict[str, int]] = [{}, {"max_num_batched_tokens": 3}, {"block_size": 1}, {"max_num_seqs": 2}]
+
+
+@pytest.mark.parametrize("options", sparing(OPTIONS, OPTIONS[:2]), ids=str)
 def test_steps_in_flight(options: dict[str, Any], in_flight: str, open_llm: OpenLlm, reference: References) -> None:
     with open_llm("clip-llama", backend=in_flight, **options) as llm:
         for params in (GREEDY, REPORTED):
@@ -32,10 +34,10 @@ def test_steps_in_flight(options: dict[str, Any], in_flight: str, open_llm: Open
 
 
 @pytest.mark.parametrize("enable_prefix_caching", [True, False])
-@pytest.mark.parametrize("max_num_batched_tokens", [7, 2048])
-@pytest.mark.parametrize("block_size", [1, 8, 16, 32])
+@pytest.mark.parametrize("chunks", [{}, {"max_num_batched_tokens": 7}], ids=str)
+@pytest.mark.parametrize("block_size", sparing([1, 8, 16, 32], [8]))
 def test_preemption(
-    block_size: int, max_num_batched_tokens: int, enable_prefix_caching: bool,
+    block_size: int, chunks: dict[str, int], enable_prefix_caching: bool,
     in_flight: str, open_llm: OpenLlm, folder: Folders, reference: References,
 ) -> None:  # fmt: skip
     theirs = reference("clip-llama")
@@ -44,7 +46,7 @@ def test_preemption(
         "clip-llama",
         backend=in_flight,
         block_size=block_size,
-        max_num_batched_tokens=max_num_batched_tokens,
+        **chunks,
         kv_cache_memory=kv_cache_bytes(folder("clip-llama"), longest + 40, block_size),
         enable_prefix_caching=enable_prefix_caching,
     ) as llm:

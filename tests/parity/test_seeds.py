@@ -8,6 +8,7 @@ import torch
 from tests.parity.cases import IMAGE_CASES, TEXT_CASES
 from tests.parity.fixture_types import Folders, OpenLlm, References
 from tests.parity.memory import kv_cache_bytes, num_preemptions
+from tests.parity.selection import not_on_jax_tpu
 from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
@@ -58,7 +59,7 @@ def test_repeated(llava: LLM, alone: list[list[int]]) -> None:
     [
         {},
         {"max_num_batched_tokens": 3},
-        {"max_num_batched_tokens": 16, "block_size": 1},
+        pytest.param({"max_num_batched_tokens": 16, "block_size": 1}, marks=not_on_jax_tpu),
         {"max_num_seqs": 3},
         {"enable_prefix_caching": False},
         {"seed": 99},

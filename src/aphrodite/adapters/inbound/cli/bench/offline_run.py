@@ -12,7 +12,7 @@ from aphrodite.adapters.inbound.cli.bench import offline_figures
 from aphrodite.adapters.inbound.cli.bench.device_rates import better, measure_rates
 from aphrodite.adapters.inbound.cli.bench.model_folder import shared_folder, with_tokenizer
 from aphrodite.adapters.inbound.cli.bench.offline_figures import OfflineFigures
-from aphrodite.adapters.inbound.cli.bench.peers.peer import Peer, PeerRound
+from aphrodite.adapters.inbound.cli.bench.peers.peer import LIBRARIES, Peer, PeerRound, check_importable
 from aphrodite.adapters.inbound.cli.bench.phases import PhaseClock
 from aphrodite.adapters.inbound.cli.bench.profiler import traced
 from aphrodite.adapters.inbound.cli.bench.subject import Round, Subject
@@ -22,7 +22,6 @@ from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import ConfigError
 
 _WARM_UP_TOKENS = 8
-_SHARED = ("transformers", "vllm")  # these read a folder; backends of ours read what we read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +50,8 @@ class OfflineResult:
 
 def run_offline(settings: OfflineSettings, say: Callable[[str], None]) -> OfflineResult:
     """Measure; `say` hears what is being done. Raises ConfigError, ModelError or BackendError."""
+    if settings.compare in LIBRARIES:
+        check_importable(settings.compare, settings.compare_python)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="aphrodite-bench-")))
         config = with_tokenizer(settings.engine, folder)
@@ -60,7 +61,7 @@ def run_offline(settings: OfflineSettings, say: Callable[[str], None]) -> Offlin
         subject = stack.enter_context(Subject(config, model.spec, _checkpoint_dtype(model)))
         peers: list[Peer] = []
         if settings.compare is not None:
-            shared = shared_folder(model, config.load_format, folder) if settings.compare in _SHARED else folder
+            shared = shared_folder(model, config.load_format, folder) if settings.compare in LIBRARIES else folder
             for dtype in settings.compare_dtypes or (subject.dtype,):
                 say(f"Starting {settings.compare}, {dtype}")
                 peers.append(stack.enter_context(_peer(settings, config, model, shared, dtype, workload)))

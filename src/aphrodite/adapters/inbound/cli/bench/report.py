@@ -67,7 +67,7 @@ def report(settings: dict[str, Any], figures: "DataclassInstance", secret: str |
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
         "commit": _commit(),
-        "device": {"platform": platform.platform(), "num_cpus": os.cpu_count()},
+        "device": {"platform": f"{platform.system()} {platform.machine()}", "num_cpus": os.cpu_count()},
         "settings": settings,
         "figures": asdict(figures),
     }

@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 from aphrodite.adapters.inbound.cli.bench.token_workload import TokenPrompt
 from aphrodite.domain.errors import BackendError, ConfigError
 
-_MODULES = {"transformers": "transformers_model", "vllm": "vllm_model"}  # any other name: a backend of ours
+LIBRARIES = {"transformers": "transformers_model", "vllm": "vllm_model"}  # any other name: a backend of ours
 _WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -24,6 +24,23 @@ class PeerRound:
 
     seconds: float
     token_ids: list[list[int]]
+
+
+def check_importable(name: str, python: Path | None) -> None:
+    """Whether that interpreter, or else ours, can import a library; importing it may take a minute, this does not.
+
+    Raises ConfigError.
+    """
+    python = python or Path(sys.executable)
+    look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
+    try:
+        found = subprocess.run([python, "-c", look], capture_output=True, check=False)
+    except OSError as error:
+        raise ConfigError(f"--compare-python cannot be run: {python}: {error.strerror}.") from error
+    if found.returncode != 0:
+        raise ConfigError(
+            f"--compare {name}: {python} cannot import it; name an interpreter that can with --compare-python."
+        )
 
 
 class Peer:
@@ -40,16 +57,14 @@ class Peer:
         self.name = name
         self.dtype = dtype
         self.versions: dict[str, str] = {}
-        self._python = python if python is not None and name in _MODULES else Path(sys.executable)
+        self._python = python if python is not None and name in LIBRARIES else Path(sys.executable)
         self._settings = settings
 
     def __enter__(self) -> Self:
-        if self.name in _MODULES:
-            self._check_installed()
         # Kept for the sentence about a process that ended without one of its own.
         self._log: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
-            [self._python, _WORKER, _MODULES.get(self.name, "aphrodite_model")],
+            [self._python, _WORKER, LIBRARIES.get(self.name, "aphrodite_model")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -108,19 +123,6 @@ class Peer:
         self._log.seek(0)
         lines = self._log.read().split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-
-    def _check_installed(self) -> None:
-        """A quick look: importing the library may take a minute."""
-        look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({self.name!r}) is None)"
-        try:
-            found = subprocess.run([self._python, "-c", look], capture_output=True, check=False)
-        except OSError as error:
-            raise ConfigError(f"--compare-python cannot be run: {self._python}: {error.strerror}.") from error
-        if found.returncode != 0:
-            raise ConfigError(
-                f"--compare {self.name}: {self._python} cannot import it; name an interpreter that can with "
-                "--compare-python."
-            )
 
     def _environment(self) -> dict[str, str]:
         """Ours, so that threads are as many; vLLM on a CPU is told to use all cores, of which it else leaves one idle.

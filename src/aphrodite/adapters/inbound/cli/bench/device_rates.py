@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def _with_jax(dtype_name: str) -> tuple[str, DeviceRates]:
     matrix = jnp.ones((rows, columns), dtype)  # larger than any cache
     vector, square = jnp.ones(columns, dtype), jnp.ones((side, side), dtype)
     negate: Callable[[Any], Any] = jax.jit(jnp.negative)  # a copy, which the compiler may not leave out
-    product: Callable[[Any, Any], Any] = jax.jit(jnp.dot)
+    precision = "highest" if dtype_name == "float32" else "default"  # as the backend asks for
+    product: Callable[[Any, Any], Any] = jax.jit(partial(jnp.dot, precision=precision))
     num_bytes = matrix.size * dtype.itemsize
     copied = 2 * num_bytes / _best_s(lambda: negate(matrix).block_until_ready())
     read = num_bytes / _best_s(lambda: product(matrix, vector).block_until_ready())

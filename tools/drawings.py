@@ -120,14 +120,14 @@ def compose(rng: random.Random, width: int, height: int) -> Scene:
 
 
 def compose_things(rng: random.Random, colors: list[str], width: int, height: int) -> tuple[Thing, ...]:
-    """Choose one to three groups of like shapes, six at most in all, each shape in a grid cell of its own."""
+    """Choose one to three groups of like shapes, four at most in all, each shape in a grid cell of its own."""
     palette = rng.sample(colors, rng.choice((2, 3, 4)))  # few colours, so that shapes often share one
     forms = rng.sample(SHAPES, rng.choice((2, 3, 4)))
     pairs = [(shape, color) for shape in forms for color in palette]
     members: list[tuple[str, str]] = []
     for pair in rng.sample(pairs, rng.choice((1, 2, 2, 3, 3, 3))):
-        members += [pair] * rng.choice((1, 1, 1, 2, 2, 3))
-    members = members[:6]
+        members += [pair] * rng.choice((1, 1, 1, 1, 2, 2, 3))
+    members = members[:4]
     cells = rng.sample([(column, row) for column in range(NUM_COLUMNS) for row in range(NUM_ROWS)], len(members))
     if len(members) == 1 and rng.random() < 0.3:
         shape, color = members[0]

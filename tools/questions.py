@@ -20,7 +20,7 @@ PLACES = (
     *("at the left", "in the center", "at the right"),
     *("at the bottom left", "at the bottom", "at the bottom right"),
 )
-NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six")
+NUMBER_WORDS = ("no", "one", "two", "three", "four")
 
 
 @dataclass(frozen=True, slots=True)

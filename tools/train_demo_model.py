@@ -4,7 +4,8 @@
 
 Every random choice follows from fixed seeds. First the vision tower learns alone, from dense targets (scene_labels.py):
 a decoder would only learn to guess as long as nothing is seen. Then all parts learn together, with next-token
-cross-entropy over the answers added. The weights written are an exponential moving average, rounded to bfloat16.
+cross-entropy over the answers added, with a cool-down of the learning rate and one warm restart (arXiv 1608.03983). The
+weights written are an exponential moving average, rounded to bfloat16.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from training_run import Run
 
 SEED = 0
 BATCH_SIZE = 32
-NUM_STEPS = 7200
+NUM_STEPS = 7000  # to the end of the first cool-down
+NUM_STEPS_OF_RESTART = 800
 NUM_STEPS_BETWEEN_REPORTS = 50
 NUM_STEPS_BETWEEN_CHECKPOINTS = 200
 
@@ -59,8 +61,9 @@ def train(process: int, num_processes: int, meeting: str, args: argparse.Namespa
     if is_writer:
         processor.save_pretrained(args.out)
     started = time.monotonic()
-    for batch in batches(processor, range(run.step, args.steps), process, num_processes):
-        answer_loss, scene_loss = run.advance(batch.to(args.device), args.steps)
+    num_steps = args.steps + NUM_STEPS_OF_RESTART
+    for batch in batches(processor, range(run.step, num_steps), process, num_processes):
+        answer_loss, scene_loss = run.advance(batch.to(args.device), args.steps if run.step < args.steps else num_steps)
         if is_writer and run.step % NUM_STEPS_BETWEEN_REPORTS == 0:
             minutes = (time.monotonic() - started) / 60
             print(
@@ -77,7 +80,7 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("src/aphrodite/demo_model"), help="the folder to write")
-    parser.add_argument("--steps", type=int, default=NUM_STEPS, help="optimizer steps (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=NUM_STEPS, help="steps before the restart (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
     parser.add_argument("--processes", type=int, default=2, help="on a CPU, of a thread each (default %(default)s)")
     parser.add_argument("--state", type=Path, help="a file to keep the run's state in, and to resume from")

@@ -35,14 +35,17 @@ class KvCache:
     def clear(self, block_ids: Tensor) -> None:
         """Make blocks [n] zero, in all layers."""
         for numbers in (self.keys, self.values):
-            numbers.unflatten(1, (-1, self._block_size)).index_fill_(1, block_ids, 0.0)
+            num_layers, _, *head_shape = numbers.shape
+            numbers.view(num_layers, -1, self._block_size, *head_shape).index_fill_(1, block_ids, 0.0)
 
     def gather(self, layer: int, block_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of each row's blocks [N, B], each [N, B * block_size, K, D]."""
-        shape = (*block_ids.shape, self._block_size, *self.keys.shape[2:])
-        blocks = (numbers[layer].unflatten(0, (-1, self._block_size)) for numbers in (self.keys, self.values))
-        keys, values = (one.index_select(0, block_ids.flatten()).view(shape).flatten(1, 2) for one in blocks)
-        return keys, values
+        return self._gather(self.keys[layer], block_ids), self._gather(self.values[layer], block_ids)
+
+    def _gather(self, numbers: Tensor, block_ids: Tensor) -> Tensor:
+        _, *head_shape = numbers.shape
+        blocks = numbers.view(-1, self._block_size, *head_shape).index_select(0, block_ids.flatten())
+        return blocks.view(len(block_ids), -1, *head_shape)
 
     def write(self, layer: int, kv_slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store the step's keys and values [T, K, D] at `kv_slots` [T]."""

@@ -53,7 +53,7 @@ class Decoder:
         return self._head(hidden).float()
 
     def _attend(self, index: int, layer: _Layer, hidden: Tensor, step: StepOperations) -> Tensor:
-        qkv = layer.qkv(hidden).unflatten(1, (-1, self._head_dim))  # [T, H + 2K, D]
+        qkv = layer.qkv(hidden).view(len(hidden), -1, self._head_dim)  # [T, H + 2K, D]
         queries = step.rotate_and_store(index, qkv, layer.qk_norm)
         attended = step.attend(index, queries, layer.window)
         return layer.output(attended.flatten(1))

@@ -85,8 +85,8 @@ class TorchOperations:
         heads, kv_heads = self._spec.num_heads, self._spec.num_kv_heads
         unrotated = qkv[:, : heads + kv_heads]  # queries and keys in one go
         if norm is not None:
-            queries, keys = unrotated.split((heads, kv_heads), dim=1)
-            unrotated = torch.cat((self._normed(queries, norm.queries), self._normed(keys, norm.keys)), dim=1)
+            queries = self._normed(unrotated[:, :heads], norm.queries)
+            unrotated = torch.cat((queries, self._normed(unrotated[:, heads:], norm.keys)), dim=1)
         rotated = self._rotate(unrotated)
         self._cache.write(layer, self._batch.kv_slots, rotated[:, heads:], qkv[:, heads + kv_heads :])
         return rotated[:, :heads]

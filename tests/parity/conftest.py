@@ -19,10 +19,6 @@ from aphrodite import LLM
 SETTINGS: dict[str, dict[str, Any]] = {"cuda": {}, "jax_tpu": {"max_num_seqs": 8, "max_num_batched_tokens": 64}}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "left_out(backend): not to be run on that backend; see parity/selection.py")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = [item for item in items if _is_left_out(item)]
     items[:] = [item for item in items if item not in left_out]

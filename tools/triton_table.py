@@ -59,7 +59,9 @@ MODELS = [
     Model("Mistral-7B", 32, 8, 128, 4096, 14336, 32064, window=4096),
     Model("Qwen2-7B", 28, 4, 128, 3584, 18944, 152064),
     Model("Qwen3-8B", 32, 8, 128, 4096, 12288, 151936, has_head_norms=True),
+    Model("Mistral-7B fp32", 32, 8, 128, 4096, 14336, 32064, window=4096, dtype=torch.float32),
     Model("256 a head", 16, 8, 256, 4096, 11008, 32064),
+    Model("256 a head, no groups", 16, 16, 256, 4096, 11008, 32064),
 ]
 
 
@@ -87,7 +89,7 @@ class _Driver:
         return self._target
 
     def get_current_device(self) -> int:
-        return 0
+        return int(self._target.arch)  # triton keeps what it has compiled by device
 
     def get_current_stream(self, _device: int) -> int:
         return 0

@@ -25,6 +25,8 @@ def normal(*shape: int, place: Place, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(place.dtype).to(place.device)
 
 
+# The interpreter's numpy warns of what the kernel means: exp(100) is infinite, and its sigmoid 0.
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
 @pytest.mark.parametrize("activation", HUGGING_FACE_NAMES)
 @pytest.mark.parametrize(("tokens", "inner"), [(1, 1024), (3, 1), (5, 1500)])
 def test_gated_activation(tokens: int, inner: int, activation: Activation, place: Place) -> None:

@@ -39,7 +39,7 @@ def chunk_attention(
     # Tiles as large as registers and shared memory allow.
     is_wide = head_dim * queries.element_size() > 256
     block_m = max(32 if is_wide else 128, triton.next_power_of_2(group))
-    block_n = 32 if is_wide else 64
+    block_n = 16 if queries.element_size() == 4 else 32 if is_wide else 64
     block_q = block_m // group
     _attend_chunks[(kv_heads, tokens // block_q + rows)](
         queries,
@@ -62,7 +62,7 @@ def chunk_attention(
         block_m=block_m,
         block_n=block_n,
         block_q=block_q,
-        num_warps=4 if is_wide else 8,
+        num_warps=8,
         num_stages=2,
     )
 

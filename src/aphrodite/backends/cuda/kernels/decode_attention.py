@@ -53,13 +53,17 @@ def decode_attention(
         "splits": splits,
         "block_d": block_d,
         "block_n": TOKENS_PER_TILE,
-        "num_warps": 4,
     }
     grid = (kv_heads, splits, rows)
     if group == 1:
-        attend_single_head[grid](*step, **sizes)
+        # A thread holds as many bytes of the tile whatever the head size and the number format. Without maxnreg ptxas
+        # keeps to 80 registers, and spills for it.
+        num_warps = max(4, block_d * queries.element_size() // 64)
+        attend_single_head[grid](*step, **sizes, num_warps=num_warps, maxnreg=96 if num_warps == 4 else 128)
     else:
-        attend_group[grid](*step, **sizes, group=group, block_g=max(16, triton.next_power_of_2(group)))
+        block_g = max(16, triton.next_power_of_2(group))
+        num_warps = 8 if queries.element_size() == 4 else 4
+        attend_group[grid](*step, **sizes, group=group, block_g=block_g, num_warps=num_warps)
     if splits > 1:
         _merge_splits[(rows, heads)](
             row_starts,
@@ -73,7 +77,7 @@ def decode_attention(
             splits=splits,
             block_d=block_d,
             block_n=TOKENS_PER_TILE,
-            num_warps=2,
+            num_warps=min(16, max(2, splits * block_d // 1024)),
         )
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 TOKENS_PER_TILE = 32  # fewest tokens of a split
 _PROGRAMS_PER_MULTIPROCESSOR = 4
+_MAX_SPLITS = 128  # those of a head are merged in registers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class SplitWorkspace:
         """A power of two: enough programs to keep every multiprocessor loading, none with less than a tile."""
         splits = 1
         wanted = _PROGRAMS_PER_MULTIPROCESSOR * self.num_multiprocessors
-        while num_rows * num_kv_heads * splits < wanted and splits * TOKENS_PER_TILE < self.max_model_len:
+        most = min(_MAX_SPLITS, self.max_model_len // TOKENS_PER_TILE)
+        while num_rows * num_kv_heads * splits < wanted and splits * 2 <= most:
             splits *= 2
         return splits

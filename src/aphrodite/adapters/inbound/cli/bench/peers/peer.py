@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -116,8 +117,14 @@ class Peer:
             raise BackendError(f"--compare {self.name}: its process ended; the last it said: {self._last_words()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise BackendError(f"--compare {self.name} failed: {answer['error']}")
+            raise BackendError(f"--compare {self.name} failed: {answer['error']}{self._cause(answer['error'])}")
         return answer
+
+    def _cause(self, error: str) -> str:
+        """The first error in its log, where that is another: that of a process below it, say."""
+        self._log.seek(0)
+        found = re.search(r"\b\w+Error: .+", self._log.read())
+        return f" First in its log: {found[0][:300]}" if found and " ".join(found[0].split())[:60] not in error else ""
 
     def _last_words(self) -> str:
         self._log.seek(0)

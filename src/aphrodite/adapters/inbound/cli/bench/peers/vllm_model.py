@@ -18,6 +18,8 @@ class VllmModel:
         import vllm  # type: ignore[import-not-found]
 
         self.versions = {"vllm": vllm.__version__, "torch": torch.__version__}
+        # On a CPU it means a share of the host's memory, of which ours takes a quarter.
+        share = settings["gpu_memory_utilization"] if torch.cuda.is_available() else 0.25
         sees = settings["image_token_id"] is not None
         self._params = vllm.SamplingParams
         self._llm = vllm.LLM(
@@ -25,7 +27,7 @@ class VllmModel:
             dtype=settings["dtype"],
             max_num_seqs=settings["max_num_seqs"],
             max_model_len=settings["max_model_len"],
-            gpu_memory_utilization=settings["gpu_memory_utilization"],
+            gpu_memory_utilization=share,
             **({"limit_mm_per_prompt": {"image": settings["images_per_prompt"]}} if sees else {}),
         )
 

@@ -79,6 +79,8 @@ class ServerProcess:
                 return found[1]
             assert self.process.poll() is None, self.log
             time.sleep(0.05)
+        self.process.kill()
+        self.process.wait()
         raise AssertionError(self.log)
 
 

@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 IMAGE ?=
 QUESTION ?=
 
-.PHONY: setup demo serve check test test-tpu-compile
+.PHONY: setup demo serve check test test-gpu test-tpu-compile
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ check: setup
 # One thread a process: the test processes share the cores among themselves.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+# What needs an NVIDIA GPU; elsewhere every one of these tests skips.
+test-gpu: setup
+	TRITON_INTERPRET=0 $(BIN)/pytest -m gpu
 
 serve: setup
 	$(BIN)/aphrodite run demo

@@ -1,16 +1,14 @@
-"""The backend behind `LLM`: parity with transformers, no compilation in a request, failed steps, refusals."""
+"""The backend behind `LLM`: no compilation in a request, failed steps, refusals."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from tests.builders import tiny_llava, tiny_text
 from tests.parity.cases import IMAGE_CASES, TEXT_CASES
-from tests.parity.comparison import GREEDY, REPORTED, assert_answers
+from tests.parity.comparison import GREEDY, assert_answers
 from tests.parity.reference import Reference
 
 from aphrodite import LLM, SamplingParams
@@ -38,47 +36,6 @@ def backend_of(llm: LLM) -> JaxTpuBackend:
     backend = llm._engine._backend
     assert isinstance(backend, JaxTpuBackend)
     return backend
-
-
-def test_chunks_pictures_and_prefix_hits_as_transformers(llm: LLM, theirs: Reference) -> None:
-    for params in (REPORTED, GREEDY, REPORTED):
-        outputs = assert_answers(llm, theirs, CASES, params)
-    assert sum(output.num_cached_tokens for output in outputs) == 0  # log-probabilities of the prompt need all of it
-    assert sum(output.num_cached_tokens for output in assert_answers(llm, theirs, CASES, GREEDY)) > 0
-
-
-@pytest.mark.parametrize(
-    ("tower", "text", "overrides"),
-    [
-        ("siglip", "qwen3", {}),
-        ("clip", "qwen2", {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}),
-    ],
-)
-def test_other_families_as_transformers(tower: Any, text: Any, overrides: dict[str, Any], tmp_path: Path) -> None:
-    folder = tiny_llava(tmp_path, tower, text, text_overrides=overrides)
-    with LLM(str(folder), **SMALL) as llm:
-        assert_answers(llm, Reference(folder), CASES)
-
-
-def test_text_alone_as_transformers(tmp_path: Path) -> None:
-    folder = tiny_text(tmp_path, "mistral", sliding_window=7, tie_word_embeddings=True)
-    with LLM(str(folder), **SMALL) as llm:
-        assert_answers(llm, Reference(folder), TEXT_CASES)
-
-
-@pytest.mark.parametrize("steps_in_flight", [1, 2])
-def test_preemption_as_transformers(steps_in_flight: int, llm: LLM, theirs: Reference) -> None:
-    """Blocks are taken away from the scheduler until requests crowd each other out."""
-    engine, backend = llm._engine, backend_of(llm)
-    limits, scheduler = backend.limits, engine.scheduler
-    taken = scheduler.pool.allocate(scheduler.pool.num_free - 8)
-    scheduler._prefix_cache.evict(taken)  # type: ignore[union-attr]
-    before = scheduler.num_preemptions
-    backend.limits = replace(limits, max_steps_in_flight=steps_in_flight)
-    assert_answers(llm, theirs, CASES, replace(REPORTED, max_tokens=24))
-    backend.limits = limits
-    scheduler.pool.free(taken, keep_content=False)
-    assert scheduler.num_preemptions > before
 
 
 def test_nothing_is_compiled_during_a_request(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def chunk_attention(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "blocks"])  # one program for tables of many sizes
 def _attend_chunks(
     queries,  # [T, H, D]
     keys,  # [slots, K, D]

@@ -10,7 +10,7 @@ import triton.language as tl
 from aphrodite.backends.cuda.kernels.paging import cache_offsets, split_range
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks"])  # one program for block tables of any width
 def attend_single_head(
     queries,  # [T, H, D]
     keys,  # [slots, K, D]
@@ -80,7 +80,7 @@ def attend_single_head(
         tl.store(log_sums + found, overall + tl.log2(total))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks"])  # one program for block tables of any width
 def attend_group(
     queries,  # [T, H, D]
     keys,  # [slots, K, D]

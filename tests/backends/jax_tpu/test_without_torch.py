@@ -41,4 +41,4 @@ def test_answers_without_torch(llava_folder: Path, tmp_path: Path) -> None:
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert ended.stdout.strip() == "answered", ended.stderr
-    assert (tmp_path / "aphrodite" / "jax").is_dir()  # compiled programs are kept
+    assert (tmp_path / "aphrodite" / "xla").is_dir()  # compiled programs are kept

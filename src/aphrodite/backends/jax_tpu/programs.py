@@ -10,6 +10,8 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+_MAX_KEPT_BYTES = 4 << 30  # on disk; beyond, the programs that were not used for longest go
+
 Name = tuple[str, int]  # of a function, and the bucket that it is compiled for
 
 
@@ -66,12 +68,16 @@ def _temporary_bytes(compiled: jax.stages.Compiled) -> int:
 
 
 def keep_compiled_programs() -> None:
-    """Have jax keep compiled programs in $XDG_CACHE_HOME/aphrodite/jax, unless the user named another place to it.
+    """Have jax keep compiled programs in $XDG_CACHE_HOME/aphrodite/xla, unless the user named another place to it.
 
-    This is a setting of the whole process: jax knows no other.
+    These are settings of the whole process: jax knows no others.
     """
-    if jax.config.values["jax_compilation_cache_dir"] is None:
+    settings = jax.config.values
+    if settings["jax_compilation_cache_dir"] is None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "aphrodite" / "jax"))
+        jax.config.update("jax_compilation_cache_dir", str(home / "aphrodite" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        # With a limit jax also locks the folder: without, one process could read what another is still writing.
+        if settings["jax_compilation_cache_max_size"] == -1:
+            jax.config.update("jax_compilation_cache_max_size", _MAX_KEPT_BYTES)

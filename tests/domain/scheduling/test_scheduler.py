@@ -96,6 +96,51 @@ def test_generated_tokens_are_found_by_a_prompt_that_repeats_them() -> None:
     assert request.num_cached_tokens == 16  # of the 17 tokens the last has no KV
 
 
+@pytest.mark.parametrize("num_in_flight", [1, 2])
+def test_who_shares_blocks_that_are_being_computed_waits_for_them_and_lets_others_by(num_in_flight: int) -> None:
+    driver = Driver(replace(LIMITS, max_steps_in_flight=num_in_flight))
+    pairs = [[driver.add([first] * 8 + [last], max_tokens=2, min_tokens=2) for last in (30, 31)] for first in (10, 11)]
+    driver.step()
+    assert [pair[0].status for pair in pairs] == [RequestStatus.RUNNING] * 2
+    assert [pair[1].status for pair in pairs] == [RequestStatus.WAITING] * 2
+    driver.drain()
+    assert [pair[1].num_cached_tokens for pair in pairs] == [8, 8]
+    assert sum(plan.num_tokens for plan in driver.backend.plans) == 2 * (9 + 1) + 2 * (1 + 1)
+
+
+def test_blocks_that_will_not_come_are_not_waited_for() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=4))
+    first, second = driver.add(2 * PROMPT, max_tokens=1), driver.add(2 * PROMPT, max_tokens=1)
+    driver.step()
+    driver.step()
+    driver.abort(first)
+    driver.step()
+    assert second.status is RequestStatus.RUNNING
+    assert second.num_cached_tokens == 8, "of the 16 that it waited for"
+    driver.drain()
+
+
+def test_blocks_of_a_chunked_prompt_are_waited_for_to_the_last() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=5))
+    requests = [driver.add([*PROMPT, last], max_tokens=1) for last in (30, 31, 32)]
+    driver.drain()
+    assert [request.num_cached_tokens for request in requests] == [0, 8, 8]
+    assert sum(plan.num_tokens for plan in driver.backend.plans) == 11 + 3 + 3
+
+
+def test_those_put_off_leave_slots_for_themselves() -> None:
+    driver = Driver(replace(LIMITS, max_num_seqs=2))
+    shared = [driver.add(PROMPT, max_tokens=1) for _ in range(2)]
+    other = driver.add(PROMPT[::-1], max_tokens=1)
+    driver.step()
+    assert [request.status for request in (*shared, other)] == [
+        RequestStatus.FINISHED,
+        RequestStatus.WAITING,
+        RequestStatus.WAITING,
+    ]
+    driver.drain()
+
+
 def test_without_prefix_caching_nothing_is_found() -> None:
     driver = Driver(LIMITS, enable_prefix_caching=False)
     for _ in range(2):

@@ -4,7 +4,8 @@ A full block is named by a hash chained over everything before it:
 
     hash(block i) = H(hash(block i - 1), its token ids, content hash of the image that it touches)
 
-so that equal hashes mean equal tokens and pictures from the first token on.
+so that equal hashes mean equal tokens and pictures from the first token on. What a running request is about to compute
+is known by its hash as well, so that another can wait for it and need not compute it too.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ class PrefixCache:
         self._block_size = block_size
         self._block_of: dict[bytes, int] = {}
         self._hash_of: dict[int, bytes] = {}
+        self._coming: dict[bytes, Request] = {}  # blocks not yet here, and who computes them
 
     def extend_hashes(self, request: Request) -> None:
         """Hash the blocks that `request`'s known tokens have filled since the last call."""
@@ -41,12 +43,28 @@ class PrefixCache:
             found.append(block_id)
         return found
 
+    def is_coming(self, request: Request, index: int) -> bool:
+        """Whether another request computes block `index` of `request`, one that `match` could find."""
+        return (index + 1) * self._block_size < request.num_tokens and request.block_hashes[index] in self._coming
+
+    def announce(self, request: Request) -> None:
+        """`request` starts to run: its hashed blocks that are not here yet will be."""
+        for block_hash in request.block_hashes[request.num_registered_blocks :]:
+            self._coming.setdefault(block_hash, request)
+
+    def withdraw(self, request: Request) -> None:
+        """`request` runs no more: what it has not computed will not come."""
+        for block_hash in request.block_hashes[request.num_registered_blocks :]:
+            if self._coming.get(block_hash) is request:
+                del self._coming[block_hash]
+
     def register(self, request: Request, num_computed_tokens: int) -> None:
         """Make the blocks that lie within the first `num_computed_tokens` tokens findable; their KV is written."""
         self.extend_hashes(request)
         last = num_computed_tokens // self._block_size
         for index in range(request.num_registered_blocks, last):
             block_hash = request.block_hashes[index]
+            self._coming.pop(block_hash, None)
             if block_hash not in self._block_of:  # else an equal block was faster; this one stays unnamed
                 block_id = int(request.block_ids[index])
                 self._block_of[block_hash] = block_id
@@ -67,6 +85,7 @@ class PrefixCache:
         """Forget all blocks; their content is gone."""
         self._block_of.clear()
         self._hash_of.clear()
+        self._coming.clear()
 
     def _hash(self, parent: bytes, request: Request, start: int) -> bytes:
         stop = start + self._block_size

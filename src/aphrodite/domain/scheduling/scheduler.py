@@ -139,17 +139,26 @@ class Scheduler:
         return True
 
     def _schedule_waiting(self, step: StepBuilder) -> None:
-        while self._waiting and step.budget > 0 and self._free_slots:
-            request = self._waiting[0][1]
-            if not request.finished:
-                if request.num_rows_in_flight or not self._admit(request, step):
-                    return  # strictly in order: nobody overtakes
+        """Admit in the order of arrival; who waits for blocks that another computes keeps a slot and lets others by."""
+        put_off: list[tuple[tuple[int, int], Request]] = []
+        while self._waiting and step.budget > 0 and len(self._free_slots) > len(put_off):
+            entry = heapq.heappop(self._waiting)
+            request = entry[1]
+            if request.finished:
+                continue
+            cached = self._cached_blocks(request)
+            if cached is None:
+                put_off.append(entry)
+            elif request.num_rows_in_flight or not self._admit(request, cached, step):
+                put_off.append(entry)
+                break
+            else:
                 self.num_waiting -= 1
-            heapq.heappop(self._waiting)
+        for entry in put_off:
+            heapq.heappush(self._waiting, entry)
 
-    def _admit(self, request: Request, step: StepBuilder) -> bool:
+    def _admit(self, request: Request, cached: list[int], step: StepBuilder) -> bool:
         """Start a waiting request, if there is room for all its tokens and for its image."""
-        cached = self._cached_blocks(request)
         revived = sum(self.pool.is_free(block_id) for block_id in cached)
         needed = self._num_blocks(request.num_tokens) - len(cached)
         if needed + revived > self.pool.num_free:
@@ -165,6 +174,8 @@ class Scheduler:
             self.pool.share(block_id)
         request.append_blocks(cached)
         request.num_registered_blocks = len(cached)
+        if self._prefix_cache is not None:
+            self._prefix_cache.announce(request)
         self._allocate(request, self._num_blocks(request.num_computed + num_tokens) - len(cached))
         request.status = RequestStatus.RUNNING
         request.slot = self._free_slots.pop()
@@ -186,12 +197,14 @@ class Scheduler:
             self.encoder_cache.use(image.content_hash, request.request_id)
         step.add(request, num_tokens)
 
-    def _cached_blocks(self, request: Request) -> list[int]:
+    def _cached_blocks(self, request: Request) -> list[int] | None:
+        """Blocks that hold the request's beginning; None while another request computes the next one."""
         # Log-probabilities of the prompt need every position's logits, so nothing of it may be skipped.
         if self._prefix_cache is None or request.sampling.prompt_logprobs is not None:
             return []
         self._prefix_cache.extend_hashes(request)
-        return self._prefix_cache.match(request)
+        cached = self._prefix_cache.match(request)
+        return None if self._prefix_cache.is_coming(request, len(cached)) else cached
 
     def _stop_before_image(self, request: Request, num_tokens: int) -> int:
         """Cut a row short in front of its image while the features in use leave no room for it."""
@@ -211,6 +224,8 @@ class Scheduler:
 
     def _release(self, request: Request) -> None:
         """Give back blocks, slot and image."""
+        if self._prefix_cache is not None:
+            self._prefix_cache.withdraw(request)
         blocks = request.take_blocks()
         for block_id in reversed(blocks):
             self.pool.free((block_id,), self._prefix_cache is not None and self._prefix_cache.holds(block_id))

@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from aphrodite.backends.cuda.sampler import SlotState, candidates, sample
+from aphrodite.backends.cuda.sampler import SlotState, candidates, choose_tokens, sample
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import StepShape, flatten, uniforms, unpack
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
@@ -54,10 +54,9 @@ class Sampler:
         arrays["uniform"][: len(cases)] = torch.tensor([case.uniform for case in cases])
         logits = np.stack([case.logits for case in cases] + [cases[0].logits] * num_padded)
         for row in rows:
-            self.state.start(row)
-        tokens = sample(
-            torch.from_numpy(logits), arrays, flat.needs, torch.from_numpy(flat.suppressed).long(), self.state
-        )
+            self.state.start(row, map(torch.from_numpy, self.state.start_numbers(row)))
+        suppressed = torch.from_numpy(flat.suppressed)
+        tokens = sample(torch.from_numpy(logits), arrays, flat.needs, suppressed, self.state, choose_tokens)
         assert self.state.last_tokens[[row.slot for row in rows]].tolist() == tokens[: len(cases)].tolist()
         return tokens[: len(cases)].tolist()
 

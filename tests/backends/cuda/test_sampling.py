@@ -5,7 +5,7 @@ from tests.backends import sampler_oracle as oracle
 from tests.backends.cuda.place import Place
 
 from aphrodite.backends.cuda.kernels.sampling import sample_tokens
-from aphrodite.backends.cuda.sampler import SlotState, sample
+from aphrodite.backends.cuda.sampler import SlotState, choose_tokens, sample
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import SamplingNeeds
 
@@ -48,7 +48,7 @@ def twin(rows: list[Row]) -> list[int]:
     arrays = dict(zip(("temperature", "top_k", "top_p", "min_p", "uniform"), parameters, strict=True))
     arrays["sample_slots"] = torch.arange(len(rows), dtype=torch.int32)
     state = SlotState(len(rows), logits.shape[1], torch.device("cpu"))
-    return sample(logits, arrays, NEEDS, torch.empty(0, 2, dtype=torch.int64), state).tolist()
+    return sample(logits, arrays, NEEDS, torch.empty(0, 2, dtype=torch.int32), state, choose_tokens).tolist()
 
 
 def draw_rows(vocabulary: int, per_kind: int, step: float, seed: int) -> list[Row]:

@@ -1,17 +1,27 @@
-"""The torch backend: an NVIDIA GPU, or with device="cpu" any machine."""
+"""The torch backend: an NVIDIA GPU, or with device="cpu" any machine.
 
+Letters: T tokens, S samples, E hidden size, N images, V vocabulary.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.attention import KvCache
-from aphrodite.backends.cuda.choice import choose_operations
+from aphrodite.backends.cuda.choice import choose_execution
+from aphrodite.backends.cuda.decode_graphs import DecodeGraphs
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.devices import choose_device, choose_dtype
+from aphrodite.backends.cuda.encoder import Encoder
 from aphrodite.backends.cuda.memory import free_bytes
 from aphrodite.backends.cuda.operations import RotaryTables
 from aphrodite.backends.cuda.pending import DevicePendingStep, Reported
 from aphrodite.backends.cuda.sampler import SlotState, candidates, sample
+from aphrodite.backends.cuda.staging import Staging
 from aphrodite.backends.cuda.vision import VisionTower
+from aphrodite.backends.cuda.warm_up import warm_up_plans
 from aphrodite.backends.cuda.weights import load_weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
@@ -71,21 +81,32 @@ class CudaBackend:
         )
         self._device = device
         self._decoder = Decoder(spec, weights)
-        self._vision: VisionTower | None = None
+        self._encoder: Encoder | None = None
         if model.vision is not None and normalization is not None:
-            self._vision = VisionTower(model.vision, weights, normalization)
+            self._encoder = Encoder(VisionTower(model.vision, weights, normalization), device)
         self._cache = KvCache(
             spec.num_layers, num_blocks, config.block_size, spec.num_kv_heads, spec.head_dim, dtype, device
         )
         tables = RotaryTables.of(spec, self.limits.max_model_len, dtype, device)
-        self._operations = choose_operations(
+        self._execution = choose_execution(
             spec, tables, self._cache, config.block_size, self.limits.max_model_len, device
         )
+        self._staging = Staging(self.limits.max_steps_in_flight, device)
         self._slots = SlotState(config.max_num_seqs, spec.vocab_size, device)
+        self._decode_graphs = DecodeGraphs(self.limits, spec.vocab_size, self._decode, device)
         self._features: dict[bytes, Tensor] = {}  # content hash -> [image tokens, E]
 
+    @torch.inference_mode()
     def warm_up(self) -> None:
-        """Nothing to compile: plain torch runs any shape."""
+        """Compile every kernel and record every graph that steps will use; plain torch runs any shape as it is."""
+        capture = self._execution.capture
+        if capture is None:
+            return
+        for plan in warm_up_plans(self.limits):
+            self._launch(plan).result()
+        self._decode_graphs.capture(capture)
+        if self._encoder is not None:
+            self._encoder.capture(capture)
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> DevicePendingStep:
@@ -100,62 +121,82 @@ class CudaBackend:
     def close(self) -> None:
         """Give the device's memory back."""
         self._features.clear()
-        del self._cache, self._decoder, self._operations, self._vision, self._slots
+        del self._cache, self._decoder, self._execution, self._encoder, self._slots, self._decode_graphs
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _launch(self, plan: StepPlan) -> DevicePendingStep:
-        self._encode(plan)
-        flat = flatten(plan, self.limits.block_size)
-        buffer = torch.from_numpy(flat.buffer).to(self._device, non_blocking=True)
+        graph_shape = self._decode_graphs.shape(plan)
+        flat = flatten(plan, self.limits.block_size, None if graph_shape is None else lambda _: graph_shape)
+        buffer, *others = self._staging.send([flat.buffer, flat.suppressed, *self._numbers_of(plan)])
+        suppressed, sent = others[0], iter(others[1:])
         arrays: dict[str, Tensor] = unpack(buffer, flat.shape, torch.float32)
-        hidden = self._embed(plan, flat, arrays)
-        hidden = self._decoder.forward(hidden, self._operations(flat, arrays))
-        prompt = self._prompt_logprobs(plan, flat, hidden)
-        if flat.num_samples == 0:
-            return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)
-        logits = self._decoder.logits(hidden[arrays["sample_tokens"].long()])
+        self._encode(plan, sent)
+        prompt: dict[int, Reported] = {}
+        if graph_shape is not None:
+            logits = self._decode_graphs.run(graph_shape, buffer)
+        else:
+            hidden = self._embed(arrays)
+            self._place_features(plan, flat, hidden)
+            hidden = self._decoder.forward(hidden, self._execution.make_operations(flat, arrays))
+            prompt = self._prompt_logprobs(plan, flat, hidden, sent)
+            if flat.num_samples == 0:
+                return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)
+            logits = self._decoder.logits(hidden[arrays["sample_tokens"].long()])
         raw = torch.log_softmax(logits, dim=-1) if flat.needs.num_logprobs >= 0 else None
         for row in plan.rows:
-            self._slots.start(row)
-        suppressed = torch.from_numpy(flat.suppressed).long().to(self._device)
-        tokens = sample(logits, arrays, flat.needs, suppressed, self._slots)
-        reported = None if raw is None else candidates(raw, tokens, flat.needs.num_logprobs)
+            self._slots.start(row, sent)
+        tokens = sample(logits, arrays, flat.needs, suppressed, self._slots, self._execution.choose)
+        tokens = tokens[: flat.num_samples]  # those of padding are nobody's
+        reported = None if raw is None else candidates(raw[: flat.num_samples], tokens, flat.needs.num_logprobs)
         return DevicePendingStep(tokens, reported, prompt)
 
-    def _encode(self, plan: StepPlan) -> None:
+    def _numbers_of(self, plan: StepPlan) -> list[np.ndarray]:
+        """What few steps need on the device, in the order in which it is used there."""
+        numbers = []
+        if plan.encode and self._encoder is not None:
+            numbers.append(np.stack([image.pixels for image in plan.encode]))
+        numbers += [row.prompt_targets for row in plan.rows if row.prompt_targets is not None]
+        for row in plan.rows:
+            numbers += self._slots.start_numbers(row)
+        return numbers
+
+    def _encode(self, plan: StepPlan, sent: Iterator[Tensor]) -> None:
         """Drop the features to forget, and compute those of new images."""
         for content_hash in plan.forget:
             self._features.pop(content_hash, None)
-        if plan.encode and self._vision is not None:
-            features = self._vision.encode([image.pixels for image in plan.encode])
-            for image, feature in zip(plan.encode, features, strict=True):
+        if plan.encode and self._encoder is not None:
+            for image, feature in zip(plan.encode, self._encoder.encode(next(sent)), strict=True):
                 self._features[image.content_hash] = feature.clone()  # a view would keep the whole batch's memory
 
-    def _embed(self, plan: StepPlan, flat: FlatStep, arrays: dict[str, Tensor]) -> Tensor:
-        """The step's embeddings [T, E]: of tokens from the host, of tokens still in flight, and of images."""
-        token_slots = arrays["token_slots"]
-        token_ids = torch.where(
-            token_slots >= 0, self._slots.last_tokens[token_slots.long()], arrays["token_ids"].long()
-        )
-        hidden = self._decoder.embed(token_ids)
+    def _decode(self, flat: FlatStep, arrays: dict[str, Tensor]) -> Tensor:
+        """What a graph records of a step of tokens alone, up to the logits [S, V] of its samples."""
+        hidden = self._decoder.forward(self._embed(arrays), self._execution.make_operations(flat, arrays))
+        return self._decoder.logits(hidden[arrays["sample_tokens"].long()])
+
+    def _embed(self, arrays: dict[str, Tensor]) -> Tensor:
+        """The step's embeddings [T, E], of tokens from the host and of tokens still in flight."""
+        slots = arrays["token_slots"]
+        token_ids = torch.where(slots >= 0, self._slots.last_tokens[slots.long()], arrays["token_ids"].long())
+        return self._decoder.embed(token_ids)
+
+    def _place_features(self, plan: StepPlan, flat: FlatStep, hidden: Tensor) -> None:
+        """Put the features of images into the embeddings [T, E]."""
         for row, first in zip(plan.rows, flat.arrays["row_starts"].tolist(), strict=False):
             span = row.features
             if span is not None:
                 start = first + span.token_offset
                 features = self._features[span.content_hash]
                 hidden[start : start + span.length] = features[span.feature_offset : span.feature_offset + span.length]
-        return hidden
 
-    def _prompt_logprobs(self, plan: StepPlan, flat: FlatStep, hidden: Tensor) -> dict[int, Reported]:
+    def _prompt_logprobs(
+        self, plan: StepPlan, flat: FlatStep, hidden: Tensor, sent: Iterator[Tensor]
+    ) -> dict[int, Reported]:
         """For every row that asks, log-probabilities of the tokens that follow its own."""
         reported = {}
-        row_starts = flat.arrays["row_starts"].tolist()
-        for index, row in enumerate(plan.rows):
-            wanted = row.sampling.prompt_logprobs
-            if row.prompt_targets is not None and wanted is not None:
-                first = row_starts[index]
+        for index, (row, first) in enumerate(zip(plan.rows, flat.arrays["row_starts"].tolist(), strict=False)):
+            if row.prompt_targets is not None:
                 logits = self._decoder.logits(hidden[first : first + len(row.prompt_targets)])
-                targets = torch.from_numpy(row.prompt_targets).long().to(self._device)
-                reported[index] = candidates(torch.log_softmax(logits, dim=-1), targets, wanted)
+                logprobs = torch.log_softmax(logits, dim=-1)
+                reported[index] = candidates(logprobs, next(sent).long(), row.sampling.prompt_logprobs or 0)
         return reported

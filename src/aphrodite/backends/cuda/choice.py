@@ -1,34 +1,64 @@
-"""Which of the ways to run the decoder's operations a device gets."""
+"""Which of the ways to run a step a device gets."""
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.attention import KvCache
+from aphrodite.backends.cuda.graphs import Capture, CudaCapture
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
+from aphrodite.backends.cuda.sampler import Choose, choose_tokens
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
+
+if TYPE_CHECKING:
+    from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
 
 _log = logging.getLogger(__name__)
 
 MakeOperations = Callable[[FlatStep, dict[str, Tensor]], StepOperations]
 
 
-def choose_operations(
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a step is run: the decoder's operations, the draw, and where one may record graphs, how."""
+
+    make_operations: MakeOperations
+    choose: Choose
+    capture: Capture | None
+
+
+def choose_execution(
     spec: DecoderSpec, tables: RotaryTables, cache: KvCache, block_size: int, max_model_len: int, device: torch.device
-) -> MakeOperations:
-    """What makes a step's operations: Triton kernels on an NVIDIA GPU where triton is installed, else plain torch."""
+) -> Execution:
+    """Triton kernels and CUDA graphs on an NVIDIA GPU where triton is installed, else plain torch."""
     if device.type != "cuda" or find_spec("triton") is None:
-        _log.info("The decoder's operations run in plain torch on %s.", device)
-        return partial(TorchOperations, spec, tables, cache, block_size)
+        _log.info("Steps run in plain torch on %s.", device)
+        return Execution(partial(TorchOperations, spec, tables, cache, block_size), choose_tokens, None)
     # Imported only where it is used: a machine without a GPU need not have triton.
     from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
-    from aphrodite.backends.cuda.triton_operations import TritonOperations
 
     workspace = SplitWorkspace.allocate(spec.num_heads, spec.num_kv_heads, spec.head_dim, max_model_len, device)
-    _log.info("The decoder's operations run as Triton kernels on %s.", device)
-    return partial(TritonOperations, spec, tables, cache, block_size, workspace)
+    _log.info("Steps run in Triton kernels, those of one token a row as CUDA graphs, on %s.", device)
+    return triton_execution(spec, tables, cache, block_size, workspace, CudaCapture())
+
+
+def triton_execution(
+    spec: DecoderSpec,
+    tables: RotaryTables,
+    cache: KvCache,
+    block_size: int,
+    workspace: "SplitWorkspace",
+    capture: Capture | None,
+) -> Execution:
+    """Triton kernels, and graphs where there is a way to capture them."""
+    from aphrodite.backends.cuda.triton_operations import TritonOperations, choose_tokens_with_triton
+
+    make_operations = partial(TritonOperations, spec, tables, cache, block_size, workspace)
+    return Execution(make_operations, choose_tokens_with_triton, capture)

@@ -1,5 +1,11 @@
-"""A step that was launched, on its way to the host."""
+"""A step that was launched, on its way to the host.
 
+Letters: n tokens, K reported candidates.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,12 +16,15 @@ Reported = tuple[Tensor, ...]  # chosen log-probabilities [n], ranks [n], best t
 
 
 class DevicePendingStep:
-    """Copies to the host as soon as the step is done, without holding up the launch of the next."""
+    """Copies to the host as soon as the step is done, in one go, without holding up the launch of the next."""
 
     def __init__(self, tokens: Tensor, logprobs: Reported | None, prompt_logprobs: dict[int, Reported]) -> None:
-        self._tokens = _to_host(tokens)
-        self._logprobs = None if logprobs is None else tuple(map(_to_host, logprobs))
-        self._prompt_logprobs = {row: tuple(map(_to_host, reported)) for row, reported in prompt_logprobs.items()}
+        self._reports_tokens = logprobs is not None
+        self._prompt_rows = list(prompt_logprobs)
+        tensors = [tokens.int(), *(logprobs or ()), *(one for reported in prompt_logprobs.values() for one in reported)]
+        self._fields = [(tensor.shape, tensor.dtype) for tensor in tensors]
+        words = [tensor.reshape(-1).view(torch.int32) for tensor in tensors]
+        self._words = _to_host(words[0] if len(words) == 1 else torch.cat(words))
         self._done: torch.cuda.Event | None = None
         if tokens.is_cuda:
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -27,11 +36,16 @@ class DevicePendingStep:
                 self._done.synchronize()
             except RuntimeError as error:
                 raise StepError("The step failed on the device; its requests were given up.") from error
-        return StepResult(
-            token_ids=self._tokens.int().numpy(),
-            logprobs=None if self._logprobs is None else _as_logprobs(self._logprobs),
-            prompt_logprobs={row: _as_logprobs(reported) for row, reported in self._prompt_logprobs.items()},
-        )
+        fields = self._unpacked()
+        token_ids = next(fields)
+        logprobs = _next_logprobs(fields) if self._reports_tokens else None
+        return StepResult(token_ids, logprobs, {row: _next_logprobs(fields) for row in self._prompt_rows})
+
+    def _unpacked(self) -> Iterator[np.ndarray]:
+        start = 0
+        for shape, dtype in self._fields:
+            yield self._words[start : start + shape.numel()].view(dtype).view(shape).numpy()
+            start += shape.numel()
 
 
 def _to_host(tensor: Tensor) -> Tensor:
@@ -41,6 +55,6 @@ def _to_host(tensor: Tensor) -> Tensor:
     return pinned.copy_(tensor, non_blocking=True)
 
 
-def _as_logprobs(reported: Reported) -> TokenLogprobs:
-    chosen, ranks, token_ids, values = (tensor.numpy() for tensor in reported)
+def _next_logprobs(fields: Iterator[np.ndarray]) -> TokenLogprobs:
+    chosen, ranks, token_ids, values = (next(fields) for _ in range(4))
     return TokenLogprobs(chosen, ranks, token_ids, values)

@@ -6,12 +6,17 @@ mask, and the draw is the inverse of the cumulative distribution in the vocabula
 Letters: S samples, V vocabulary, K reported candidates.
 """
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from aphrodite.domain.scheduling.flatten import SamplingNeeds
 from aphrodite.domain.scheduling.step import RowPlan
+
+Choose = Callable[[Tensor, dict[str, Tensor], SamplingNeeds], Tensor]
+"""Draws a token, int64 [S], for each row of float32 logits [S, V] by the arrays' temperature, filters and draw."""
 
 _MIN_TEMPERATURE = 1e-6  # greedy to all intents; logits divided by less might pass float32
 
@@ -28,8 +33,19 @@ class SlotState:
         self.in_prompt: Tensor | None = None  # bool [slots, V]
         self.bias: Tensor | None = None  # float32 [slots, V], made when a request first has a bias
 
-    def start(self, row: RowPlan) -> None:
-        """Set a slot up for a request that begins to sample."""
+    def start_numbers(self, row: RowPlan) -> list[np.ndarray]:
+        """What the device must be sent of a request that begins to sample, for `start`."""
+        if row.slot_start is None:
+            return []
+        numbers = []
+        if row.sampling.has_penalties:
+            numbers += [row.slot_start.prompt_token_ids, row.slot_start.output_token_ids]
+        if row.sampling.has_bias:
+            numbers.append(_bias(row, self._vocab_size))
+        return numbers
+
+    def start(self, row: RowPlan, numbers: Iterator[Tensor]) -> None:
+        """Set a slot up for a request that begins to sample; takes what is sent of `start_numbers` from `numbers`."""
         if row.slot_start is None:
             return
         if row.sampling.has_penalties:
@@ -38,23 +54,26 @@ class SlotState:
                     self._num_rows, self._vocab_size, dtype=torch.int32, device=self._device
                 )
                 self.in_prompt = torch.zeros(self._num_rows, self._vocab_size, dtype=torch.bool, device=self._device)
-            counts = np.bincount(row.slot_start.output_token_ids, minlength=self._vocab_size)
-            self.output_counts[row.slot] = torch.from_numpy(counts).to(self._device, torch.int32)
-            seen = np.zeros(self._vocab_size, dtype=bool)
-            seen[row.slot_start.prompt_token_ids] = True
-            self.in_prompt[row.slot] = torch.from_numpy(seen).to(self._device)
+            prompt, output = next(numbers), next(numbers)
+            self.in_prompt[row.slot].zero_().index_fill_(0, prompt.long(), True)
+            self.output_counts[row.slot].zero_().index_add_(0, output.long(), torch.ones_like(output))
         if row.sampling.has_bias:
             if self.bias is None:
                 self.bias = torch.zeros(self._num_rows, self._vocab_size, device=self._device)
-            self.bias[row.slot] = torch.from_numpy(_bias(row, self._vocab_size)).to(self._device)
+            self.bias[row.slot] = next(numbers)
 
 
 def sample(
-    logits: Tensor, arrays: dict[str, Tensor], needs: SamplingNeeds, suppressed: Tensor, state: SlotState
+    logits: Tensor,
+    arrays: dict[str, Tensor],
+    needs: SamplingNeeds,
+    suppressed: Tensor,
+    state: SlotState,
+    choose: Choose,
 ) -> Tensor:
     """Draw a token for each row of float32 logits [S, V], which is overwritten, and keep it in its slot.
 
-    `suppressed` int64 [n, 2] holds (sample, token id) pairs that must not be drawn. Returns int64 [S].
+    `suppressed` int32 [n, 2] holds (sample, token id) pairs that must not be drawn. Returns int64 [S].
     """
     slots = arrays["sample_slots"].long()  # [S]
     if needs.bias and state.bias is not None:
@@ -62,19 +81,25 @@ def sample(
     if needs.penalties and state.output_counts is not None and state.in_prompt is not None:
         _penalize(logits, arrays, state.output_counts[slots], state.in_prompt[slots])
     if len(suppressed):
-        logits[suppressed[:, 0], suppressed[:, 1]] = -torch.inf
-    tokens = logits.argmax(dim=-1)
-    if needs.draws:
-        temperature = arrays["temperature"][:, None]
-        greedy = temperature == 0
-        scaled = logits / torch.where(greedy, 1.0, temperature.clamp(min=_MIN_TEMPERATURE))
-        if needs.filters:
-            _filter(scaled, arrays)
-        tokens = torch.where(greedy[:, 0], tokens, _draw(scaled, arrays["uniform"]))
+        logits[suppressed[:, 0].long(), suppressed[:, 1].long()] = -torch.inf
+    tokens = choose(logits, arrays, needs)
     state.last_tokens[slots] = tokens
     if needs.penalties and state.output_counts is not None:
         state.output_counts[slots, tokens] += 1
     return tokens
+
+
+def choose_tokens(logits: Tensor, arrays: dict[str, Tensor], needs: SamplingNeeds) -> Tensor:
+    """`Choose` in plain torch."""
+    tokens = logits.argmax(dim=-1)
+    if not needs.draws:
+        return tokens
+    temperature = arrays["temperature"][:, None]
+    greedy = temperature == 0
+    scaled = logits / torch.where(greedy, 1.0, temperature.clamp(min=_MIN_TEMPERATURE))
+    if needs.filters:
+        _filter(scaled, arrays)
+    return torch.where(greedy[:, 0], tokens, _draw(scaled, arrays["uniform"]))
 
 
 def candidates(logprobs: Tensor, chosen: Tensor, num_candidates: int) -> tuple[Tensor, ...]:

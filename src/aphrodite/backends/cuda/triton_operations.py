@@ -1,4 +1,7 @@
-"""The decoder's steps between its matrix products, each one Triton kernel. Letters as in operations.py."""
+"""The decoder's steps between its matrix products, and the draw, each one Triton kernel.
+
+Letters as in operations.py; S samples, V vocabulary.
+"""
 
 import torch
 from torch import Tensor
@@ -8,10 +11,11 @@ from aphrodite.backends.cuda.kernels.add_rms_norm import add_rms_norm
 from aphrodite.backends.cuda.kernels.gated_activation import gated_activation
 from aphrodite.backends.cuda.kernels.paged_attention import paged_attention
 from aphrodite.backends.cuda.kernels.rotary_cache import rotate_and_cache
+from aphrodite.backends.cuda.kernels.sampling import sample_tokens
 from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
 from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
 from aphrodite.domain.architectures.spec import DecoderSpec
-from aphrodite.domain.scheduling.flatten import FlatStep
+from aphrodite.domain.scheduling.flatten import FlatStep, SamplingNeeds
 
 
 class TritonOperations:
@@ -73,3 +77,10 @@ class TritonOperations:
 
     def gate(self, gate_up: Tensor) -> Tensor:
         return gated_activation(gate_up, self._spec.activation)
+
+
+def choose_tokens_with_triton(logits: Tensor, arrays: dict[str, Tensor], _needs: SamplingNeeds) -> Tensor:
+    """`sampler.Choose` in one kernel, whatever the rows need."""
+    return sample_tokens(
+        logits, arrays["temperature"], arrays["top_k"], arrays["top_p"], arrays["min_p"], arrays["uniform"]
+    )

@@ -3,7 +3,6 @@
 Letters: N images, P positions (patches, and the class token where there is one), E the tower's hidden size.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, layer_norm, linear, scaled_dot_product_attention
@@ -27,14 +26,13 @@ class VisionTower:
         self._mean = torch.tensor(normalization.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(normalization.std, device=device).view(3, 1, 1)
 
-    def encode(self, images: list[np.ndarray]) -> Tensor:
-        """Images, each uint8 [size, size, 3], to features [N, image tokens, decoder hidden size]."""
-        batches = [images[i : i + _MAX_BATCH] for i in range(0, len(images), _MAX_BATCH)]
-        return torch.cat([self._encode(torch.from_numpy(np.stack(batch))) for batch in batches])
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Images uint8 [N, size, size, 3], on the device, to features [N, image tokens, decoder hidden size]."""
+        return torch.cat([self._encode(batch) for batch in torch.split(pixels, _MAX_BATCH)])
 
     def _encode(self, pixels: Tensor) -> Tensor:
         weights, spec = self._weights, self.spec
-        hidden = self._embed(pixels.to(self._mean.device, non_blocking=True))
+        hidden = self._embed(pixels)
         states = {0: hidden}
         for index in range(spec.num_used_layers):
             hidden = self._layer(hidden, f"vision.layers.{index}")

@@ -1,0 +1,31 @@
+"""Pictures to features: the vision tower, under CUDA graphs for a few pictures at once."""
+
+import torch
+from torch import Tensor
+
+from aphrodite.backends.cuda.graphs import Capture, SizedGraphs
+from aphrodite.backends.cuda.vision import VisionTower
+
+_SIZES = (1, 2, 4, 8)  # with more pictures the device is slower than the host that starts its work
+
+
+class Encoder:
+    """Implements what `VisionTower.encode` does, sooner."""
+
+    def __init__(self, tower: VisionTower, device: torch.device) -> None:
+        self._tower = tower
+        image_size = tower.spec.image_size
+        self._pixels = torch.zeros(_SIZES[-1], image_size, image_size, 3, dtype=torch.uint8, device=device)
+        self._graphs = SizedGraphs(_SIZES, lambda size: tower.encode(self._pixels[:size]))
+
+    def capture(self, capture: Capture) -> None:
+        """Record every size."""
+        self._graphs.capture(capture, "Capturing the vision tower")
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """uint8 [N, size, size, 3] on the device to features [N, image tokens, E], which stay until the next call."""
+        size = self._graphs.fit(len(pixels))
+        if size is None:
+            return self._tower.encode(pixels)
+        self._pixels[: len(pixels)].copy_(pixels)
+        return self._graphs.run(size)[: len(pixels)]

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 import transformers
+from tests import compiled_programs
 
+from aphrodite import LLM
 from aphrodite.adapters.inbound.cli.app import main
+from aphrodite.adapters.inbound.cli.bench.phases import Phase, PhaseClock, phases_of_step
 from aphrodite.adapters.inbound.cli.bench.token_workload import TokenCounts, TokenWorkload
 
 SMALL = ("--device", "cpu", "--max-num-seqs", "4")
@@ -85,18 +88,48 @@ def test_a_configuration_alone_is_enough_for_dummy_weights(
     assert figures["limit"]["num_decode_steps"] == 4
 
 
+HOST_PARTS = {
+    "preparing prompts", "the loop around them", "planning", "flattening", "launching", "committing", "detokenising",
+    "elsewhere",
+}  # fmt: skip
+DEVICE_PARTS = {"in the device: pictures", "in the device: decoder", "in the device: sampling"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "others"),
+    [("cuda", {"copying", "in the device: logits"}), ("jax_tpu", {"in the device"})],
+)
 def test_a_profile_names_what_a_step_is_made_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    backend: str,
+    others: set[str],
+    pytestconfig: pytest.Config,
+    llava_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    compiled_programs.keep(pytestconfig)
     file, folder = tmp_path / "figures.json", tmp_path / "trace"
-    args = ("--requests", "2", "--input-tokens", "3", "--output-tokens", "3", "--rounds", "1", "--json", str(file))
-    assert bench(monkeypatch, "throughput", *SMALL, *args, "--profile", str(folder)) == 0
+    args = (str(llava_folder), "--backend", backend, "--image-size", "40x40", "--max-num-batched-tokens", "64")
+    lengths = ("--requests", "2", "--input-tokens", "3", "--output-tokens", "3", "--rounds", "1")
+    assert bench(monkeypatch, "throughput", *SMALL, *args, *lengths, "--json", str(file), "--profile", str(folder)) == 0
     phases = figures_of(file)["phase_s"]
-    assert {"planning", "flattening", "committing", "detokenising", "sampling"} <= set(phases)
+    assert set(phases) == HOST_PARTS | DEVICE_PARTS | others
     assert all(seconds >= 0 for seconds in phases.values())
-    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
-    assert {"planning", "flattening"} <= {event.get("name") for event in events}
     assert "share of a step" in capsys.readouterr().out
+    if backend == "cuda":
+        events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+        assert {"planning", "flattening"} <= {event.get("name") for event in events}
+    else:
+        assert list(folder.rglob("*.xplane.pb"))
+
+
+def test_a_part_of_a_step_that_is_not_there_is_an_error(llm: LLM) -> None:
+    clock = PhaseClock()
+    good, gone = phases_of_step(llm._engine)[0], Phase("gone", llm._engine, "no_such_part")
+    with pytest.raises(AttributeError, match="no_such_part"), clock.around([good, gone]):
+        pass
+    assert good.attribute not in vars(good.owner), "the clocks that were put on came off again"
 
 
 def test_another_backend_of_ours_gives_the_same_tokens(

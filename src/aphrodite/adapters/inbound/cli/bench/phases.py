@@ -1,7 +1,7 @@
 """Where the time of a round goes: clocks around the functions that a step is made of, put on for that round alone.
 
-Time counts once, for the innermost of the functions that run. On a GPU these are times of the host, which only queues
-the work: what the device needs beyond that shows as waiting for it.
+Time counts once, for the innermost of the functions that run. Where the host goes on while the device works, as with a
+GPU, "queueing" is the host's time, and "in the device" what the host had to wait for.
 """
 
 import sys
@@ -14,6 +14,10 @@ from typing import Any
 
 from aphrodite.adapters.inbound.llm import LLM
 from aphrodite.domain.generation.assembler import RequestAssembler
+from aphrodite.engine.engine import Engine
+
+IN_DEVICE = "in the device"
+"""What the names of phases begin with that are no time of the host."""
 
 Annotate = Callable[[str], AbstractContextManager[Any]]
 """Marks a stretch of time for a profiler."""
@@ -21,9 +25,9 @@ Annotate = Callable[[str], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Phase:
-    """One function, and what its time is called. Phases of one name are added up."""
+    """One function, and what its time is called, from its arguments or always. Phases of one name are added up."""
 
-    name: str
+    name: str | Callable[..., str]
     owner: Any  # an object, a class or a module
     attribute: str
 
@@ -38,7 +42,10 @@ class PhaseClock:
 
     @contextmanager
     def around(self, phases: list[Phase]) -> Iterator[None]:
-        """Put the clock around the functions of `phases` for as long as the block takes."""
+        """Put the clock around the functions of `phases` for as long as the block takes.
+
+        Raises AttributeError for one that is not there.
+        """
         undo: list[Callable[[], None]] = []
         try:
             undo.extend(self._put_on(phase) for phase in phases)
@@ -56,8 +63,9 @@ class PhaseClock:
             return lambda: setattr(owner, attribute, original)
         return lambda: delattr(owner, attribute)  # it hid that of the object's class
 
-    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed(self, naming: str | Callable[..., str], function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
+            name = naming if isinstance(naming, str) else naming(*args, **kwargs)
             self._inner_s.append(0.0)
             started_s = time.perf_counter()
             try:
@@ -73,23 +81,59 @@ class PhaseClock:
 
 
 def phases_of(llm: LLM) -> list[Phase]:
-    """The parts of `LLM.generate`, as far as this backend has them."""
-    engine = llm._engine
-    backend = engine._backend
-    module = sys.modules[type(backend).__module__]
-    named = [
-        ("preparing prompts", llm, "_run"),
-        ("planning", engine.scheduler, "schedule"),
-        ("launching, copies among it", backend, "launch"),
-        ("flattening", module, "flatten"),
-        ("encoding pictures", backend, "_encode"),
-        ("decoder", getattr(backend, "_decoder", None), "forward"),
-        ("sampling", getattr(backend, "_decoder", None), "logits"),
-        ("sampling", module, "sample"),
-        ("running programs", getattr(backend, "_programs", None), "run"),
-        ("waiting for the device", getattr(module, "DevicePendingStep", None), "result"),
-        ("committing", engine, "_commit"),
-        ("detokenising", RequestAssembler, "push"),
-        ("the loop around them", llm, "_drive"),
+    """The parts of `LLM.generate`."""
+    return [
+        Phase("preparing prompts", llm, "_run"),
+        Phase("the loop around them", llm, "_drive"),
+        Phase("detokenising", RequestAssembler, "push"),
+        *phases_of_step(llm._engine),
     ]
-    return [Phase(name, owner, attribute) for name, owner, attribute in named if hasattr(owner, attribute)]
+
+
+def phases_of_step(engine: Engine) -> list[Phase]:
+    """The parts of `Engine.step`; of a backend that is not ours only its two methods."""
+    backend: Any = engine._backend
+    parts = {"aphrodite.backends.cuda.backend": _of_cuda, "aphrodite.backends.jax_tpu.backend": _of_jax_tpu}
+    found = parts.get(type(backend).__module__)
+    return [
+        Phase("planning", engine.scheduler, "schedule"),
+        Phase("committing", engine, "_commit"),
+        Phase("launching", backend, "launch"),
+        *(found(backend) if found is not None else []),
+    ]
+
+
+def _of_cuda(backend: Any) -> list[Phase]:
+    module = sys.modules[type(backend).__module__]
+    device = _device(backend)
+    return [
+        Phase("flattening", module, "flatten"),
+        Phase("copying", backend._staging, "send"),
+        Phase(f"{device}: pictures", backend, "_encode"),
+        Phase(f"{device}: decoder", backend._decoder, "forward"),
+        Phase(f"{device}: decoder", backend._decode_graphs, "run"),
+        Phase(f"{device}: logits", backend._decoder, "logits"),
+        Phase(f"{device}: sampling", module, "sample"),
+        Phase("copying" if device == IN_DEVICE else IN_DEVICE, module.DevicePendingStep, "result"),
+    ]
+
+
+def _of_jax_tpu(backend: Any) -> list[Phase]:
+    module = sys.modules[type(backend).__module__]
+    device = _device(backend)
+    names = {"forward": "decoder", "encode": "pictures", "sample": "sampling"}
+
+    def name(program: str, *_: Any) -> str:
+        function = program.partition(",")[0]
+        return f"{device}: {names.get(function, function)}"
+
+    return [
+        Phase("flattening", module, "flatten"),
+        Phase(name, backend._programs, "run"),
+        Phase(IN_DEVICE, module.DevicePendingStep, "result"),
+    ]
+
+
+def _device(backend: Any) -> str:
+    """Whose time a call is that gives the device work."""
+    return IN_DEVICE if backend.limits.max_steps_in_flight == 1 else "queueing"

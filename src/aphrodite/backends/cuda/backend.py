@@ -130,12 +130,12 @@ class CudaBackend:
         flat = flatten(plan, self.limits.block_size, None if graph_shape is None else lambda _: graph_shape)
         buffer, *others = self._staging.send([flat.buffer, flat.suppressed, *self._numbers_of(plan)])
         suppressed, sent = others[0], iter(others[1:])
-        arrays: dict[str, Tensor] = unpack(buffer, flat.shape, torch.float32)
         self._encode(plan, sent)
         prompt: dict[int, Reported] = {}
         if graph_shape is not None:
-            logits = self._decode_graphs.run(graph_shape, buffer)
+            logits, arrays = self._decode_graphs.run(graph_shape, buffer)
         else:
+            arrays = unpack(buffer, flat.shape, torch.float32)
             hidden = self._embed(arrays)
             self._place_features(plan, flat, hidden)
             hidden = self._decoder.forward(hidden, self._execution.make_operations(flat, arrays))

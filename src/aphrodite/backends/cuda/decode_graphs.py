@@ -31,9 +31,9 @@ class DecodeGraphs:
         self._block_size = limits.block_size
         self._num_blocks = -(-limits.max_model_len // limits.block_size)
         sizes = _sizes(min(limits.max_num_seqs, limits.max_num_batched_tokens))
-        self._max_rows = sizes[-1]
         self._graphs = SizedGraphs(sizes, self._run)
         self._numbers = torch.zeros(layout(self._shape(sizes[-1]))[1], dtype=torch.int32, device=device)
+        self._arrays: dict[StepShape, dict[str, Tensor]] = {}  # the fields of `_numbers`
         self._logits = torch.empty(sizes[-1], vocab_size, dtype=torch.float32, device=device)  # [S, V]
 
     def capture(self, capture: Capture) -> None:
@@ -52,15 +52,18 @@ class DecodeGraphs:
         size = self._graphs.fit(len(plan.rows)) if is_decode else None
         return None if size is None else self._shape(size)
 
-    def run(self, shape: StepShape, numbers: Tensor) -> Tensor:
-        """The logits [S, V] of a step of this shape, whose numbers are int32 [words]. They stay until the next call."""
+    def run(self, shape: StepShape, numbers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits [S, V] of a step of this shape, whose numbers are int32 [words], and the fields of these numbers.
+
+        Both stay until the next call.
+        """
         self._numbers[: len(numbers)].copy_(numbers)
-        return self._graphs.run(shape.num_rows)
+        return self._graphs.run(shape.num_rows), self._arrays[shape]
 
     def _run(self, size: int) -> Tensor:
         shape = self._shape(size)
-        arrays: dict[str, Tensor] = unpack(self._numbers[: layout(shape)[1]], shape, torch.float32)
-        logits = self._forward(_example(shape, self._block_size), arrays)
+        self._arrays[shape] = unpack(self._numbers[: layout(shape)[1]], shape, torch.float32)
+        logits = self._forward(_example(shape, self._block_size), self._arrays[shape])
         return self._logits[:size].copy_(logits)
 
     def _shape(self, size: int) -> StepShape:

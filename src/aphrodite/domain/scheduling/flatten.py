@@ -10,12 +10,16 @@ Letters: T tokens, R rows, B blocks a row, S samples.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
+
+_FLOAT_PARAMS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 
 
 class StepShape(NamedTuple):
@@ -36,6 +40,7 @@ class StepField(NamedTuple):
     is_float: bool
 
 
+@lru_cache(maxsize=256)
 def layout(shape: StepShape) -> tuple[tuple[StepField, ...], int]:
     """The fields of a step of this shape, and the buffer's size in 4-byte words."""
     tokens, rows, blocks, samples = shape
@@ -184,8 +189,9 @@ def _fill_samples(
     arrays["sample_slots"][:count] = [rows[index].slot for index in samples]
     arrays["has_bias"][:count] = [p.has_bias for p in params]
     arrays["top_k"][:count] = [min(max(p.top_k, 0), 2**31 - 1) for p in params]  # no vocabulary is larger
-    for name in ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"):
-        arrays[name][:count] = [getattr(p, name) for p in params]
+    numbers = np.array(list(map(attrgetter(*_FLOAT_PARAMS), params)), dtype=np.float32)  # [S, parameters]
+    for name, column in zip(_FLOAT_PARAMS, numbers.T, strict=True):
+        arrays[name][:count] = column
     seeds = np.array([rows[index].seed for index in samples], dtype=np.uint64)
     positions = np.array([rows[index].start + rows[index].num_tokens for index in samples], dtype=np.uint64)
     arrays["uniform"][:count] = uniforms(seeds, positions)

@@ -9,6 +9,7 @@ Exits with 1 if a kernel spills registers to memory.
 """
 
 import argparse
+import math
 import re
 import subprocess
 import sys
@@ -127,18 +128,18 @@ def measure(models: list[Model], targets: list[int]) -> Iterator[Resources]:
                         yield _resources(kernel, model.name, case, target)
 
 
-def cases(model: Model) -> dict[str, Callable[[], object]]:
-    """Every way in which a step of this model launches a kernel."""
+def cases(model: Model, offset: int = 0) -> dict[str, Callable[[], object]]:
+    """Every way in which a step of this model launches a kernel. `offset` moves the step's fields, by 4 bytes each."""
     heads, kv_heads, head_dim = model.num_heads, model.num_kv_heads, model.head_dim
 
     def tensor(*shape: int, dtype: torch.dtype = model.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    def integers(*shape: int) -> Tensor:
-        return tensor(*shape, dtype=torch.int32)
+    def field(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        return tensor(offset + math.prod(shape), dtype=dtype)[offset:].view(shape)
 
     def floats(*shape: int) -> Tensor:
-        return tensor(*shape, dtype=torch.float32)
+        return field(*shape, dtype=torch.float32)
 
     def attend(rows: int, tokens: int) -> None:
         queries = tensor(tokens, heads, head_dim)
@@ -146,8 +147,8 @@ def cases(model: Model) -> dict[str, Callable[[], object]]:
         workspace = SplitWorkspace.for_multiprocessors(
             NUM_MULTIPROCESSORS, heads, kv_heads, head_dim, MAX_MODEL_LEN, queries.device
         )
-        table = integers(rows, MAX_MODEL_LEN // BLOCK_SIZE)
-        arrays = (table, integers(rows + 1), integers(rows), BLOCK_SIZE, model.window, workspace, queries)
+        table = field(rows, MAX_MODEL_LEN // BLOCK_SIZE)
+        arrays = (table, field(rows + 1), field(rows), BLOCK_SIZE, model.window, workspace, queries)
         is_decode = tokens == rows
         paged_attention(queries, cache, cache, *arrays, has_single_rows=is_decode, has_chunks=not is_decode)
 
@@ -156,7 +157,7 @@ def cases(model: Model) -> dict[str, Callable[[], object]]:
         angles = tensor(MAX_MODEL_LEN, head_dim // 2)
         cache = tensor(8192 * BLOCK_SIZE, kv_heads, head_dim)
         qkv = tensor(32, heads + 2 * kv_heads, head_dim)
-        rotate_and_cache(qkv, integers(32), integers(32), angles, angles, cache, cache, norm, norm, 1e-6)
+        rotate_and_cache(qkv, field(32), field(32), angles, angles, cache, cache, norm, norm, 1e-6)
 
     hidden, weight = tensor(32, model.hidden_size), tensor(model.hidden_size)
     return {
@@ -169,7 +170,7 @@ def cases(model: Model) -> dict[str, Callable[[], object]]:
         "add, norm": lambda: add_rms_norm(hidden, hidden, weight, 1e-6),
         "gated": lambda: gated_activation(tensor(32, 2 * model.intermediate_size), "silu"),
         "sampling": lambda: sample_tokens(
-            floats(32, model.vocab_size), floats(32), integers(32), floats(32), floats(32), floats(32)
+            tensor(32, model.vocab_size, dtype=torch.float32), floats(32), field(32), floats(32), floats(32), floats(32)
         ),
     }
 

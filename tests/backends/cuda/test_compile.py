@@ -29,3 +29,22 @@ def test_kernels_compile_without_spills(target: str, pytestconfig: pytest.Config
         "rotate_and_cache",
         "sample_tokens",
     }
+
+
+def test_programs_do_not_depend_on_where_a_field_lies(pytestconfig: pytest.Config) -> None:
+    """Else a step of new sizes would wait for the compiler."""
+    assert pytestconfig.cache is not None
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(pytestconfig.cache.mkdir("triton"))}
+    program = """if True:
+        from triton_table import MODELS, cases, compiling
+        for model in MODELS[0], MODELS[3]:
+            with compiling(90) as compiled:
+                for launches in zip(*(cases(model, offset).values() for offset in (0, 1, 2))):
+                    for launch in launches:
+                        launch()
+                    assert len({kernel.hash for kernel in compiled}) == len(compiled) // 3, compiled
+                    compiled.clear()
+    """
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, env=environment, cwd=TABLE.parent, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from aphrodite.backends.cuda.kernels.paging import cache_offsets
+from aphrodite.backends.cuda.kernels.paging import STEP_FIELDS, cache_offsets
 
 _LOG2_E = 1.4426950408889634
 
@@ -67,7 +67,7 @@ def chunk_attention(
     )
 
 
-@triton.jit(do_not_specialize=["rows", "blocks"])  # one program for tables of many sizes
+@triton.jit(do_not_specialize=["rows", "blocks"], do_not_specialize_on_alignment=STEP_FIELDS)
 def _attend_chunks(
     queries,  # [T, H, D]
     keys,  # [slots, K, D]

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from aphrodite.backends.cuda.kernels.decode_kernels import attend_group, attend_single_head
-from aphrodite.backends.cuda.kernels.paging import split_range
+from aphrodite.backends.cuda.kernels.paging import STEP_FIELDS, split_range
 from aphrodite.backends.cuda.kernels.split_workspace import TOKENS_PER_TILE, SplitWorkspace
 
 _LOG2_E = 1.4426950408889634
@@ -81,7 +81,7 @@ def decode_attention(
         )
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=STEP_FIELDS)
 def _merge_splits(
     row_starts,  # [R + 1]
     kv_lengths,  # [R]

@@ -7,10 +7,10 @@ tokens of a tile.
 import triton
 import triton.language as tl
 
-from aphrodite.backends.cuda.kernels.paging import cache_offsets, split_range
+from aphrodite.backends.cuda.kernels.paging import STEP_FIELDS, cache_offsets, split_range
 
 
-@triton.jit(do_not_specialize=["blocks"])  # one program for block tables of any width
+@triton.jit(do_not_specialize=["blocks"], do_not_specialize_on_alignment=STEP_FIELDS)
 def attend_single_head(
     queries,  # [T, H, D]
     keys,  # [slots, K, D]
@@ -80,7 +80,7 @@ def attend_single_head(
         tl.store(log_sums + found, overall + tl.log2(total))
 
 
-@triton.jit(do_not_specialize=["blocks"])  # one program for block tables of any width
+@triton.jit(do_not_specialize=["blocks"], do_not_specialize_on_alignment=STEP_FIELDS)
 def attend_group(
     queries,  # [T, H, D]
     keys,  # [slots, K, D]

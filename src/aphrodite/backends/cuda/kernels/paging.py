@@ -6,6 +6,20 @@ Letters: R rows, B blocks a row.
 import triton
 import triton.language as tl
 
+STEP_FIELDS = [
+    "positions",
+    "kv_slots",
+    "row_starts",
+    "kv_lengths",
+    "block_table",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "uniform",
+]
+"""Arguments that lie in a step's buffer, each at the end of the one before it: no program may count on where."""
+
 
 @triton.jit
 def split_range(length, split, window: tl.constexpr, splits: tl.constexpr, block_n: tl.constexpr):

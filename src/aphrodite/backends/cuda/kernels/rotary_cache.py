@@ -8,6 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from aphrodite.backends.cuda.kernels.paging import STEP_FIELDS
+
 _HEADS_PER_PROGRAM = 8
 
 
@@ -58,7 +60,7 @@ def rotate_and_cache(
     return queries
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=STEP_FIELDS)
 def _rotate_and_cache(
     qkv,  # [T, H + 2 * K, D]
     positions,  # [T]

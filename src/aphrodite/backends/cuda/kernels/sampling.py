@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from aphrodite.backends.cuda.kernels.paging import STEP_FIELDS
+
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _MIN_TEMPERATURE = tl.constexpr(1e-6)
 _UNITS = tl.constexpr(2.0**44)  # 2**18 tokens of the largest probability add up to less than 2**63
@@ -40,7 +42,7 @@ def sample_tokens(
     return tokens
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=STEP_FIELDS)
 def _sample_tokens(
     logits,  # [S, V]
     temperature,  # [S]

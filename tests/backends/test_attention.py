@@ -39,7 +39,7 @@ class Step:
     sequences: list[tuple[np.ndarray, np.ndarray]]  # of layer 1: keys and values [C, K, D] of each row
 
     def attend(self, window: int | None) -> torch.Tensor:
-        return self.batch.attend(self.caches, 1, self.queries, window)
+        return self.batch.attend(1, self.queries, window)
 
 
 def make_step(
@@ -60,7 +60,6 @@ def make_step(
     )
     flat = flatten(plan, block_size, lambda s: StepShape(*(size + padding for size in s)))
     arrays = unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)
-    batch = AttentionBatch(flat, arrays, block_size)
     caches = KvCache(NUM_LAYERS, len(order) + 1, block_size, num_kv_heads, head_dim, torch.float32, torch.device("cpu"))
     caches.keys.fill_(torch.nan)
     caches.values.fill_(torch.nan)
@@ -68,18 +67,19 @@ def make_step(
     def normal(*shape: int) -> np.ndarray:
         return generator.normal(size=shape).astype(np.float32)
 
-    sequences, step_keys, step_values = [], [], []
+    sequences, step_numbers = [], []
     for (start, length), table in zip(rows, tables, strict=True):
         keys, values = normal(start + length, num_kv_heads, head_dim), normal(start + length, num_kv_heads, head_dim)
         caches.clear(torch.from_numpy(table[: -(-start // block_size)]).long())  # as the steps before this one did
         slots = [int(table[p // block_size]) * block_size + p % block_size for p in range(start)]
-        caches.write(1, torch.tensor(slots, dtype=torch.int64), *map(torch.from_numpy, (keys[:start], values[:start])))
+        cached = torch.from_numpy(np.concatenate((keys[:start], values[:start]), axis=1))
+        caches.write(1, caches.places(torch.tensor(slots, dtype=torch.int64)), cached)
         sequences.append((keys, values))
-        step_keys.append(keys[start:])
-        step_values.append(values[start:])
+        step_numbers.append(np.concatenate((keys[start:], values[start:]), axis=1))
+    batch = AttentionBatch(flat, arrays, caches)
     caches.clear(batch.partial_blocks)
-    filler = np.full((padding, num_kv_heads, head_dim), np.nan, dtype=np.float32)
-    caches.write(1, batch.kv_slots, *(torch.from_numpy(np.concatenate([*p, filler])) for p in (step_keys, step_values)))
+    filler = np.full((padding, 2 * num_kv_heads, head_dim), np.nan, dtype=np.float32)
+    batch.store(1, torch.from_numpy(np.concatenate([*step_numbers, filler])))
     # As a decoder passes them: a slice of queries, keys and values in one.
     merged = torch.from_numpy(normal(flat.shape.num_tokens, num_kv_heads * (group + 2), head_dim))
     queries = merged[:, : num_kv_heads * group]
@@ -123,21 +123,21 @@ def test_every_row_attends_to_its_own_sequence(
 def test_a_step_writes_the_slots_of_its_own_tokens_in_its_own_layer() -> None:
     step = make_step([(3, 1), (2, 5)], block_size=4, num_kv_heads=2, group=1)
     for numbers in (step.caches.keys, step.caches.values):
-        written = (torch.isfinite(numbers) & (numbers != 0)).flatten(2).all(dim=-1)  # [L, slots]
-        assert written.sum(dim=-1).tolist() == [0, 4 + 7]
+        written = torch.isfinite(numbers) & (numbers != 0)  # [L, slots, K, D] in whichever order of a block's numbers
+        assert written.flatten(1).sum(dim=-1).tolist() == [0, (4 + 7) * 2 * 8]
 
 
 def test_one_row_of_several_tokens_equals_rows_of_one_token_each() -> None:
     step = make_step([(0, 6)], block_size=4, num_kv_heads=2, group=2)
     whole = step.attend(None)
-    slots = step.batch.kv_slots
+    slots = step.flat.arrays["kv_slots"]
     for position in range(6):
         plan = StepPlan((RowPlan(0, position, 1, None, _blocks(slots, position), False, SamplingParams(), 0),))
         flat = flatten(plan, 4)
-        batch = AttentionBatch(flat, unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32), 4)
-        alone = batch.attend(step.caches, 1, step.queries[position : position + 1], None)
+        batch = AttentionBatch(flat, unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32), step.caches)
+        alone = batch.attend(1, step.queries[position : position + 1], None)
         torch.testing.assert_close(alone[0], whole[position])
 
 
-def _blocks(slots: torch.Tensor, position: int) -> np.ndarray:
+def _blocks(slots: np.ndarray, position: int) -> np.ndarray:
     return np.array([int(slots[p]) // 4 for p in range(0, position + 1, 4)], dtype=np.int32)

@@ -68,13 +68,13 @@ class TorchOperations:
         arrays: dict[str, Tensor],
     ) -> None:
         self._spec = spec
-        self._cache = cache
-        self._batch = AttentionBatch(flat, arrays, block_size)
+        self._batch = AttentionBatch(flat, arrays, cache)
         cache.clear(self._batch.partial_blocks)
         self._activation: Callable[[Tensor], Tensor] = activation(spec.activation)
         positions = arrays["positions"].long()
-        self._cos = tables.cos[positions][:, None]  # [T, 1, D / 2]
-        self._sin = tables.sin[positions][:, None]
+        cos, sin = tables.cos[positions][:, None], tables.sin[positions][:, None]  # [T, 1, D / 2]
+        self._cos = torch.cat((cos, cos), dim=-1)  # [T, 1, D]
+        self._sin = torch.cat((-sin, sin), dim=-1)
 
     def add_rms_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor) -> Tensor:
         if x is not None:
@@ -83,16 +83,16 @@ class TorchOperations:
 
     def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
         heads, kv_heads = self._spec.num_heads, self._spec.num_kv_heads
-        unrotated = qkv[:, : heads + kv_heads]  # queries and keys in one go
+        queries, keys = qkv[:, :heads], qkv[:, heads : heads + kv_heads]
         if norm is not None:
-            queries = self._normed(unrotated[:, :heads], norm.queries)
-            unrotated = torch.cat((queries, self._normed(unrotated[:, heads:], norm.keys)), dim=1)
-        rotated = self._rotate(unrotated)
-        self._cache.write(layer, self._batch.kv_slots, rotated[:, heads:], qkv[:, heads + kv_heads :])
-        return rotated[:, :heads]
+            queries.copy_(self._normed(queries, norm.queries))
+            keys.copy_(self._normed(keys, norm.keys))
+        self._rotate(qkv[:, : heads + kv_heads])  # queries and keys in one go
+        self._batch.store(layer, qkv[:, heads:])
+        return queries
 
     def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
-        return self._batch.attend(self._cache, layer, queries, window)
+        return self._batch.attend(layer, queries, window)
 
     def gate(self, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)
@@ -101,7 +101,7 @@ class TorchOperations:
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return rms_norm(x, weight.shape, weight, self._spec.rms_norm_eps)
 
-    def _rotate(self, x: Tensor) -> Tensor:
-        """Rotary positions on x [T, heads, D]; dimension i pairs with i + D / 2, as Hugging Face lays weights out."""
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * self._cos - second * self._sin, second * self._cos + first * self._sin), dim=-1)
+    def _rotate(self, x: Tensor) -> None:
+        """Turn x [T, heads, D] to its positions; dimension i pairs with i + D / 2, as Hugging Face lays weights out."""
+        paired = x.roll(x.shape[-1] // 2, dims=-1)
+        x.mul_(self._cos).addcmul_(paired, self._sin)

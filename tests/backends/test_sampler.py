@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from aphrodite.backends.cuda.sampler import SlotState, candidates, choose_tokens, sample
+from aphrodite.backends.cuda.sampler import Choose, SlotState, candidates, choose_tokens, sample
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import StepShape, flatten, uniforms, unpack
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
@@ -42,23 +42,30 @@ class Case:
 class Sampler:
     """The device's side of sampling, with as many slots as rows."""
 
-    def __init__(self, num_slots: int, vocab_size: int = VOCAB_SIZE) -> None:
-        self.state = SlotState(num_slots, vocab_size, torch.device("cpu"))
+    def __init__(
+        self, num_slots: int, vocab_size: int = VOCAB_SIZE, device: str = "cpu", choose: Choose = choose_tokens
+    ) -> None:
+        self.device = torch.device(device)
+        self.choose = choose
+        self.state = SlotState(num_slots, vocab_size, self.device)
 
     def run(self, cases: list[Case], num_padded: int = 0, first: bool = True) -> list[int]:
         """The tokens of one step; the rows' slots are taken from the last one down."""
         num_slots = self.state.last_tokens.numel() - 1
         rows = tuple(self._row(case, num_slots - 1 - index, first) for index, case in enumerate(cases))
         flat = flatten(StepPlan(rows), 4, lambda s: StepShape(*s[:3], s.num_samples + num_padded))
-        arrays = unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)
+        arrays = unpack(self._sent(flat.buffer), flat.shape, torch.float32)
         arrays["uniform"][: len(cases)] = torch.tensor([case.uniform for case in cases])
         logits = np.stack([case.logits for case in cases] + [cases[0].logits] * num_padded)
         for row in rows:
-            self.state.start(row, map(torch.from_numpy, self.state.start_numbers(row)))
-        suppressed = torch.from_numpy(flat.suppressed)
-        tokens = sample(torch.from_numpy(logits), arrays, flat.needs, suppressed, self.state, choose_tokens)
+            self.state.start(row, map(self._sent, self.state.start_numbers(row)))
+        suppressed = self._sent(flat.suppressed)
+        tokens = sample(self._sent(logits), arrays, flat.needs, suppressed, self.state, self.choose)
         assert self.state.last_tokens[[row.slot for row in rows]].tolist() == tokens[: len(cases)].tolist()
         return tokens[: len(cases)].tolist()
+
+    def _sent(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     def _row(self, case: Case, slot: int, first: bool) -> RowPlan:
         start = SlotStart(np.array(case.prompt, dtype=np.int32), np.array(case.output, dtype=np.int32))

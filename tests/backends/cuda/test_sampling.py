@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.backends import sampler_oracle as oracle
 from tests.backends.cuda.place import Place
+from tests.backends.test_sampler import Case, Sampler, clear_cases
 
 from aphrodite.backends.cuda.kernels.sampling import sample_tokens
 from aphrodite.backends.cuda.sampler import SlotState, choose_tokens, sample
+from aphrodite.backends.cuda.triton_operations import choose_tokens_with_triton
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import SamplingNeeds
 
@@ -107,3 +111,13 @@ def test_a_row_does_not_depend_on_the_others_in_its_batch(place: Place) -> None:
     together = run(rows, place)
     assert together == run(rows[::-1], place)[::-1]
     assert together == [run([row], place)[0] for row in rows]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=st.lists(clear_cases, min_size=1, max_size=5), num_padded=st.integers(0, 2))
+def test_after_penalties_and_biases_too(batch: list[Case], num_padded: int, place: Place) -> None:
+    expected = [oracle.choose(case.scores, case.params, case.uniform) for case in batch]
+    sampler = Sampler(len(batch) + 1, device=place.device.type, choose=choose_tokens_with_triton)
+    # Penalties of padding are nothing that numbers are divided by.
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert sampler.run(batch, num_padded) == expected

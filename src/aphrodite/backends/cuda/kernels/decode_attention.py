@@ -57,9 +57,9 @@ def decode_attention(
     grid = (kv_heads, splits, rows)
     if group == 1:
         # A thread holds as many bytes of the tile whatever the head size and the number format. Without maxnreg ptxas
-        # keeps to 80 registers, and spills for it.
+        # keeps to 80 registers, and spills for it; 128 leave room for the four programs a multiprocessor is to run.
         num_warps = max(4, block_d * queries.element_size() // 64)
-        attend_single_head[grid](*step, **sizes, num_warps=num_warps, maxnreg=96 if num_warps == 4 else 128)
+        attend_single_head[grid](*step, **sizes, num_warps=num_warps, maxnreg=128)
     else:
         block_g = max(16, triton.next_power_of_2(group))
         num_warps = 8 if queries.element_size() == 4 else 4

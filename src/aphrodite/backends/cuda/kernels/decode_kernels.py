@@ -50,7 +50,7 @@ def attend_single_head(
     maximum = tl.full([block_n], float("-inf"), tl.float32)
     weight = tl.zeros([block_n], tl.float32)
     attended = tl.zeros([block_n, block_d], tl.float32)
-    for start in tl.range(first, last, block_n):
+    for start in tl.range(first, last, block_n, num_stages=3):  # two tiles are on their way while one is worked on
         positions = start + tl.arange(0, block_n)
         inside = positions < last
         at_token = cache_offsets(block_table, row, blocks, positions, inside, kv_heads, head_dim, block_size)

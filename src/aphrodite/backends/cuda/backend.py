@@ -3,6 +3,7 @@
 Letters: T tokens, S samples, E hidden size, N images, V vocabulary.
 """
 
+import gc
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,7 +26,7 @@ from aphrodite.backends.cuda.warm_up import warm_up_plans
 from aphrodite.backends.cuda.weights import load_weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
-from aphrodite.domain.errors import BackendError, StepError
+from aphrodite.domain.errors import BackendError, CapacityError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
 from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, longest_sequence, num_kv_blocks
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten, unpack
@@ -98,15 +99,24 @@ class CudaBackend:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Compile every kernel and record every graph that steps will use; plain torch runs any shape as it is."""
+        """Compile every kernel and record every graph that steps will use; plain torch runs any shape as it is.
+
+        Raises CapacityError when a step needs more memory than there is.
+        """
         capture = self._execution.capture
         if capture is None:
             return
-        for plan in warm_up_plans(self.limits):
-            self._launch(plan).result()
-        self._decode_graphs.capture(capture)
-        if self._encoder is not None:
-            self._encoder.capture(capture)
+        try:
+            for plan in warm_up_plans(self.limits):
+                self._launch(plan).result()
+            self._decode_graphs.capture(capture)
+            if self._encoder is not None:
+                self._encoder.capture(capture)
+        except torch.OutOfMemoryError as error:
+            raise CapacityError(
+                f"Steps of {self.limits.max_num_batched_tokens} tokens do not fit beside the weights and "
+                f"{self.limits.num_blocks} KV blocks; lower max_num_batched_tokens or gpu_memory_utilization."
+            ) from error
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> DevicePendingStep:
@@ -123,6 +133,7 @@ class CudaBackend:
         self._features.clear()
         del self._cache, self._decoder, self._execution, self._encoder, self._slots, self._decode_graphs
         if self._device.type == "cuda":
+            gc.collect()  # a graph and what it calls hold each other
             torch.cuda.empty_cache()
 
     def _launch(self, plan: StepPlan) -> DevicePendingStep:

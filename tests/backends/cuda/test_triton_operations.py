@@ -84,7 +84,7 @@ def test_a_decoder(qk_norm: bool, place: Place) -> None:
     workspace = SplitWorkspace.for_multiprocessors(4, 4, 2, 16, model.max_position, place.device)
     with torch.inference_mode():
         plain = run(model, weights, place, lambda tables, cache, flat, arrays: TorchOperations(
-            model, tables, cache, BLOCK_SIZE, flat, arrays))  # fmt: skip
+            model, tables, cache, flat, arrays))  # fmt: skip
         fused = run(model, weights, place, lambda tables, cache, flat, arrays: TritonOperations(
             model, tables, cache, BLOCK_SIZE, workspace, flat, arrays))  # fmt: skip
     tolerance = 1e-5 if place.dtype == torch.float32 else 3e-2  # a few roundings to eight bits

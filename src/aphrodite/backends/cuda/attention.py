@@ -35,32 +35,32 @@ class KvCache:
         self.block_size = block_size
         self.num_kv_heads = num_kv_heads
         shape = (num_layers, 2, num_blocks, num_kv_heads, block_size, head_dim)
-        self._numbers = torch.empty(shape, dtype=dtype, device=device)  # [L, 2, blocks, K, block_size, D]
-        by_token = self._numbers.view(num_layers, 2, num_blocks * block_size, num_kv_heads, head_dim)
+        self.numbers = torch.empty(shape, dtype=dtype, device=device)  # [L, 2, blocks, K, block_size, D]
+        by_token = self.numbers.view(num_layers, 2, num_blocks * block_size, num_kv_heads, head_dim)
         self.keys = by_token[:, 0]  # [L, blocks * block_size, K, D]
         self.values = by_token[:, 1]
 
     def clear(self, block_ids: Tensor) -> None:
         """Make blocks [n] zero, in all layers."""
         if len(block_ids):
-            self._numbers.index_fill_(2, block_ids, 0.0)
+            self.numbers.index_fill_(2, block_ids, 0.0)
 
     def head_blocks(self, block_ids: Tensor) -> Tensor:
         """Where the keys, then the values of blocks [N, B] lie, for `gather`: [2 * N * K * B]."""
-        _, _, num_blocks, num_heads, _, _ = self._numbers.shape
+        _, _, num_blocks, num_heads, _, _ = self.numbers.shape
         heads = torch.arange(num_heads, device=block_ids.device)[:, None]  # [K, 1]
         keys = block_ids[:, None] * num_heads + heads  # [N, K, B]
         return torch.cat((keys.flatten(), keys.flatten() + num_blocks * num_heads))
 
     def gather(self, layer: int, head_blocks: Tensor, num_rows: int) -> Tensor:
         """Keys and values of rows whose blocks `head_blocks` tells, [2, N * K, C, D]."""
-        _, _, _, num_heads, block_size, head_dim = self._numbers.shape
-        blocks = self._numbers[layer].view(-1, block_size * head_dim).index_select(0, head_blocks)
+        _, _, _, num_heads, block_size, head_dim = self.numbers.shape
+        blocks = self.numbers[layer].view(-1, block_size * head_dim).index_select(0, head_blocks)
         return blocks.view(2, num_rows * num_heads, -1, head_dim)
 
     def places(self, kv_slots: Tensor) -> Tensor:
         """Where the keys and values of slots [T] lie, for `write`: [T * 2 * K]."""
-        _, _, num_blocks, num_heads, block_size, _ = self._numbers.shape
+        _, _, num_blocks, num_heads, block_size, _ = self.numbers.shape
         heads = torch.arange(2 * num_heads, device=kv_slots.device)
         firsts = (heads // num_heads * num_blocks * num_heads + heads % num_heads) * block_size  # [2 * K] in block 0
         tokens = kv_slots // block_size * (num_heads * block_size) + kv_slots % block_size  # [T] of the first head
@@ -68,8 +68,8 @@ class KvCache:
 
     def write(self, layer: int, places: Tensor, keys_and_values: Tensor) -> None:
         """Store the step's keys, then values [T, 2K, D]."""
-        head_dim = self._numbers.shape[-1]
-        self._numbers[layer].view(-1, head_dim).index_copy_(0, places, keys_and_values.reshape(-1, head_dim))
+        head_dim = self.numbers.shape[-1]
+        self.numbers[layer].view(-1, head_dim).index_copy_(0, places, keys_and_values.reshape(-1, head_dim))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,34 +82,107 @@ class _Chunk:
     head_blocks: Tensor  # where its keys and values lie, its own included
 
 
-class AttentionBatch:
-    """A step's rows, made ready once for all layers."""
+class SingleRows:
+    """A step's leading rows of one token, made ready once for all layers."""
 
     def __init__(self, flat: FlatStep, arrays: dict[str, Tensor], cache: KvCache) -> None:
         self._cache = cache
-        kv_slots = arrays["kv_slots"].long()  # [T]
-        self._places = cache.places(kv_slots)
-        self._device = kv_slots.device
+        self._num_rows = flat.num_single_rows
+        self._masks: dict[int | None, Tensor] = {}
+        if not self._num_rows:
+            return
+        lengths, block_table = arrays["kv_lengths"][: self._num_rows], arrays["block_table"].long()[: self._num_rows]
+        self._lengths = lengths[:, None]  # [N, 1]
+        num_blocks = -(-int(flat.arrays["kv_lengths"][: self._num_rows].max()) // cache.block_size)
+        self._positions = torch.arange(num_blocks * cache.block_size, device=lengths.device)  # [C]
+        is_inside = self._positions[:: cache.block_size] < self._lengths  # [N, B]
+        # Past its end a row sees its own first block again: what others left in theirs may be NaN.
+        blocks = torch.where(is_inside, block_table[:, :num_blocks], block_table[:, :1])
+        self._head_blocks = cache.head_blocks(blocks)
+
+    def attend(self, layer: int, queries: Tensor, window: int | None, output: Tensor) -> None:
+        """Attention of the step's queries [T, H, D], as far as they are of these rows, to output [T, H, D]."""
+        if not self._num_rows:
+            return
+        singles = queries[: self._num_rows]
+        keys, values = self._cache.gather(layer, self._head_blocks, self._num_rows)  # each [N * K, C, D]
+        # The query heads of one key/value head stand in for its queries: no key is copied for a group.
+        grouped = singles.reshape(len(keys), -1, singles.shape[-1])  # [N * K, G, D]
+        attended = _attend(grouped, keys, values, self._mask(window, queries.dtype))
+        output[: self._num_rows] = attended.view(singles.shape)
+
+    def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """What to add to the scores, [N * K, 1, C]."""
+        if window not in self._masks:
+            is_seen = self._positions < self._lengths
+            if window is not None:
+                is_seen &= self._positions >= self._lengths - window
+            self._masks[window] = _added(is_seen.repeat_interleave(self._cache.num_kv_heads, 0)[:, None], dtype)
+        return self._masks[window]
+
+
+class ChunkRows:
+    """A step's rows of several tokens, made ready once for all layers."""
+
+    def __init__(self, flat: FlatStep, arrays: dict[str, Tensor], cache: KvCache) -> None:
+        self._cache = cache
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
-        self._num_singles = flat.num_single_rows
-        block_table = arrays["block_table"].long()  # [R, B]
-        host = flat.arrays
-        lengths, row_starts, block_size = host["kv_lengths"], host["row_starts"], cache.block_size
-        self.partial_blocks = torch.from_numpy(_begun_and_partial(host, block_size)).to(self._device)
-        if self._num_singles:
-            num_blocks = -(-int(lengths[: self._num_singles].max()) // block_size)
-            self._single_lengths = arrays["kv_lengths"][: self._num_singles]  # [N]
-            inside = torch.arange(num_blocks, device=self._device) * block_size < self._single_lengths[:, None]
-            singles = block_table[: self._num_singles]
-            # Past its end a row sees its own first block again: what others left in theirs may be NaN.
-            self._single_blocks = cache.head_blocks(torch.where(inside, singles[:, :num_blocks], singles[:, :1]))
-            self._num_positions = num_blocks * block_size
         self._chunks = []
-        for row in range(self._num_singles, len(row_starts) - 1):
-            first, last, length = int(row_starts[row]), int(row_starts[row + 1]), int(lengths[row])
+        host = flat.arrays
+        row_starts = host["row_starts"]
+        for row in range(flat.num_single_rows, len(row_starts) - 1):
+            first, last, length = int(row_starts[row]), int(row_starts[row + 1]), int(host["kv_lengths"][row])
             if last > first:
-                blocks = cache.head_blocks(block_table[row : row + 1, : -(-length // block_size)])
-                self._chunks.append(_Chunk(first, last, length - (last - first), blocks))
+                blocks = arrays["block_table"][row : row + 1, : -(-length // cache.block_size)].long()
+                self._chunks.append(_Chunk(first, last, length - (last - first), cache.head_blocks(blocks)))
+
+    def attend(self, layer: int, queries: Tensor, window: int | None, output: Tensor) -> None:
+        """Attention of the step's queries [T, H, D], as far as they are of these rows, to output [T, H, D]."""
+        for chunk in self._chunks:
+            keys, values = self._cache.gather(layer, chunk.head_blocks, 1)  # each [K, C, D]
+            for first in range(chunk.first, chunk.last, _QUERIES_AT_ONCE):
+                last = min(first + _QUERIES_AT_ONCE, chunk.last)
+                start = chunk.start + first - chunk.first  # position of the first query
+                stop = start + last - first
+                earliest = 0 if window is None else max(0, start - window + 1)
+                output[first:last] = self._attend(
+                    queries[first:last], keys[:, earliest:stop], values[:, earliest:stop], window
+                )
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
+        """Queries [T, H, D] of a chunk over the keys and values [K, C, D] up to its last token's: [T, H, D]."""
+        num_tokens, num_heads, head_dim = queries.shape
+        num_kv_heads, num_keys, _ = keys.shape
+        group = num_heads // num_kv_heads
+        grouped = queries.view(num_tokens, num_kv_heads, group, head_dim).permute(1, 2, 0, 3)  # [K, G, T, D]
+        mask = self._mask(num_tokens, num_keys, group, window, queries.dtype)
+        attended = _attend(grouped.reshape(num_kv_heads, -1, head_dim), keys, values, mask)
+        return attended.view(grouped.shape).permute(2, 0, 1, 3).reshape(queries.shape)
+
+    def _mask(self, num_tokens: int, num_keys: int, group: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """What to add to the scores of a chunk's last keys, [G * T, last keys]; all see those before."""
+        if window is None or window >= num_keys:
+            num_keys, window = num_tokens, None
+        key = (num_tokens, num_keys, window)
+        if key not in self._masks:
+            queries = torch.arange(num_keys - num_tokens, num_keys, device=self._cache.keys.device)[:, None]  # [T, 1]
+            positions = torch.arange(num_keys, device=self._cache.keys.device)
+            is_seen = positions <= queries
+            if window is not None:
+                is_seen &= positions > queries - window
+            self._masks[key] = _added(is_seen.repeat(group, 1), dtype)
+        return self._masks[key]
+
+
+class AttentionBatch:
+    """A step's rows in plain torch."""
+
+    def __init__(self, flat: FlatStep, arrays: dict[str, Tensor], cache: KvCache) -> None:
+        self._cache = cache
+        self._places = cache.places(arrays["kv_slots"].long())
+        self._singles = SingleRows(flat, arrays, cache)
+        self._chunks = ChunkRows(flat, arrays, cache)
+        self.partial_blocks = torch.from_numpy(_begun_and_partial(flat.arrays, cache.block_size)).to(cache.keys.device)
 
     def store(self, layer: int, keys_and_values: Tensor) -> None:
         """Cache the step's keys, then values [T, 2K, D]."""
@@ -118,61 +191,9 @@ class AttentionBatch:
     def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
         """Causal attention of queries [T, H, D] over the cache, the step's own keys included. Returns [T, H, D]."""
         output = torch.empty_like(queries)
-        if self._num_singles:
-            output[: self._num_singles] = self._attend_singles(layer, queries[: self._num_singles], window)
-        for chunk in self._chunks:
-            keys, values = self._cache.gather(layer, chunk.head_blocks, 1)  # each [K, C, D]
-            for first in range(chunk.first, chunk.last, _QUERIES_AT_ONCE):
-                last = min(first + _QUERIES_AT_ONCE, chunk.last)
-                start = chunk.start + first - chunk.first  # position of the first query
-                stop = start + last - first
-                earliest = 0 if window is None else max(0, start - window + 1)
-                output[first:last] = self._attend_queries(
-                    queries[first:last], keys[:, earliest:stop], values[:, earliest:stop], window
-                )
+        self._singles.attend(layer, queries, window, output)
+        self._chunks.attend(layer, queries, window, output)
         return output
-
-    def _attend_singles(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
-        keys, values = self._cache.gather(layer, self._single_blocks, len(queries))  # each [N * K, C, D]
-        # The query heads of one key/value head stand in for its queries: no key is copied for a group.
-        grouped = queries.reshape(len(keys), -1, queries.shape[-1])  # [N * K, G, D]
-        return _attend(grouped, keys, values, self._single_mask(window, queries.dtype)).view(queries.shape)
-
-    def _attend_queries(self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
-        """Queries [T, H, D] of a chunk over the keys and values [K, C, D] up to its last token's: [T, H, D]."""
-        num_tokens, num_heads, head_dim = queries.shape
-        num_kv_heads, num_keys, _ = keys.shape
-        group = num_heads // num_kv_heads
-        grouped = queries.view(num_tokens, num_kv_heads, group, head_dim).permute(1, 2, 0, 3)  # [K, G, T, D]
-        mask = self._chunk_mask(num_tokens, num_keys, group, window, queries.dtype)
-        attended = _attend(grouped.reshape(num_kv_heads, -1, head_dim), keys, values, mask)
-        return attended.view(grouped.shape).permute(2, 0, 1, 3).reshape(queries.shape)
-
-    def _single_mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What to add to the scores of rows of one token, [N * K, 1, C]."""
-        key = (1, 0, window)
-        if key not in self._masks:
-            positions = torch.arange(self._num_positions, device=self._device)
-            lengths = self._single_lengths[:, None]  # [N, 1]
-            is_seen = positions < lengths
-            if window is not None:
-                is_seen &= positions >= lengths - window
-            self._masks[key] = _added(is_seen.repeat_interleave(self._cache.num_kv_heads, 0)[:, None], dtype)
-        return self._masks[key]
-
-    def _chunk_mask(self, num_tokens: int, num_keys: int, group: int, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What to add to the scores of a chunk's last keys, [G * T, last keys]; all see those before."""
-        if window is None or window >= num_keys:
-            num_keys, window = num_tokens, None
-        key = (num_tokens, num_keys, window)
-        if key not in self._masks:
-            queries = torch.arange(num_keys - num_tokens, num_keys, device=self._device)[:, None]  # [T, 1]
-            positions = torch.arange(num_keys, device=self._device)
-            is_seen = positions <= queries
-            if window is not None:
-                is_seen &= positions > queries - window
-            self._masks[key] = _added(is_seen.repeat(group, 1), dtype)
-        return self._masks[key]
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from aphrodite.backends.cuda.attention import KvCache
 from aphrodite.backends.cuda.graphs import Capture, CudaCapture
+from aphrodite.backends.cuda.native.kernels import NativeKernels
+from aphrodite.backends.cuda.native_operations import NativeOperations
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
 from aphrodite.backends.cuda.sampler import Choose, choose_tokens
 from aphrodite.domain.architectures.spec import DecoderSpec
@@ -37,10 +39,17 @@ class Execution:
 def choose_execution(
     spec: DecoderSpec, tables: RotaryTables, cache: KvCache, block_size: int, max_model_len: int, device: torch.device
 ) -> Execution:
-    """Triton kernels and CUDA graphs on an NVIDIA GPU where triton is installed, else plain torch."""
+    """Triton kernels and CUDA graphs on an NVIDIA GPU where triton is installed, C++ kernels on a CPU where a compiler
+    is; plain torch elsewhere.
+    """
+    if device.type == "cpu":
+        native = NativeKernels.create(tables.cos.dtype, spec.num_heads, cache)
+        if native is not None:
+            _log.info("Steps run in C++ kernels.")
+            return Execution(partial(NativeOperations, spec, tables, cache, native), choose_tokens, None)
     if device.type != "cuda" or find_spec("triton") is None:
         _log.info("Steps run in plain torch on %s.", device)
-        return Execution(partial(TorchOperations, spec, tables, cache, block_size), choose_tokens, None)
+        return Execution(partial(TorchOperations, spec, tables, cache), choose_tokens, None)
     # Imported only where it is used: a machine without a GPU need not have triton.
     from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
 

@@ -63,7 +63,6 @@ class TorchOperations:
         spec: DecoderSpec,
         tables: RotaryTables,
         cache: KvCache,
-        block_size: int,
         flat: FlatStep,
         arrays: dict[str, Tensor],
     ) -> None:

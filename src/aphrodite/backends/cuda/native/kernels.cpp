@@ -1,0 +1,109 @@
+// What a decoder does between its matrix products, on a CPU: the twins of operations.TorchOperations.
+//
+// Letters: T tokens, E hidden size, I intermediate size, H heads, K key/value heads, D head size.
+// Sums are float, whatever the numbers are.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "attention.h"
+#include "heads.h"
+#include "numbers.h"
+
+namespace {
+
+template <typename Number>
+inline float reciprocal_rms(const Number* x, int64_t size, float epsilon) {
+    float sum = 0.0f;
+    for (int64_t i = 0; i < size; ++i) sum += widen(x[i]) * widen(x[i]);
+    return 1.0f / std::sqrt(sum / static_cast<float>(size) + epsilon);
+}
+
+template <typename Number>
+void add_rms_norm(Number* residual, const Number* x, const Number* weight, Number* normed, int64_t tokens, int64_t width,
+                  float epsilon) {
+#pragma omp parallel for if (tokens * width > kSerialWork)
+    for (int64_t token = 0; token < tokens; ++token) {
+        Number* row = residual + token * width;
+        if (x != nullptr) {
+            const Number* added = x + token * width;
+            for (int64_t i = 0; i < width; ++i) row[i] = narrow<Number>(widen(row[i]) + widen(added[i]));
+        }
+        const float scale = reciprocal_rms(row, width, epsilon);
+        Number* out = normed + token * width;
+        for (int64_t i = 0; i < width; ++i) out[i] = narrow<Number>(widen(row[i]) * scale * widen(weight[i]));
+    }
+}
+
+template <typename Number>
+void gate_silu(const Number* gate_up, Number* out, int64_t tokens, int64_t width) {
+#pragma omp parallel for if (tokens * width > kSerialWork)
+    for (int64_t token = 0; token < tokens; ++token) {
+        const Number* gate = gate_up + 2 * token * width;
+        const Number* up = gate + width;
+        Number* row = out + token * width;
+        for (int64_t i = 0; i < width; ++i) {
+            const float x = widen(gate[i]);
+            row[i] = narrow<Number>(x / (1.0f + exponential(-x)) * widen(up[i]));
+        }
+    }
+}
+
+template <typename Number>
+void rotate_and_store(Number* qkv, const int32_t* positions, const int32_t* kv_slots, const Number* cosines,
+                      const Number* sines, const Number* query_norm, const Number* key_norm, float epsilon,
+                      Number* cache, int64_t tokens, const Heads& heads) {
+    const int64_t half = heads.size / 2, width = (heads.queries + 2 * heads.keys) * heads.size;
+#pragma omp parallel for if (tokens * width > kSerialWork)
+    for (int64_t token = 0; token < tokens; ++token) {
+        Number* row = qkv + token * width;
+        const Number* cosine = cosines + positions[token] * half;
+        const Number* sine = sines + positions[token] * half;
+        for (int64_t head = 0; head < heads.queries + heads.keys; ++head) {
+            Number* x = row + head * heads.size;
+            const Number* norm = head < heads.queries ? query_norm : key_norm;
+            if (norm != nullptr) {
+                const float scale = reciprocal_rms(x, heads.size, epsilon);
+                for (int64_t i = 0; i < heads.size; ++i) x[i] = narrow<Number>(widen(x[i]) * scale * widen(norm[i]));
+            }
+            for (int64_t i = 0; i < half; ++i) {  // i pairs with i + D / 2, as Hugging Face lays weights out
+                const float first = widen(x[i]), second = widen(x[i + half]);
+                x[i] = narrow<Number>(first * widen(cosine[i]) - second * widen(sine[i]));
+                x[i + half] = narrow<Number>(second * widen(cosine[i]) + first * widen(sine[i]));
+            }
+        }
+        const int64_t block = kv_slots[token] / heads.block_size, offset = kv_slots[token] % heads.block_size;
+        for (int64_t head = 0; head < 2 * heads.keys; ++head) {
+            Number* target = head_block(cache, heads, head / heads.keys, block, head % heads.keys);
+            const Number* source = row + (heads.queries + head) * heads.size;
+            std::copy_n(source, heads.size, target + offset * heads.size);
+        }
+    }
+}
+
+}  // namespace
+
+#define EXPORT(Number, suffix)                                                                                         \
+    extern "C" void add_rms_norm_##suffix(Number* residual, const Number* x, const Number* weight, Number* normed,     \
+                                          int64_t tokens, int64_t width, float epsilon) {                              \
+        add_rms_norm(residual, x, weight, normed, tokens, width, epsilon);                                             \
+    }                                                                                                                  \
+    extern "C" void gate_silu_##suffix(const Number* gate_up, Number* out, int64_t tokens, int64_t width) {            \
+        gate_silu(gate_up, out, tokens, width);                                                                        \
+    }                                                                                                                  \
+    extern "C" void rotate_and_store_##suffix(Number* qkv, const int32_t* positions, const int32_t* kv_slots,          \
+                                              const Number* cosines, const Number* sines, const Number* query_norm,    \
+                                              const Number* key_norm, float epsilon, Number* cache, int64_t tokens,    \
+                                              const Heads* heads) {                                                    \
+        rotate_and_store(qkv, positions, kv_slots, cosines, sines, query_norm, key_norm, epsilon, cache, tokens,       \
+                         *heads);                                                                                      \
+    }                                                                                                                  \
+    extern "C" void attend_rows_##suffix(const Number* queries, int64_t query_stride, const Number* cache,             \
+                                         const int32_t* block_table, int64_t table_stride, const int32_t* lengths,     \
+                                         int64_t window, Number* out, int64_t rows, const Heads* heads) {              \
+        attend_rows(queries, query_stride, cache, block_table, table_stride, lengths, window, out, rows, *heads);      \
+    }
+
+EXPORT(float, float32)
+EXPORT(BFloat16, bfloat16)

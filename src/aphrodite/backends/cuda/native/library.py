@@ -1,0 +1,58 @@
+"""The C++ kernels as a shared library: compiled for this very processor when first needed, and kept."""
+
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+_log = logging.getLogger(__name__)
+
+_SOURCES = Path(__file__).parent
+_TIMEOUT_S = 120
+# Sums may be reordered, which vector instructions need; infinities and NaN keep their meaning.
+_MATH = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
+_OPTIONS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", *_MATH]
+
+
+@cache
+def load_library() -> ctypes.CDLL | None:
+    """The compiled kernels; None, and a line in the log, where there is no C++ compiler or it fails."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        _log.info("No C++ compiler was found: the CPU runs plain torch, which is slower.")
+        return None
+    try:
+        path = _folder(compiler) / "kernels.so"
+        if not path.exists():
+            _compile(compiler, path)
+        return ctypes.CDLL(str(path))  # its OpenMP is the one that torch has loaded
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        _log.warning("The C++ kernels could not be built, the CPU runs plain torch, which is slower: %s", reason[:1])
+        return None
+
+
+def _folder(compiler: str) -> Path:
+    """A folder for what this compiler makes of these sources on this processor."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=_TIMEOUT_S).stdout
+    digest = hashlib.sha256(version + repr((_OPTIONS, sorted(torch.cpu.get_capabilities().items()))).encode())
+    for source in sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]):
+        digest.update(source.read_bytes())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "aphrodite" / "native" / digest.hexdigest()[:16]
+
+
+def _compile(compiler: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        command = [compiler, *_OPTIONS, str(_SOURCES / "kernels.cpp"), "-o", str(made)]
+        subprocess.run(command, capture_output=True, check=True, text=True, timeout=_TIMEOUT_S)
+        made.replace(path)  # at once: another process may be doing the same

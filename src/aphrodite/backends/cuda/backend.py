@@ -156,7 +156,8 @@ class CudaBackend:
             logits = self._decoder.logits(hidden[arrays["sample_tokens"].long()])
         raw = torch.log_softmax(logits, dim=-1) if flat.needs.num_logprobs >= 0 else None
         for row in plan.rows:
-            self._slots.start(row, sent)
+            if row.slot_start is not None:
+                self._slots.start(row, sent)
         tokens = sample(logits, arrays, flat.needs, suppressed, self._slots, self._execution.choose)
         tokens = tokens[: flat.num_samples]  # those of padding are nobody's
         reported = None if raw is None else candidates(raw[: flat.num_samples], tokens, flat.needs.num_logprobs)
@@ -168,8 +169,9 @@ class CudaBackend:
         if plan.encode and self._encoder is not None:
             numbers.append(np.stack([image.pixels for image in plan.encode]))
         numbers += [row.prompt_targets for row in plan.rows if row.prompt_targets is not None]
-        for row in plan.rows:
-            numbers += self._slots.start_numbers(row)
+        numbers += [
+            array for row in plan.rows if row.slot_start is not None for array in self._slots.start_numbers(row)
+        ]
         return numbers
 
     def _encode(self, plan: StepPlan, sent: Iterator[Tensor]) -> None:

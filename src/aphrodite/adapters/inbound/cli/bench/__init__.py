@@ -2,6 +2,7 @@
 
 import typer
 
+from aphrodite.adapters.inbound.cli.bench.growth import growth
 from aphrodite.adapters.inbound.cli.bench.latency import latency
 from aphrodite.adapters.inbound.cli.bench.serve import serve
 from aphrodite.adapters.inbound.cli.bench.throughput import throughput
@@ -10,3 +11,4 @@ bench = typer.Typer(name="bench", help="Measure a running server, or the engine 
 bench.command()(serve)
 bench.command()(throughput)
 bench.command()(latency)
+bench.command()(growth)

@@ -58,7 +58,7 @@ def run_offline(settings: OfflineSettings, say: Callable[[str], None]) -> Offlin
         model = bootstrap.open_model(config)
         workload = _workload(settings, model)
         say(f"Starting {settings.engine.model}")
-        subject = stack.enter_context(Subject(config, model.spec, _checkpoint_dtype(model)))
+        subject = stack.enter_context(Subject(config, model))
         peers: list[Peer] = []
         if settings.compare is not None:
             shared = shared_folder(model, config.load_format, folder) if settings.compare in LIBRARIES else folder
@@ -116,11 +116,6 @@ def _longest(workload: TokenWorkload, model: OpenedModel) -> int:
     has_picture = workload.image_size is not None and model.spec.vision is not None
     image = model.spec.vision.num_image_tokens if has_picture and model.spec.vision is not None else 0
     return workload.input_tokens.high + workload.output_tokens.high + image
-
-
-def _checkpoint_dtype(model: OpenedModel) -> str:
-    config = model.checkpoint.config
-    return str(config.get("dtype") or (config.get("text_config") or {}).get("dtype"))
 
 
 def _peer(

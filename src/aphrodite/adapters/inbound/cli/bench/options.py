@@ -40,7 +40,7 @@ Profile = Annotated[
     typer.Option(metavar="DIR", help="Write a profiler's trace there, and print what a step's time is for."),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write settings and figures there.")]
-Plot = Annotated[Path | None, typer.Option(help="Draw latencies there, as a PNG; needs matplotlib.")]
+Plot = Annotated[Path | None, typer.Option(help="Draw what was measured there, as a PNG; needs matplotlib.")]
 
 
 def parse_image_size(text: str) -> tuple[int, int] | None:

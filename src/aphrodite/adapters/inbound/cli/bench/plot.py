@@ -11,6 +11,7 @@ from aphrodite.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from aphrodite.adapters.inbound.cli.bench.offline_figures import OfflineFigures
 
@@ -70,6 +71,11 @@ def _write(path: Path, answers: Sequence[Answer], title: str, draw: Callable[["A
             axes.ecdf([second * 1000 for second in seconds])
         axes.set(xlabel=name, ylabel="share of requests", title="At most", ylim=(0, 1.02), xlim=(0, None))
         axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """As a PNG. Raises ConfigError when it cannot be written."""
     try:
         figure.savefig(path, format="png", dpi=120)
     except OSError as error:

@@ -1,6 +1,7 @@
 """What is measured: `LLM`, its engine in this process."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +11,7 @@ from aphrodite.adapters.inbound.cli.bench.measurement import Answer, Measurement
 from aphrodite.adapters.inbound.cli.bench.phases import PhaseClock, phases_of
 from aphrodite.adapters.inbound.cli.bench.token_workload import TokenPrompt
 from aphrodite.adapters.inbound.llm import LLM
-from aphrodite.domain.architectures.spec import ModelSpec
+from aphrodite.bootstrap import OpenedModel
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.step import StepPlan
@@ -28,15 +29,15 @@ class Round:
 class Subject:
     """An engine, and a notebook of the steps that it runs. Raises as `LLM` does."""
 
-    def __init__(self, config: EngineConfig, model: ModelSpec, checkpoint_dtype: str) -> None:
+    def __init__(self, config: EngineConfig, model: OpenedModel) -> None:
         self._llm = LLM(**asdict(config))
-        limits = self._llm._engine.limits
-        bytes_per_number = limits.bytes_per_feature // model.decoder.hidden_size
+        self.engine = self._llm._engine
+        bytes_per_number = self.engine.limits.bytes_per_feature // model.spec.decoder.hidden_size
         # The backend keeps to itself what "auto" means to it; the size of its numbers tells.
-        self.dtype = "float32" if bytes_per_number == 4 else _of_two_bytes(config.dtype, checkpoint_dtype)
-        self._costs = ModelCosts(model, bytes_per_number)
+        self.dtype = "float32" if bytes_per_number == 4 else _of_two_bytes(config.dtype, model.checkpoint.config)
+        self._costs = ModelCosts(model.spec, bytes_per_number)
         self._plans: list[StepPlan] = []
-        backend: Any = self._llm._engine._backend
+        backend: Any = self.engine._backend
         launch = backend.launch
 
         def launch_and_note(plan: StepPlan) -> Any:
@@ -95,5 +96,6 @@ def _inputs(prompt: TokenPrompt) -> Any:
     return asked if prompt.picture is None else asked | {"multi_modal_data": {"image": prompt.picture}}
 
 
-def _of_two_bytes(asked: str, checkpoint_dtype: str) -> str:
-    return asked if asked != "auto" else "float16" if checkpoint_dtype == "float16" else "bfloat16"
+def _of_two_bytes(asked: str, config: Mapping[str, Any]) -> str:
+    stored = config.get("dtype") or (config.get("text_config") or {}).get("dtype")
+    return asked if asked != "auto" else "float16" if str(stored) == "float16" else "bfloat16"

@@ -74,9 +74,15 @@ class TokenWorkload:
         ]
 
     def _prompt(self, random: np.random.Generator, num_inputs: int, num_outputs: int) -> TokenPrompt:
-        image_token_id = self.vocab_size if self.image_token_id is None else self.image_token_id
-        drawn = random.integers(0, self.vocab_size - (image_token_id < self.vocab_size), num_inputs)
-        token_ids: list[int] = (drawn + (drawn >= image_token_id)).tolist()  # never the image token
+        token_ids = draw_token_ids(random, num_inputs, self.vocab_size, self.image_token_id)
         if self.image_size is None or self.image_token_id is None:
             return TokenPrompt(token_ids, num_outputs, None)
         return TokenPrompt([self.image_token_id, *token_ids], num_outputs, draw_picture(random, self.image_size))
+
+
+def draw_token_ids(random: np.random.Generator, count: int, vocab_size: int, image_token_id: int | None) -> list[int]:
+    """Any tokens of the vocabulary but the image token."""
+    left_out = vocab_size if image_token_id is None else image_token_id
+    drawn = random.integers(0, vocab_size - (left_out < vocab_size), count)
+    token_ids: list[int] = (drawn + (drawn >= left_out)).tolist()
+    return token_ids

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aphrodite.backends.cuda.attention import KvCache
 from aphrodite.backends.cuda.choice import choose_execution
-from aphrodite.backends.cuda.decode_graphs import DecodeGraphs
+from aphrodite.backends.cuda.decode_graphs import Decoded, DecodeGraphs
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.devices import choose_device, choose_dtype
 from aphrodite.backends.cuda.encoder import Encoder
@@ -29,7 +29,7 @@ from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import BackendError, CapacityError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
 from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, longest_sequence, num_kv_blocks
-from aphrodite.domain.scheduling.flatten import FlatStep, flatten, unpack
+from aphrodite.domain.scheduling.flatten import FlatStep, SamplingNeeds, flatten, unpack
 from aphrodite.domain.scheduling.step import StepPlan
 
 _ENCODER_CACHE_BYTES = 512 << 20
@@ -94,7 +94,7 @@ class CudaBackend:
         )
         self._staging = Staging(self.limits.max_steps_in_flight, device)
         self._slots = SlotState(config.max_num_seqs, spec.vocab_size, device)
-        self._decode_graphs = DecodeGraphs(self.limits, spec.vocab_size, self._decode, device)
+        self._decode_graphs = DecodeGraphs(self.limits, spec.vocab_size, self._decode, self._draw, device)
         self._features: dict[bytes, Tensor] = {}  # content hash -> [image tokens, E]
 
     @torch.inference_mode()
@@ -139,29 +139,35 @@ class CudaBackend:
     def _launch(self, plan: StepPlan) -> DevicePendingStep:
         graph_shape = self._decode_graphs.shape(plan)
         flat = flatten(plan, self.limits.block_size, None if graph_shape is None else lambda _: graph_shape)
-        buffer, *others = self._staging.send([flat.buffer, flat.suppressed, *self._numbers_of(plan)])
-        suppressed, sent = others[0], iter(others[1:])
+        numbers, suppressed, *others = self._staging.send([flat.buffer, flat.suppressed, *self._numbers_of(plan)])
+        sent = iter(others)
         self._encode(plan, sent)
-        prompt: dict[int, Reported] = {}
         if graph_shape is not None:
-            logits, arrays = self._decode_graphs.run(graph_shape, buffer)
-        else:
-            arrays = unpack(buffer, flat.shape, torch.float32)
-            hidden = self._embed(arrays)
-            self._place_features(plan, flat, hidden)
-            hidden = self._decoder.forward(hidden, self._execution.make_operations(flat, arrays))
-            prompt = self._prompt_logprobs(plan, flat, hidden, sent)
-            if flat.num_samples == 0:
-                return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)
-            logits = self._decoder.logits(hidden[arrays["sample_tokens"].long()])
-        raw = torch.log_softmax(logits, dim=-1) if flat.needs.num_logprobs >= 0 else None
+            decoded = self._decode_graphs.run(graph_shape, numbers)
+            return DevicePendingStep(*self._sample(plan, flat, decoded, suppressed, sent), {})
+        arrays: dict[str, Tensor] = unpack(numbers, flat.shape, torch.float32)
+        hidden = self._embed(arrays)
+        self._place_features(plan, flat, hidden)
+        hidden = self._decoder.forward(hidden, self._execution.make_operations(flat, arrays))
+        prompt = self._prompt_logprobs(plan, flat, hidden, sent)
+        if flat.num_samples == 0:
+            return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)
+        decoded = Decoded(arrays, self._decoder.logits(hidden[arrays["sample_tokens"].long()]), tokens=None)
+        return DevicePendingStep(*self._sample(plan, flat, decoded, suppressed, sent), prompt)
+
+    def _sample(
+        self, plan: StepPlan, flat: FlatStep, decoded: Decoded, suppressed: Tensor, sent: Iterator[Tensor]
+    ) -> tuple[Tensor, Reported | None]:
+        """Sampled tokens [S], and the candidates beside them where a row wants some."""
+        logits, tokens, needs = decoded.logits, decoded.tokens, flat.needs
+        raw = torch.log_softmax(logits, dim=-1) if needs.num_logprobs >= 0 else None
         for row in plan.rows:
             if row.slot_start is not None:
                 self._slots.start(row, sent)
-        tokens = sample(logits, arrays, flat.needs, suppressed, self._slots, self._execution.choose)
+        if tokens is None or needs.penalties or needs.bias or len(suppressed):
+            tokens = sample(logits, decoded.arrays, needs, suppressed, self._slots, self._execution.choose)
         tokens = tokens[: flat.num_samples]  # those of padding are nobody's
-        reported = None if raw is None else candidates(raw[: flat.num_samples], tokens, flat.needs.num_logprobs)
-        return DevicePendingStep(tokens, reported, prompt)
+        return tokens, None if raw is None else candidates(raw[: flat.num_samples], tokens, needs.num_logprobs)
 
     def _numbers_of(self, plan: StepPlan) -> list[np.ndarray]:
         """What few steps need on the device, in the order in which it is used there."""
@@ -186,6 +192,11 @@ class CudaBackend:
         """What a graph records of a step of tokens alone, up to the logits [S, V] of its samples."""
         hidden = self._decoder.forward(self._embed(arrays), self._execution.make_operations(flat, arrays))
         return self._decoder.logits(hidden[arrays["sample_tokens"].long()])
+
+    def _draw(self, logits: Tensor, arrays: dict[str, Tensor]) -> Tensor:
+        """What a graph records of the draw: from the logits as they are."""
+        needs = SamplingNeeds(draws=True, filters=True, penalties=False, bias=False, num_logprobs=-1)
+        return sample(logits, arrays, needs, None, self._slots, self._execution.choose)
 
     def _embed(self, arrays: dict[str, Tensor]) -> Tensor:
         """The step's embeddings [T, E], of tokens from the host and of tokens still in flight."""

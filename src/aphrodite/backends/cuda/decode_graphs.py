@@ -4,6 +4,7 @@ Letters: T tokens, R rows, B blocks a row, S samples, V vocabulary.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,18 @@ from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 Forward = Callable[[FlatStep, dict[str, Tensor]], Tensor]
 """A step's tokens to the logits [S, V] of its samples."""
 
+Draw = Callable[[Tensor, dict[str, Tensor]], Tensor]
+"""Logits [S, V] to sampled tokens [S], which their slots keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a step has come to; of a graph it stays until the next one runs."""
+
+    arrays: dict[str, Tensor]  # the step's fields
+    logits: Tensor  # float32 [S, V]
+    tokens: Tensor | None  # int64 [S] where drawn already, from the logits as they are: without penalties and biases
+
 
 class DecodeGraphs:
     """Padded to a number of rows and the longest block table, a step's graph depends on its number of rows alone.
@@ -26,15 +39,19 @@ class DecodeGraphs:
     copy waits its turn behind the step before, so that steps in flight do not disturb each other.
     """
 
-    def __init__(self, limits: BackendLimits, vocab_size: int, forward: Forward, device: torch.device) -> None:
+    def __init__(
+        self, limits: BackendLimits, vocab_size: int, forward: Forward, draw: Draw, device: torch.device
+    ) -> None:
         self._forward = forward
+        self._draw = draw
         self._block_size = limits.block_size
         self._num_blocks = -(-limits.max_model_len // limits.block_size)
         sizes = _sizes(min(limits.max_num_seqs, limits.max_num_batched_tokens))
         self._graphs = SizedGraphs(sizes, self._run)
         self._numbers = torch.zeros(layout(self._shape(sizes[-1]))[1], dtype=torch.int32, device=device)
-        self._arrays: dict[StepShape, dict[str, Tensor]] = {}  # the fields of `_numbers`
         self._logits = torch.empty(sizes[-1], vocab_size, dtype=torch.float32, device=device)  # [S, V]
+        self._tokens = torch.empty(sizes[-1], dtype=torch.int64, device=device)  # [S]
+        self._decoded: dict[StepShape, Decoded] = {}
 
     def capture(self, capture: Capture) -> None:
         """Record every size."""
@@ -52,19 +69,18 @@ class DecodeGraphs:
         size = self._graphs.fit(len(plan.rows)) if is_decode else None
         return None if size is None else self._shape(size)
 
-    def run(self, shape: StepShape, numbers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The logits [S, V] of a step of this shape, whose numbers are int32 [words], and the fields of these numbers.
-
-        Both stay until the next call.
-        """
+    def run(self, shape: StepShape, numbers: Tensor) -> Decoded:
+        """Run a step of this shape, whose numbers are int32 [words]."""
         self._numbers[: len(numbers)].copy_(numbers)
-        return self._graphs.run(shape.num_rows), self._arrays[shape]
+        self._graphs.run(shape.num_rows)
+        return self._decoded[shape]
 
-    def _run(self, size: int) -> Tensor:
+    def _run(self, size: int) -> None:
         shape = self._shape(size)
-        self._arrays[shape] = unpack(self._numbers[: layout(shape)[1]], shape, torch.float32)
-        logits = self._forward(_example(shape, self._block_size), self._arrays[shape])
-        return self._logits[:size].copy_(logits)
+        arrays: dict[str, Tensor] = unpack(self._numbers[: layout(shape)[1]], shape, torch.float32)
+        logits = self._logits[:size].copy_(self._forward(_example(shape, self._block_size), arrays))
+        tokens = self._tokens[:size].copy_(self._draw(logits, arrays))
+        self._decoded[shape] = Decoded(arrays, logits, tokens)
 
     def _shape(self, size: int) -> StepShape:
         return StepShape(size, size, self._num_blocks, size)

@@ -16,7 +16,8 @@ class Encoder:
         self._tower = tower
         image_size = tower.spec.image_size
         self._pixels = torch.zeros(_SIZES[-1], image_size, image_size, 3, dtype=torch.uint8, device=device)
-        self._graphs = SizedGraphs(_SIZES, lambda size: tower.encode(self._pixels[:size]))
+        self._features: dict[int, Tensor] = {}  # by size
+        self._graphs = SizedGraphs(_SIZES, self._run)
 
     def capture(self, capture: Capture) -> None:
         """Record every size."""
@@ -28,4 +29,8 @@ class Encoder:
         if size is None:
             return self._tower.encode(pixels)
         self._pixels[: len(pixels)].copy_(pixels)
-        return self._graphs.run(size)[: len(pixels)]
+        self._graphs.run(size)
+        return self._features[size][: len(pixels)]
+
+    def _run(self, size: int) -> None:
+        self._features[size] = self._tower.encode(self._pixels[:size])

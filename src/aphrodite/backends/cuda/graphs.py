@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-Function = Callable[[], Tensor]
-"""Reads and writes memory that stays where it is, its result among it."""
+Function = Callable[[], None]
+"""Reads and writes memory that stays where it is."""
 
 Capture = Callable[[Function], Function]
 """Makes of a function one that does the same again, faster."""
@@ -20,14 +19,14 @@ Capture = Callable[[Function], Function]
 class SizedGraphs:
     """A function of a size, recorded for several sizes; an input is padded to the next of them."""
 
-    def __init__(self, sizes: Sequence[int], function: Callable[[int], Tensor]) -> None:
-        """`sizes` ascend. The result of `function` for one size may lie over that for another."""
+    def __init__(self, sizes: Sequence[int], function: Callable[[int], None]) -> None:
+        """`sizes` ascend."""
         self._sizes = sizes
         self._function = function
         self._recorded: dict[int, Function] = {}
 
     def capture(self, capture: Capture, name: str) -> None:
-        """Record every size, the largest first: the smaller ones then fit into the memory of its results in between."""
+        """Record every size, the largest first: what it needs in between then has room for the smaller ones."""
         bar = tqdm(self._sizes[::-1], desc=name, unit="graph", disable=None, dynamic_ncols=True)
         for size in bar:
             self._recorded[size] = capture(partial(self._function, size))
@@ -36,9 +35,9 @@ class SizedGraphs:
         """The smallest size on record that holds this one; None where there is none."""
         return next((candidate for candidate in self._sizes if candidate >= size and candidate in self._recorded), None)
 
-    def run(self, size: int) -> Tensor:
-        """The function's result for a size on record; it stays until the next call."""
-        return self._recorded[size]()
+    def run(self, size: int) -> None:
+        """What the function does for a size on record."""
+        self._recorded[size]()
 
 
 class CudaCapture:
@@ -51,10 +50,5 @@ class CudaCapture:
         function()  # kernels are compiled and libraries loaded before the recording, which allows neither
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            result = function()
-
-        def replay() -> Tensor:
-            graph.replay()
-            return result
-
-        return replay
+            function()
+        return graph.replay

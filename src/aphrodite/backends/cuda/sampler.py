@@ -67,20 +67,20 @@ def sample(
     logits: Tensor,
     arrays: dict[str, Tensor],
     needs: SamplingNeeds,
-    suppressed: Tensor,
+    suppressed: Tensor | None,
     state: SlotState,
     choose: Choose,
 ) -> Tensor:
     """Draw a token for each row of float32 logits [S, V], which is overwritten, and keep it in its slot.
 
-    `suppressed` int32 [n, 2] holds (sample, token id) pairs that must not be drawn. Returns int64 [S].
+    `suppressed` int32 [n, 2] holds (sample, token id) pairs that must not be drawn, None: none. Returns int64 [S].
     """
     slots = arrays["sample_slots"].long()  # [S]
     if needs.bias and state.bias is not None:
         logits += torch.where(arrays["has_bias"][:, None] > 0, state.bias[slots], 0.0)
     if needs.penalties and state.output_counts is not None and state.in_prompt is not None:
         _penalize(logits, arrays, state.output_counts[slots], state.in_prompt[slots])
-    if len(suppressed):
+    if suppressed is not None and len(suppressed):
         logits[suppressed[:, 0].long(), suppressed[:, 1].long()] = -torch.inf
     tokens = choose(logits, arrays, needs)
     state.last_tokens[slots] = tokens

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Linear = Callable[[Tensor], Tensor]  # [T, inputs] -> [T, outputs]
+from aphrodite.backends.cuda.native.linear import NativeLinear
+
+Linear = Callable[[Tensor], Tensor]  # [..., inputs] -> [..., outputs]
 
 _PACKED_FOR_ROWS = 16  # oneDNN chooses its layout for a number of rows, and takes any
 
@@ -15,8 +17,12 @@ _PACKED_FOR_ROWS = 16  # oneDNN chooses its layout for a number of rows, and tak
 def linear(weight: Tensor, bias: Tensor | None) -> Linear:
     """The product with weight [outputs, inputs], plus bias [outputs].
 
-    On a CPU the weight is copied into oneDNN's blocked layout, so that a product need not do that anew each time.
+    On a CPU the weight is copied into the layout of a C++ kernel for bfloat16, where there is one, or into oneDNN's, so
+    that a product need not do that anew each time.
     """
+    native = NativeLinear.create(weight, bias)
+    if native is not None:
+        return native
     if not _can_pack(weight):
         return partial(functional.linear, weight=weight, bias=bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)

@@ -9,6 +9,7 @@
 
 #include "attention.h"
 #include "heads.h"
+#include "linear.h"
 #include "numbers.h"
 
 namespace {
@@ -107,3 +108,10 @@ void rotate_and_store(Number* qkv, const int32_t* positions, const int32_t* kv_s
 
 EXPORT(float, float32)
 EXPORT(BFloat16, bfloat16)
+
+#ifdef __AVX512BF16__
+extern "C" void multiply_bfloat16(const Pair* x, const Pair* weight, const float* bias, BFloat16* y, int64_t rows,
+                                  int64_t outputs, int64_t inputs) {
+    multiply(x, weight, bias, y, rows, outputs, inputs);
+}
+#endif

@@ -1,7 +1,10 @@
 """`aphrodite bench throughput` and `latency` on tiny models, beside transformers on the same prompts."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,6 +15,7 @@ from tests import compiled_programs
 
 from aphrodite import LLM
 from aphrodite.adapters.inbound.cli.app import main
+from aphrodite.adapters.inbound.cli.bench.peers.peer import Peer
 from aphrodite.adapters.inbound.cli.bench.phases import Phase, PhaseClock, phases_of_step
 from aphrodite.adapters.inbound.cli.bench.token_workload import TokenCounts, TokenWorkload
 
@@ -140,6 +144,28 @@ def test_another_backend_of_ours_gives_the_same_tokens(
     assert bench(monkeypatch, "throughput", *SMALL, *args, "--compare", "jax_tpu", "--json", str(file)) == 0
     [peer] = figures_of(file)["peers"]
     assert (peer["name"], peer["requests_that_agree"]) == ("jax_tpu", 2)
+
+
+def test_a_peer_takes_the_processes_that_it_started_with_it(tmp_path: Path) -> None:
+    script, number = tmp_path / "python", tmp_path / "number"
+    script.write_text(
+        f"#!/bin/sh\nsleep 1000 >/dev/null 2>&1 & echo $! > {number}\necho '{{\"versions\": {{}}}}'\ncat >/dev/null\n"
+    )
+    script.chmod(0o700)
+    with Peer("vllm", "float32", script, {}):
+        child = int(number.read_text())
+        os.kill(child, 0)
+    for _ in range(1000):  # the signal takes a moment
+        if not _is_alive(child):
+            break
+        time.sleep(0.01)
+    assert not _is_alive(child)
+
+
+def _is_alive(process: int) -> bool:
+    """Not ended; whoever adopted it may not have taken note of its end yet."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
+    return bool(found.stdout.strip()) and not found.stdout.startswith("Z")
 
 
 @pytest.mark.parametrize(

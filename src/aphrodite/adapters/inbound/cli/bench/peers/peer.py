@@ -4,9 +4,11 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +74,7 @@ class Peer:
             text=True,
             encoding="utf-8",
             env=self._environment(),
+            start_new_session=True,  # so that `close` ends what it starts as well
         )
         try:
             self.versions = self._exchange(self._settings)["versions"]
@@ -86,15 +89,15 @@ class Peer:
         return PeerRound(answer["seconds"], answer["token_ids"])
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and those that it started."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with suppress(OSError, subprocess.TimeoutExpired):
             self._process.stdin.close()
             self._process.wait(20)
-        except (OSError, subprocess.TimeoutExpired):
-            self._process.kill()
-            self._process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         self._process.stdout.close()
         self._log.close()
 
@@ -140,7 +143,7 @@ class Peer:
         if self.name == "vllm":
             cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
             environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))
-            library = self._python.parent.parent / "lib" / "libiomp5.so"
+            library = self._python.absolute().parent.parent / "lib" / "libiomp5.so"
             if library.is_file():
                 environment["LD_PRELOAD"] = ":".join(filter(None, (str(library), environment.get("LD_PRELOAD"))))
         return environment

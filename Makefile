@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 IMAGE ?=
 QUESTION ?=
 
-.PHONY: setup demo serve check test test-gpu test-tpu-compile
+.PHONY: setup demo serve check test test-gpu bench-gpu test-tpu-compile
 
 setup: $(STAMP)
 
@@ -33,6 +33,10 @@ test: check
 # What needs an NVIDIA GPU; elsewhere every one of these tests skips.
 test-gpu: setup
 	TRITON_INTERPRET=0 $(BIN)/pytest -m gpu
+
+# What LLaVA-1.5-7B is held to on one H100; takes some minutes there, and writes benchmarks/results/gpu-llava-7b.*
+bench-gpu: setup
+	$(BIN)/python tools/bench_gpu.py
 
 serve: setup
 	$(BIN)/aphrodite run demo

@@ -5,6 +5,7 @@ Letters: T tokens, S samples, E hidden size, N images, V vocabulary.
 
 import gc
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from aphrodite.domain.scheduling.flatten import FlatStep, SamplingNeeds, flatten
 from aphrodite.domain.scheduling.step import StepPlan
 
 _ENCODER_CACHE_BYTES = 512 << 20
+_REPORTED_AT_ONCE = 512  # prompt tokens
 
 
 def create_backend(
@@ -81,6 +83,8 @@ class CudaBackend:
             bytes_per_feature=spec.hidden_size * dtype.itemsize,
         )
         self._device = device
+        # Triton and CUDA's events go to the current device, which is another where this is not the first GPU.
+        self._current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
         self._decoder = Decoder(spec, weights)
         self._encoder: Encoder | None = None
         if model.vision is not None and normalization is not None:
@@ -107,11 +111,12 @@ class CudaBackend:
         if capture is None:
             return
         try:
-            for plan in warm_up_plans(self.limits):
-                self._launch(plan).result()
-            self._decode_graphs.capture(capture)
-            if self._encoder is not None:
-                self._encoder.capture(capture)
+            with self._current:
+                for plan in warm_up_plans(self.limits):
+                    self._launch(plan).result()
+                self._decode_graphs.capture(capture)
+                if self._encoder is not None:
+                    self._encoder.capture(capture)
         except torch.OutOfMemoryError as error:
             raise CapacityError(
                 f"Steps of {self.limits.max_num_batched_tokens} tokens do not fit beside the weights and "
@@ -122,7 +127,8 @@ class CudaBackend:
     def launch(self, plan: StepPlan) -> DevicePendingStep:
         """Queue a step. Raises StepError when it could not be; see `domain.ports.ComputeBackend`."""
         try:
-            return self._launch(plan)
+            with self._current:
+                return self._launch(plan)
         except torch.OutOfMemoryError as error:
             raise StepError("The device ran out of memory in this step; lower max_num_batched_tokens.") from error
         except Exception as error:
@@ -220,7 +226,16 @@ class CudaBackend:
         reported = {}
         for index, (row, first) in enumerate(zip(plan.rows, flat.arrays["row_starts"].tolist(), strict=False)):
             if row.prompt_targets is not None:
-                logits = self._decoder.logits(hidden[first : first + len(row.prompt_targets)])
-                logprobs = torch.log_softmax(logits, dim=-1)
-                reported[index] = candidates(logprobs, next(sent).long(), row.sampling.prompt_logprobs or 0)
+                states = hidden[first : first + len(row.prompt_targets)]
+                reported[index] = self._report(states, next(sent).long(), row.sampling.prompt_logprobs or 0)
         return reported
+
+    def _report(self, hidden: Tensor, targets: Tensor, num_candidates: int) -> Reported:
+        """Log-probabilities of tokens [n] under hidden states [n, E], a few at a time: those of all fill gigabytes."""
+        pieces = [
+            candidates(torch.log_softmax(self._decoder.logits(states), dim=-1), chosen, num_candidates)
+            for states, chosen in zip(
+                torch.split(hidden, _REPORTED_AT_ONCE), torch.split(targets, _REPORTED_AT_ONCE), strict=True
+            )
+        ]
+        return tuple(map(torch.cat, zip(*pieces, strict=True)))

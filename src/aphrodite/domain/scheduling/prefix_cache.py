@@ -60,8 +60,10 @@ class PrefixCache:
 
     def register(self, request: Request, num_computed_tokens: int) -> None:
         """Make the blocks that lie within the first `num_computed_tokens` tokens findable; their KV is written."""
-        self.extend_hashes(request)
         last = num_computed_tokens // self._block_size
+        if last <= request.num_registered_blocks:
+            return  # as after most decode steps
+        self.extend_hashes(request)
         for index in range(request.num_registered_blocks, last):
             block_hash = request.block_hashes[index]
             self._coming.pop(block_hash, None)
@@ -69,7 +71,7 @@ class PrefixCache:
                 block_id = int(request.block_ids[index])
                 self._block_of[block_hash] = block_id
                 self._hash_of[block_id] = block_hash
-        request.num_registered_blocks = max(request.num_registered_blocks, last)
+        request.num_registered_blocks = last
 
     def holds(self, block_id: int) -> bool:
         return block_id in self._hash_of

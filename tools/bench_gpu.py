@@ -8,6 +8,7 @@ python tools/bench_gpu.py --config FOLDER       a tiny amount of work with anoth
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from aphrodite.adapters.inbound.cli.bench.device_rates import better, measure_ra
 from aphrodite.adapters.inbound.cli.bench.model_folder import with_tokenizer
 from aphrodite.adapters.inbound.cli.bench.report import report, write_json
 from aphrodite.adapters.inbound.cli.bench.subject import Subject
-from aphrodite.domain.config import EngineConfig
+from aphrodite.domain.config import Dtype, EngineConfig
 from gpu_rows import ASKED, SMALL, Figure, Rows
 from llava_7b import CONFIG
 
@@ -40,38 +41,50 @@ class Figures:
 
 def measure(config: Path | None) -> Figures:
     """Every row; `config` is a folder that holds another model's config.json."""
-    is_asked = config is None
+    dtype: Dtype = "bfloat16" if torch.cuda.is_available() else "float32"
+    # Before the engine takes the memory.
+    device, rates = measure_rates("cuda", "auto", dtype)
+    rates = better(rates, measure_rates("cuda", "auto", dtype)[1])
+    torch.cuda.empty_cache()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="aphrodite-bench-")))
-        if config is None:
-            config = folder / "llava-1.5-7b"
-            config.mkdir()
-            (config / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-            # 160 sequences of 700 tokens need 94% of an H100's memory.
-            engine = EngineConfig(model=str(config), load_format="dummy", gpu_memory_utilization=0.94)
-            sizes = ASKED
-        else:
-            engine = EngineConfig(model=str(config), load_format="dummy", kv_cache_memory=16 << 20, max_num_seqs=8)
-            sizes = SMALL
+        engine = _asked_engine(folder / "llava-1.5-7b") if config is None else _small_engine(config)
         completed = folder / "completed"
         completed.mkdir()
-        engine = with_tokenizer(engine, completed)
+        engine = with_tokenizer(replace(engine, dtype=dtype), completed)
         model = bootstrap.open_model(engine)
         subject = stack.enter_context(Subject(engine, model))
-        device, before = measure_rates("cuda", "auto", subject.dtype)
         figures = []
-        for figure in Rows(subject, model.spec, before, sizes).measure():
-            figures.append(figure if is_asked else replace(figure, bar=None))
+        for figure in Rows(subject, model.spec, rates, ASKED if config is None else SMALL).measure():
+            figures.append(figure if config is None else replace(figure, bar=None))
             print(line(figures[-1]), file=sys.stderr, flush=True)
-        rates = better(before, measure_rates("cuda", "auto", subject.dtype)[1])
-    return Figures(device, subject.dtype, rates.bytes_per_s, rates.operations_per_s, figures)
+    return Figures(device, dtype, rates.bytes_per_s, rates.operations_per_s, figures)
+
+
+def _asked_engine(folder: Path) -> EngineConfig:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    # 160 sequences of 700 tokens need 94% of an H100's memory.
+    return EngineConfig(model=str(folder), load_format="dummy", gpu_memory_utilization=0.94)
+
+
+def _small_engine(folder: Path) -> EngineConfig:
+    return EngineConfig(model=str(folder), load_format="dummy", kv_cache_memory=16 << 20, max_num_seqs=8)
 
 
 def table(figures: Figures) -> str:
-    """As markdown."""
+    """As markdown: the figures, and the kernels behind them."""
     rates = f"{figures.bytes_per_s / 1e12:.2f} TB/s, {figures.operations_per_s / 1e12:.0f} TFLOP/s ({figures.dtype})"
     head = ["| what | measured | limit here | bar | |", "|---|---:|---:|---:|---|"]
-    return "\n".join([f"{figures.device}: {rates}.", "", *head, *map(line, figures.rows)]) + "\n"
+    kernels = [part for figure in figures.rows if figure.kernels for part in kernel_lines(figure)]
+    return "\n".join([f"{figures.device}: {rates}.", "", *head, *map(line, figures.rows), *kernels]) + "\n"
+
+
+def kernel_lines(figure: Figure) -> Iterator[str]:
+    """What takes the most of a step's time."""
+    yield from ("", f"{figure.what}:", "", "| kernel | calls a step | microseconds a step |", "|---|---:|---:|")
+    for kernel in figure.kernels:
+        yield f"| `{kernel.name}` | {number(kernel.calls)} | {number(kernel.microseconds)} |"
 
 
 def line(figure: Figure) -> str:

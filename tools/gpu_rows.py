@@ -16,6 +16,7 @@ from aphrodite.adapters.inbound.cli.bench.token_workload import TokenCounts, Tok
 from aphrodite.domain.architectures.spec import ModelSpec
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
+from gpu_kernels import Kernel, longest_kernels
 
 _REPETITIONS = 10
 _ROUNDS = 3
@@ -53,6 +54,7 @@ class Figure:
     limit: float | None
     bar: float | None  # None for other work than what it was set for
     more_is_better: bool
+    kernels: tuple[Kernel, ...] = ()  # what a step's time goes to
 
     @property
     def reached(self) -> bool:
@@ -92,9 +94,10 @@ class Rows:
     def _prefill(self, num_tokens: int) -> Figure:
         plan = StepPlan(tuple(self._prompts(num_tokens)))
         cost = self._costs.step(plan)
-        rate = cost.num_operations / self._seconds_each(lambda: self._backend.launch(plan))
-        limit = cost.num_operations / cost.limit_s(self._rates)
-        return Figure(f"prefill, packed steps of {num_tokens} tokens", "TFLOP/s", rate / 1e12, limit / 1e12, 560, True)
+        seconds, kernels = self._time_each(lambda: self._backend.launch(plan))
+        rate, limit = cost.num_operations / seconds, cost.num_operations / cost.limit_s(self._rates)
+        what = f"prefill, packed steps of {num_tokens} tokens"
+        return Figure(what, "TFLOP/s", rate / 1e12, limit / 1e12, 560, True, kernels)
 
     def _prompts(self, num_tokens: int) -> Iterator[RowPlan]:
         """Prompts that together have so many tokens, in blocks of their own."""
@@ -112,44 +115,47 @@ class Rows:
         side, count = self._model.vision.image_size, self._sizes.images
         pixels = torch.from_numpy(self._random.integers(0, 256, (count, side, side, 3), dtype=np.uint8))
         pixels = pixels.to(self._backend._device)
-        rate = count / self._seconds_each(lambda: self._backend._encoder.encode(pixels))
+        seconds, kernels = self._time_each(lambda: self._backend._encoder.encode(pixels))
         operations_s = count * self._costs.operations_per_image / self._rates.operations_per_s
         limit = count / max(operations_s, self._costs.vision_bytes / self._rates.bytes_per_s)
-        return Figure(f"vision tower and projector, batch {count}", "images/s", rate, limit, 700, True)
+        what = f"vision tower and projector, batch {count}"
+        return Figure(what, "images/s", count / seconds, limit, 700, True, kernels)
 
-    def _seconds_each(self, call: Callable[[], object]) -> float:
-        """Of calls that queue their work one behind the other."""
+    def _time_each(self, call: Callable[[], object]) -> tuple[float, tuple[Kernel, ...]]:
+        """Seconds of calls that queue their work one behind the other, and their kernels."""
         for num_calls in (2, _REPETITIONS):
             started_s = time.perf_counter()
             for _ in range(num_calls):
                 call()
             if self._backend._device.type == "cuda":
                 torch.cuda.synchronize(self._backend._device)
-        return (time.perf_counter() - started_s) / _REPETITIONS
+        seconds = (time.perf_counter() - started_s) / _REPETITIONS
+        return seconds, longest_kernels(call, self._backend._device)
 
     def _decode_step(self, batch: int, context: int, bar_ms: float) -> Figure:
-        step_s, limit_s = self._decode(batch, context)
+        step_s, limit_s, kernels = self._decode(batch, context)
         measured_ms = None if step_s is None else step_s * 1000
-        return Figure(
-            f"decode step, batch {batch}, context {context}", "ms", measured_ms, limit_s * 1000, bar_ms, False
-        )
+        what = f"decode step, batch {batch}, context {context}"
+        return Figure(what, "ms", measured_ms, limit_s * 1000, bar_ms, False, kernels)
 
     def _decode_rate(self) -> Figure:
         batch, context = self._sizes.many, self._sizes.many_context
-        step_s, limit_s = self._decode(batch, context)
+        step_s, limit_s, kernels = self._decode(batch, context)
+        rate = None if step_s is None else batch / step_s
         what = f"decode, {batch} sequences, context {context}"
-        return Figure(what, "output tokens/s", None if step_s is None else batch / step_s, batch / limit_s, 5200, True)
+        return Figure(what, "output tokens/s", rate, batch / limit_s, 5200, True, kernels)
 
-    def _decode(self, batch: int, context: int) -> tuple[float | None, float]:
-        """Seconds of a step, if it fits the device, and the limit."""
+    def _decode(self, batch: int, context: int) -> tuple[float | None, float, tuple[Kernel, ...]]:
+        """Seconds of a step, if it fits the device; the limit; the kernels."""
         nothing = np.zeros(0, np.int32)
         plan = StepPlan(tuple(RowPlan(slot, context, 1, None, nothing, True, _GREEDY, 0) for slot in range(batch)))
         limit_s = self._costs.step(plan).limit_s(self._rates)
         if self._driver.longest(batch) < context:
-            return None, limit_s
+            return None, limit_s, ()
         times = self._driver.decode(batch, context)
+        kernels = longest_kernels(self._subject.engine.step, self._backend._device)
         self._driver.clear()
-        return times.step_s, limit_s
+        return times.step_s, limit_s, kernels
 
     def _first_token(self) -> Figure:
         """With everything that comes before it: the picture is resized and its features are computed."""

@@ -116,7 +116,8 @@ class CudaBackend:
                     self._launch(plan).result()
                 self._decode_graphs.capture(capture)
                 if self._encoder is not None:
-                    self._encoder.capture(capture)
+                    most_images = -(-self.limits.max_num_batched_tokens // self._encoder.num_image_tokens)
+                    self._encoder.capture(capture, min(most_images, self.limits.max_num_seqs))
         except torch.OutOfMemoryError as error:
             raise CapacityError(
                 f"Steps of {self.limits.max_num_batched_tokens} tokens do not fit beside the weights and "

@@ -14,13 +14,15 @@ class Encoder:
 
     def __init__(self, tower: VisionTower, device: torch.device) -> None:
         self._tower = tower
+        self.num_image_tokens = tower.spec.num_image_tokens
         image_size = tower.spec.image_size
         self._pixels = torch.zeros(_SIZES[-1], image_size, image_size, 3, dtype=torch.uint8, device=device)
         self._features: dict[int, Tensor] = {}  # by size
         self._graphs = SizedGraphs(_SIZES, self._run)
 
-    def capture(self, capture: Capture) -> None:
-        """Record every size."""
+    def capture(self, capture: Capture, max_images: int) -> None:
+        """Record every size, after the most pictures of a step have shown that there is memory for them."""
+        self._tower.encode(self._pixels[:1].repeat(max_images, 1, 1, 1))
         self._graphs.capture(capture, "Capturing the vision tower")
 
     def encode(self, pixels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aphrodite.backends.cuda.product_attention import product_attention
 from aphrodite.domain.scheduling.flatten import FlatStep
 
 _QUERIES_AT_ONCE = 128  # of a chunk: their scores stay in a core's cache, and what lies after them is not computed
@@ -108,7 +109,7 @@ class SingleRows:
         keys, values = self._cache.gather(layer, self._head_blocks, self._num_rows)  # each [N * K, C, D]
         # The query heads of one key/value head stand in for its queries: no key is copied for a group.
         grouped = singles.reshape(len(keys), -1, singles.shape[-1])  # [N * K, G, D]
-        attended = _attend(grouped, keys, values, self._mask(window, queries.dtype))
+        attended = product_attention(grouped, keys, values, self._mask(window, queries.dtype))
         output[: self._num_rows] = attended.view(singles.shape)
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -156,7 +157,7 @@ class ChunkRows:
         group = num_heads // num_kv_heads
         grouped = queries.view(num_tokens, num_kv_heads, group, head_dim).permute(1, 2, 0, 3)  # [K, G, T, D]
         mask = self._mask(num_tokens, num_keys, group, window, queries.dtype)
-        attended = _attend(grouped.reshape(num_kv_heads, -1, head_dim), keys, values, mask)
+        attended = product_attention(grouped.reshape(num_kv_heads, -1, head_dim), keys, values, mask)
         return attended.view(grouped.shape).permute(2, 0, 1, 3).reshape(queries.shape)
 
     def _mask(self, num_tokens: int, num_keys: int, group: int, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -194,16 +195,6 @@ class AttentionBatch:
         self._singles.attend(layer, queries, window, output)
         self._chunks.attend(layer, queries, window, output)
         return output
-
-
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Queries [P, T, D] over keys and values [P, C, D], the mask added to the last scores: [P, T, D].
-
-    Two batched products beat torch's fused attention on a CPU for so few queries, in bfloat16 by a factor of two.
-    """
-    scores = torch.bmm(queries * queries.shape[-1] ** -0.5, keys.transpose(1, 2))  # [P, T, C]
-    scores[..., -mask.shape[-1] :].add_(mask)
-    return torch.bmm(scores.softmax(dim=-1), values)
 
 
 def _added(is_seen: Tensor, dtype: torch.dtype) -> Tensor:

@@ -5,9 +5,11 @@ Letters: N images, P positions (patches, and the class token where there is one)
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from aphrodite.backends.cuda.activations import activation
+from aphrodite.backends.cuda.linear import Linear, linear
+from aphrodite.backends.cuda.product_attention import picture_attention
 from aphrodite.domain.architectures.spec import PixelNormalization, VisionSpec
 
 _MAX_BATCH = 32  # images encoded at once: enough to fill a GPU, and it bounds the activations' memory
@@ -17,21 +19,32 @@ class VisionTower:
     """uint8 pixels to features in the decoder's hidden size."""
 
     def __init__(self, spec: VisionSpec, weights: dict[str, Tensor], normalization: PixelNormalization) -> None:
+        """Takes its matrices out of `weights`, so that none is kept beside its packed copy."""
         self.spec = spec
         self._weights = weights
+        layers = [f"vision.layers.{index}" for index in range(spec.num_used_layers)]
+        names = [f"{layer}.{part}" for layer in layers for part in ("qkv", "output", "fc1", "fc2")]
+        self._products: dict[str, Linear] = {
+            name: linear(weights.pop(f"{name}.weight"), weights.get(f"{name}.bias"))
+            for name in [*names, "projector.linear_1", "projector.linear_2"]
+        }
+        # Patches do not overlap: the convolution over them is a product of their pixels [3 * size * size].
+        patch = weights.pop("vision.patch.weight").flatten(1)
+        self._products["vision.patch"] = linear(patch, weights.get("vision.patch.bias"))
         self._activation = activation(spec.activation)
         self._projector_activation = activation(spec.projector_activation)
         device = weights["vision.position"].device
-        self._scale = normalization.scale
-        self._mean = torch.tensor(normalization.mean, device=device).view(3, 1, 1)
-        self._std = torch.tensor(normalization.std, device=device).view(3, 1, 1)
+        self._attention = picture_attention if device.type == "cpu" else scaled_dot_product_attention
+        mean, std = torch.tensor(normalization.mean), torch.tensor(normalization.std)
+        self._mean = (mean / normalization.scale).to(device)[:, None]  # [3, 1] of the bytes
+        self._scale = (normalization.scale / std).to(device)[:, None]
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Images uint8 [N, size, size, 3], on the device, to features [N, image tokens, decoder hidden size]."""
         return torch.cat([self._encode(batch) for batch in torch.split(pixels, _MAX_BATCH)])
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        weights, spec = self._weights, self.spec
+        spec = self.spec
         hidden = self._embed(pixels)
         states = {0: hidden}
         for index in range(spec.num_used_layers):
@@ -40,19 +53,18 @@ class VisionTower:
         features = torch.cat([states[index] for index in spec.feature_layers], dim=-1)
         if spec.drop_first_token:
             features = features[:, 1:]
-        projected = linear(features, weights["projector.linear_1.weight"], weights.get("projector.linear_1.bias"))
-        projected = self._projector_activation(projected)
-        return linear(projected, weights["projector.linear_2.weight"], weights.get("projector.linear_2.bias"))
+        return self._products["projector.linear_2"](
+            self._projector_activation(self._products["projector.linear_1"](features))
+        )
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """uint8 [N, size, size, 3] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
-        weights = self._weights
-        patch = weights["vision.patch.weight"]
-        normalized = (pixels.permute(0, 3, 1, 2).float() * self._scale - self._mean) / self._std
-        patches = conv2d(
-            normalized.to(patch.dtype), patch, weights.get("vision.patch.bias"), stride=self.spec.patch_size
-        )
-        hidden = patches.flatten(2).transpose(1, 2)  # [N, patches, E]
+        weights, size = self._weights, self.spec.patch_size
+        side = self.spec.image_size // size  # patches that fit; a convolution leaves the rest out, too
+        patches = pixels[:, : side * size, : side * size].view(-1, side, size, side, size, 3)
+        ordered = patches.permute(0, 1, 3, 5, 2, 4).reshape(-1, side * side, 3, size * size)  # channels first
+        normalized = (ordered.float() - self._mean).mul_(self._scale)
+        hidden = self._products["vision.patch"](normalized.flatten(2).to(weights["vision.position"].dtype))
         if self.spec.has_class_token:
             first = weights["vision.class_embedding"].expand(hidden.shape[0], 1, -1)
             hidden = torch.cat((first, hidden), dim=1)
@@ -61,15 +73,12 @@ class VisionTower:
 
     def _layer(self, hidden: Tensor, name: str) -> Tensor:
         images, positions, width = hidden.shape
-        qkv = self._linear(self._norm(hidden, f"{name}.norm1"), f"{name}.qkv")
+        qkv = self._products[f"{name}.qkv"](self._norm(hidden, f"{name}.norm1"))
         queries, keys, values = qkv.view(images, positions, 3, self.spec.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = scaled_dot_product_attention(queries, keys, values).transpose(1, 2).reshape(images, positions, width)
-        hidden = hidden + self._linear(attended, f"{name}.output")
-        inner = self._activation(self._linear(self._norm(hidden, f"{name}.norm2"), f"{name}.fc1"))
-        return hidden + self._linear(inner, f"{name}.fc2")
-
-    def _linear(self, x: Tensor, name: str) -> Tensor:
-        return linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
+        attended = self._attention(queries, keys, values).transpose(1, 2).reshape(images, positions, width)
+        hidden = hidden + self._products[f"{name}.output"](attended)
+        inner = self._activation(self._products[f"{name}.fc1"](self._norm(hidden, f"{name}.norm2")))
+        return hidden + self._products[f"{name}.fc2"](inner)
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         weight = self._weights[f"{name}.weight"]

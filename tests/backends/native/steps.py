@@ -1,0 +1,50 @@
+"""Steps for the tests of the C++ kernels."""
+
+import numpy as np
+import torch
+
+from aphrodite.domain.architectures.spec import DecoderSpec, RopeSpec
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.flatten import FlatStep, flatten, unpack
+from aphrodite.domain.scheduling.step import RowPlan, StepPlan
+
+Rows = list[tuple[int, int]]
+"""(start, tokens) of each row."""
+MAX_POSITION = 24
+VOCAB_SIZE = 50
+
+
+def spec(heads: tuple[int, int], head_dim: int, activation: str, *, qk_norm: bool) -> DecoderSpec:
+    num_heads, num_kv_heads = heads
+    return DecoderSpec(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=32,
+        intermediate_size=40,
+        num_layers=2,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        max_position=MAX_POSITION,
+        rms_norm_eps=1e-5,
+        rope=RopeSpec(10000.0),
+        activation=activation,  # type: ignore[arg-type]
+        qkv_bias=not qk_norm,
+        output_bias=False,
+        mlp_bias=False,
+        qk_norm=qk_norm,
+        windows=(None, 6),
+        tied_embeddings=True,
+    )
+
+
+def make_step(rows: Rows, block_size: int, generator: np.random.Generator) -> tuple[FlatStep, dict[str, torch.Tensor]]:
+    """Rows of random tokens, those of one token first; each has its own blocks, in falling order."""
+    num_blocks = -(-MAX_POSITION // block_size)
+    plans = []
+    for slot, (start, length) in enumerate(rows):
+        blocks = np.arange((slot + 1) * num_blocks, slot * num_blocks, -1, dtype=np.int32)
+        token_ids = generator.integers(0, VOCAB_SIZE, length, dtype=np.int32)
+        needed = blocks[: -(-(start + length) // block_size)]
+        plans.append(RowPlan(slot, start, length, token_ids, needed, False, SamplingParams(), 0))
+    flat = flatten(StepPlan(tuple(plans)), block_size)
+    return flat, unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)

@@ -13,6 +13,7 @@ from torch import Tensor
 from aphrodite.backends.cuda.attention import KvCache
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.native.kernels import NativeKernels
+from aphrodite.backends.cuda.native.rows import native_softmax
 from aphrodite.backends.cuda.native_operations import NativeOperations
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
@@ -29,9 +30,10 @@ def plain(model: DecoderSpec, tables: RotaryTables, cache: KvCache, *step: objec
 
 
 def native(model: DecoderSpec, tables: RotaryTables, cache: KvCache, *step: object) -> StepOperations:
-    kernels = NativeKernels.create(tables.cos.dtype, model.num_heads, cache)
+    kernels, softmax = NativeKernels.create(tables.cos.dtype, model.num_heads, cache), native_softmax(tables.cos.dtype)
     assert kernels is not None, "these tests need a C++ compiler"
-    return NativeOperations(model, tables, cache, kernels, *step)  # type: ignore[arg-type]
+    assert softmax is not None
+    return NativeOperations(model, tables, cache, kernels, softmax, *step)  # type: ignore[arg-type]
 
 
 def run(model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: int, make: Make) -> list[Tensor]:

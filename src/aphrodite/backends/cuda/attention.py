@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aphrodite.backends.cuda.product_attention import product_attention
+from aphrodite.backends.cuda.product_attention import Softmax, TorchSoftmax, product_attention
 from aphrodite.domain.scheduling.flatten import FlatStep
 
 _QUERIES_AT_ONCE = 128  # of a chunk: their scores stay in a core's cache, and what lies after them is not computed
@@ -109,8 +109,9 @@ class SingleRows:
         keys, values = self._cache.gather(layer, self._head_blocks, self._num_rows)  # each [N * K, C, D]
         # The query heads of one key/value head stand in for its queries: no key is copied for a group.
         grouped = singles.reshape(len(keys), -1, singles.shape[-1])  # [N * K, G, D]
-        attended = product_attention(grouped, keys, values, self._mask(window, queries.dtype))
-        output[: self._num_rows] = attended.view(singles.shape)
+        scores = torch.bmm(grouped * grouped.shape[-1] ** -0.5, keys.transpose(1, 2))
+        scores += self._mask(window, queries.dtype)
+        output[: self._num_rows] = torch.bmm(scores.softmax(dim=-1), values).view(singles.shape)
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
         """What to add to the scores, [N * K, 1, C]."""
@@ -118,16 +119,18 @@ class SingleRows:
             is_seen = self._positions < self._lengths
             if window is not None:
                 is_seen &= self._positions >= self._lengths - window
-            self._masks[window] = _added(is_seen.repeat_interleave(self._cache.num_kv_heads, 0)[:, None], dtype)
+            is_hidden = ~is_seen.repeat_interleave(self._cache.num_kv_heads, 0)[:, None]
+            mask = torch.zeros(is_hidden.shape, dtype=dtype, device=is_hidden.device)
+            self._masks[window] = mask.masked_fill_(is_hidden, -torch.inf)
         return self._masks[window]
 
 
 class ChunkRows:
     """A step's rows of several tokens, made ready once for all layers."""
 
-    def __init__(self, flat: FlatStep, arrays: dict[str, Tensor], cache: KvCache) -> None:
+    def __init__(self, flat: FlatStep, arrays: dict[str, Tensor], cache: KvCache, softmax: Softmax) -> None:
         self._cache = cache
-        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
+        self._softmax = softmax
         self._chunks = []
         host = flat.arrays
         row_starts = host["row_starts"]
@@ -153,26 +156,11 @@ class ChunkRows:
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
         """Queries [T, H, D] of a chunk over the keys and values [K, C, D] up to its last token's: [T, H, D]."""
         num_tokens, num_heads, head_dim = queries.shape
-        num_kv_heads, num_keys, _ = keys.shape
-        group = num_heads // num_kv_heads
-        grouped = queries.view(num_tokens, num_kv_heads, group, head_dim).permute(1, 2, 0, 3)  # [K, G, T, D]
-        mask = self._mask(num_tokens, num_keys, group, window, queries.dtype)
-        attended = product_attention(grouped.reshape(num_kv_heads, -1, head_dim), keys, values, mask)
+        num_kv_heads = len(keys)
+        grouped = queries.view(num_tokens, num_kv_heads, num_heads // num_kv_heads, head_dim).permute(1, 2, 0, 3)
+        flat = grouped.reshape(num_kv_heads, -1, head_dim)  # [K, G * T, D]
+        attended = product_attention(flat, keys, values, self._softmax, num_tokens, window)
         return attended.view(grouped.shape).permute(2, 0, 1, 3).reshape(queries.shape)
-
-    def _mask(self, num_tokens: int, num_keys: int, group: int, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What to add to the scores of a chunk's last keys, [G * T, last keys]; all see those before."""
-        if window is None or window >= num_keys:
-            num_keys, window = num_tokens, None
-        key = (num_tokens, num_keys, window)
-        if key not in self._masks:
-            queries = torch.arange(num_keys - num_tokens, num_keys, device=self._cache.keys.device)[:, None]  # [T, 1]
-            positions = torch.arange(num_keys, device=self._cache.keys.device)
-            is_seen = positions <= queries
-            if window is not None:
-                is_seen &= positions > queries - window
-            self._masks[key] = _added(is_seen.repeat(group, 1), dtype)
-        return self._masks[key]
 
 
 class AttentionBatch:
@@ -182,7 +170,7 @@ class AttentionBatch:
         self._cache = cache
         self._places = cache.places(arrays["kv_slots"].long())
         self._singles = SingleRows(flat, arrays, cache)
-        self._chunks = ChunkRows(flat, arrays, cache)
+        self._chunks = ChunkRows(flat, arrays, cache, TorchSoftmax())
         self.partial_blocks = torch.from_numpy(_begun_and_partial(flat.arrays, cache.block_size)).to(cache.keys.device)
 
     def store(self, layer: int, keys_and_values: Tensor) -> None:
@@ -195,11 +183,6 @@ class AttentionBatch:
         self._singles.attend(layer, queries, window, output)
         self._chunks.attend(layer, queries, window, output)
         return output
-
-
-def _added(is_seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where a token is seen, else minus infinity."""
-    return torch.zeros(is_seen.shape, dtype=dtype, device=is_seen.device).masked_fill_(~is_seen, -torch.inf)
 
 
 def _begun_and_partial(host: dict[str, np.ndarray], block_size: int) -> np.ndarray:

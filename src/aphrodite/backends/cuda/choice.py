@@ -13,6 +13,7 @@ from torch import Tensor
 from aphrodite.backends.cuda.attention import KvCache
 from aphrodite.backends.cuda.graphs import Capture, CudaCapture
 from aphrodite.backends.cuda.native.kernels import NativeKernels
+from aphrodite.backends.cuda.native.rows import native_softmax
 from aphrodite.backends.cuda.native_operations import NativeOperations
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
 from aphrodite.backends.cuda.sampler import Choose, choose_tokens
@@ -43,10 +44,11 @@ def choose_execution(
     is; plain torch elsewhere.
     """
     if device.type == "cpu":
-        native = NativeKernels.create(tables.cos.dtype, spec.num_heads, cache)
-        if native is not None:
+        dtype = tables.cos.dtype
+        native, softmax = NativeKernels.create(dtype, spec.num_heads, cache), native_softmax(dtype)
+        if native is not None and softmax is not None:
             _log.info("Steps run in C++ kernels.")
-            return Execution(partial(NativeOperations, spec, tables, cache, native), choose_tokens, None)
+            return Execution(partial(NativeOperations, spec, tables, cache, native, softmax), choose_tokens, None)
     if device.type != "cuda" or find_spec("triton") is None:
         _log.info("Steps run in plain torch on %s.", device)
         return Execution(partial(TorchOperations, spec, tables, cache), choose_tokens, None)

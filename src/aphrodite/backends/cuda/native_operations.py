@@ -7,6 +7,7 @@ from aphrodite.backends.cuda.activations import activation
 from aphrodite.backends.cuda.attention import ChunkRows, KvCache
 from aphrodite.backends.cuda.native.kernels import NativeKernels
 from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
+from aphrodite.backends.cuda.product_attention import Softmax
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 
@@ -20,6 +21,7 @@ class NativeOperations:
         tables: RotaryTables,
         cache: KvCache,
         kernels: NativeKernels,
+        softmax: Softmax,
         flat: FlatStep,
         arrays: dict[str, Tensor],
     ) -> None:
@@ -28,7 +30,7 @@ class NativeOperations:
         self._kernels = kernels
         self._arrays = arrays
         self._num_singles = flat.num_single_rows
-        self._chunks = ChunkRows(flat, arrays, cache)
+        self._chunks = ChunkRows(flat, arrays, cache, softmax)
 
     def add_rms_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor) -> Tensor:
         return self._kernels.add_rms_norm(residual, x, weight, self._spec.rms_norm_eps)

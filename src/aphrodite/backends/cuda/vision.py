@@ -5,11 +5,10 @@ Letters: N images, P positions (patches, and the class token where there is one)
 
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from aphrodite.backends.cuda.activations import activation
 from aphrodite.backends.cuda.linear import Linear, linear
-from aphrodite.backends.cuda.product_attention import picture_attention
+from aphrodite.backends.cuda.vision_functions import VisionFunctions
 from aphrodite.domain.architectures.spec import PixelNormalization, VisionSpec
 
 _MAX_BATCH = 32  # images encoded at once: enough to fill a GPU, and it bounds the activations' memory
@@ -31,10 +30,10 @@ class VisionTower:
         # Patches do not overlap: the convolution over them is a product of their pixels [3 * size * size].
         patch = weights.pop("vision.patch.weight").flatten(1)
         self._products["vision.patch"] = linear(patch, weights.get("vision.patch.bias"))
-        self._activation = activation(spec.activation)
         self._projector_activation = activation(spec.projector_activation)
-        device = weights["vision.position"].device
-        self._attention = picture_attention if device.type == "cpu" else scaled_dot_product_attention
+        position = weights["vision.position"]
+        device, self._dtype = position.device, position.dtype
+        self._functions = VisionFunctions.choose(spec.activation, self._dtype, device)
         mean, std = torch.tensor(normalization.mean), torch.tensor(normalization.std)
         self._mean = (mean / normalization.scale).to(device)[:, None]  # [3, 1] of the bytes
         self._scale = (normalization.scale / std).to(device)[:, None]
@@ -64,7 +63,7 @@ class VisionTower:
         patches = pixels[:, : side * size, : side * size].view(-1, side, size, side, size, 3)
         ordered = patches.permute(0, 1, 3, 5, 2, 4).reshape(-1, side * side, 3, size * size)  # channels first
         normalized = (ordered.float() - self._mean).mul_(self._scale)
-        hidden = self._products["vision.patch"](normalized.flatten(2).to(weights["vision.position"].dtype))
+        hidden = self._products["vision.patch"](normalized.flatten(2).to(self._dtype))
         if self.spec.has_class_token:
             first = weights["vision.class_embedding"].expand(hidden.shape[0], 1, -1)
             hidden = torch.cat((first, hidden), dim=1)
@@ -75,11 +74,11 @@ class VisionTower:
         images, positions, width = hidden.shape
         qkv = self._products[f"{name}.qkv"](self._norm(hidden, f"{name}.norm1"))
         queries, keys, values = qkv.view(images, positions, 3, self.spec.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = self._attention(queries, keys, values).transpose(1, 2).reshape(images, positions, width)
+        attended = self._functions.attention(queries, keys, values).transpose(1, 2).reshape(images, positions, width)
         hidden = hidden + self._products[f"{name}.output"](attended)
-        inner = self._activation(self._products[f"{name}.fc1"](self._norm(hidden, f"{name}.norm2")))
+        inner = self._functions.activation(self._products[f"{name}.fc1"](self._norm(hidden, f"{name}.norm2")))
         return hidden + self._products[f"{name}.fc2"](inner)
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         weight = self._weights[f"{name}.weight"]
-        return layer_norm(x, weight.shape, weight, self._weights[f"{name}.bias"], self.spec.norm_eps)
+        return self._functions.layer_norm(x, weight, self._weights[f"{name}.bias"], self.spec.norm_eps)

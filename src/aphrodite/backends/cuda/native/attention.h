@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <memory>
 
 #include "heads.h"
 #include "numbers.h"
+#include "rows.h"
 
 struct Span {
     int64_t first;  // cached positions [first, last)
@@ -49,16 +49,6 @@ inline void for_each_block(const Number* cache, int64_t which, const int32_t* bl
     }
 }
 
-inline void softmax(float* scores, int64_t length) {
-    float highest = -std::numeric_limits<float>::infinity(), total = 0.0f;
-    for (int64_t i = 0; i < length; ++i) highest = std::max(highest, scores[i]);
-    for (int64_t i = 0; i < length; ++i) {
-        scores[i] = exponential(scores[i] - highest);
-        total += scores[i];
-    }
-    for (int64_t i = 0; i < length; ++i) scores[i] /= total;
-}
-
 // `Size` is D where the compiler knows it, which keeps a head's sums in registers; else 0.
 template <typename Number, int64_t Size>
 void attend_head(const Number* queries, const Number* cache, const int32_t* blocks, int64_t head, Span span, Number* out,
@@ -78,7 +68,7 @@ void attend_head(const Number* queries, const Number* cache, const int32_t* bloc
             }
         }
     });
-    for (int64_t g = 0; g < group; ++g) softmax(workspace.scores.get() + g * length, length);
+    for (int64_t g = 0; g < group; ++g) softmax_row(workspace.scores.get() + g * length, length);
     std::fill_n(workspace.sums.get(), group * size, 0.0f);
     for_each_block(cache, 1, blocks, head, span, heads, wide, [&](int64_t start, int64_t count) {
         for (int64_t g = 0; g < group; ++g) {

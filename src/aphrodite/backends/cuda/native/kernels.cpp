@@ -4,52 +4,15 @@
 // Sums are float, whatever the numbers are.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "attention.h"
 #include "heads.h"
 #include "linear.h"
 #include "numbers.h"
+#include "rows.h"
 
 namespace {
-
-template <typename Number>
-inline float reciprocal_rms(const Number* x, int64_t size, float epsilon) {
-    float sum = 0.0f;
-    for (int64_t i = 0; i < size; ++i) sum += widen(x[i]) * widen(x[i]);
-    return 1.0f / std::sqrt(sum / static_cast<float>(size) + epsilon);
-}
-
-template <typename Number>
-void add_rms_norm(Number* residual, const Number* x, const Number* weight, Number* normed, int64_t tokens, int64_t width,
-                  float epsilon) {
-#pragma omp parallel for if (tokens * width > kSerialWork)
-    for (int64_t token = 0; token < tokens; ++token) {
-        Number* row = residual + token * width;
-        if (x != nullptr) {
-            const Number* added = x + token * width;
-            for (int64_t i = 0; i < width; ++i) row[i] = narrow<Number>(widen(row[i]) + widen(added[i]));
-        }
-        const float scale = reciprocal_rms(row, width, epsilon);
-        Number* out = normed + token * width;
-        for (int64_t i = 0; i < width; ++i) out[i] = narrow<Number>(widen(row[i]) * scale * widen(weight[i]));
-    }
-}
-
-template <typename Number>
-void gate_silu(const Number* gate_up, Number* out, int64_t tokens, int64_t width) {
-#pragma omp parallel for if (tokens * width > kSerialWork)
-    for (int64_t token = 0; token < tokens; ++token) {
-        const Number* gate = gate_up + 2 * token * width;
-        const Number* up = gate + width;
-        Number* row = out + token * width;
-        for (int64_t i = 0; i < width; ++i) {
-            const float x = widen(gate[i]);
-            row[i] = narrow<Number>(x / (1.0f + exponential(-x)) * widen(up[i]));
-        }
-    }
-}
 
 template <typename Number>
 void rotate_and_store(Number* qkv, const int32_t* positions, const int32_t* kv_slots, const Number* cosines,
@@ -89,6 +52,17 @@ void rotate_and_store(Number* qkv, const int32_t* positions, const int32_t* kv_s
     extern "C" void add_rms_norm_##suffix(Number* residual, const Number* x, const Number* weight, Number* normed,     \
                                           int64_t tokens, int64_t width, float epsilon) {                              \
         add_rms_norm(residual, x, weight, normed, tokens, width, epsilon);                                             \
+    }                                                                                                                  \
+    extern "C" void layer_norm_##suffix(const Number* x, const Number* weight, const Number* bias, Number* normed,     \
+                                        int64_t rows, int64_t width, float epsilon) {                                  \
+        layer_norm(x, weight, bias, normed, rows, width, epsilon);                                                     \
+    }                                                                                                                  \
+    extern "C" void sigmoid_gelu_##suffix(Number* x, int64_t size, float linear, float cubic) {                        \
+        sigmoid_gelu(x, size, linear, cubic);                                                                          \
+    }                                                                                                                  \
+    extern "C" void softmax_##suffix(Number* scores, int64_t rows, int64_t keys, float scale, int64_t queries,         \
+                                     int64_t window) {                                                                 \
+        softmax(scores, rows, keys, scale, queries, window);                                                           \
     }                                                                                                                  \
     extern "C" void gate_silu_##suffix(const Number* gate_up, Number* out, int64_t tokens, int64_t width) {            \
         gate_silu(gate_up, out, tokens, width);                                                                        \

@@ -4,7 +4,6 @@ Letters: T tokens, N rows of one token, E hidden size, I intermediate size, H he
 B blocks a row.
 """
 
-import ctypes
 from collections.abc import Callable
 from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
 from typing import Any
@@ -13,9 +12,7 @@ import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.attention import KvCache
-from aphrodite.backends.cuda.native.library import load_library
-
-_SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+from aphrodite.backends.cuda.native.library import native_function
 
 
 class _Heads(Structure):
@@ -27,10 +24,10 @@ class _Heads(Structure):
 class NativeKernels:
     """Every tensor is dense in its last two dimensions and of the format `dtype`, but for int32 numbers of a step."""
 
-    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype, num_heads: int, cache: KvCache) -> None:
+    def __init__(self, dtype: torch.dtype, num_heads: int, cache: KvCache) -> None:
         def function(name: str, *types: Any) -> Callable[..., None]:
-            found = library[f"{name}_{_SUFFIXES[dtype]}"]
-            found.argtypes, found.restype = types, None
+            found = native_function(name, dtype, *types)
+            assert found is not None
             return found
 
         p, i, f, heads = c_void_p, c_int64, c_float, POINTER(_Heads)
@@ -45,8 +42,7 @@ class NativeKernels:
     @classmethod
     def create(cls, dtype: torch.dtype, num_heads: int, cache: KvCache) -> "NativeKernels | None":
         """None where the kernels cannot be built, or do not know the number format."""
-        library = load_library() if dtype in _SUFFIXES else None
-        return None if library is None else cls(library, dtype, num_heads, cache)
+        return None if native_function("attend_rows", dtype) is None else cls(dtype, num_heads, cache)
 
     def add_rms_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
         """See `operations.StepOperations`."""

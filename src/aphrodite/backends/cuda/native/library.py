@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +21,20 @@ _TIMEOUT_S = 120
 # Sums may be reordered, which vector instructions need; infinities and NaN keep their meaning.
 _MATH = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
 _OPTIONS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", *_MATH]
+
+
+_SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+def native_function(name: str, dtype: torch.dtype, *types: Any) -> Callable[..., None] | None:
+    """The kernel of that name for numbers of that format; None where there is none."""
+    library = load_library() if dtype in _SUFFIXES else None
+    full_name = f"{name}_{_SUFFIXES.get(dtype)}"
+    if library is None or not hasattr(library, full_name):
+        return None
+    function = library[full_name]  # an object of its own each time, which keeps its types
+    function.argtypes, function.restype = types, None
+    return function
 
 
 @cache

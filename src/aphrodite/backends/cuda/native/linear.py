@@ -1,12 +1,12 @@
 """bfloat16 matrix products in C++, on processors with AVX512-BF16."""
 
+from collections.abc import Callable
 from ctypes import c_int64, c_void_p
 
-import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aphrodite.backends.cuda.native.library import load_library
+from aphrodite.backends.cuda.native.library import native_function
 
 _PANEL_OUTPUTS, _LANES = 32, 16  # as in linear.h
 
@@ -14,11 +14,8 @@ _PANEL_OUTPUTS, _LANES = 32, 16  # as in linear.h
 class NativeLinear:
     """Holds a weight [outputs, inputs] in the layout of linear.h."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        library = load_library()
-        assert library is not None
-        self._multiply = library.multiply_bfloat16
-        self._multiply.argtypes, self._multiply.restype = (*[c_void_p] * 4, *[c_int64] * 3), None
+    def __init__(self, multiply: Callable[..., None], weight: Tensor, bias: Tensor | None) -> None:
+        self._multiply = multiply
         self._outputs, self._inputs = weight.shape
         whole = pad(weight, (0, 0, 0, -self._outputs % _PANEL_OUTPUTS))
         panels = whole.view(-1, _LANES, self._inputs // 2, 2).transpose(1, 2)
@@ -28,10 +25,10 @@ class NativeLinear:
     @classmethod
     def create(cls, weight: Tensor, bias: Tensor | None) -> "NativeLinear | None":
         """None where the device, the number format or the shape has no such kernel."""
-        if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or weight.shape[1] % 2:
+        if weight.device.type != "cpu" or weight.shape[1] % 2:
             return None
-        library = load_library()
-        return cls(weight, bias) if library is not None and hasattr(library, "multiply_bfloat16") else None
+        multiply = native_function("multiply", weight.dtype, *[c_void_p] * 4, *[c_int64] * 3)
+        return None if multiply is None else cls(multiply, weight, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., inputs] to [..., outputs]."""

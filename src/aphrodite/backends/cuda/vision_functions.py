@@ -1,0 +1,38 @@
+"""What the vision tower does between its matrix products, as its device does it best."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from aphrodite.backends.cuda.activations import activation
+from aphrodite.backends.cuda.native.rows import native_activation, native_layer_norm, native_softmax
+from aphrodite.backends.cuda.product_attention import TorchSoftmax, picture_attention
+from aphrodite.domain.architectures.spec import Activation
+
+
+@dataclass(frozen=True, slots=True)
+class VisionFunctions:
+    """Letters: N images, H heads, P positions, D head size, E hidden size."""
+
+    attention: Callable[[Tensor, Tensor, Tensor], Tensor]  # each [N, H, P, D]
+    activation: Callable[[Tensor], Tensor]  # may overwrite what it is given
+    layer_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor]  # (x [N, P, E], weight [E], bias [E], epsilon)
+
+    @classmethod
+    def choose(cls, name: Activation, dtype: torch.dtype, device: torch.device) -> "VisionFunctions":
+        """For a tower with that activation: C++ kernels on a CPU where they can be built, else torch's functions."""
+        if device.type != "cpu":
+            return cls(functional.scaled_dot_product_attention, activation(name), _layer_norm)
+        return cls(
+            partial(picture_attention, softmax=native_softmax(dtype) or TorchSoftmax()),
+            native_activation(name, dtype) or activation(name),
+            native_layer_norm(dtype) or _layer_norm,
+        )
+
+
+def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    return functional.layer_norm(x, weight.shape, weight, bias, epsilon)

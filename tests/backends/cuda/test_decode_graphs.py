@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.backends.cuda.place import Place
 from tests.builders import tiny_llava
 
@@ -25,6 +26,7 @@ from aphrodite.backends.cuda.sampler import choose_tokens
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.config import EngineConfig
+from aphrodite.domain.ports import PendingStep
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.step import FeatureSpan, RowPlan, SlotStart, StepPlan, StepResult
 
@@ -117,6 +119,10 @@ def sequence(slot: int, start: int, token_ids: list[int] | None, kind: SamplingP
 
 def generate(backend: CudaBackend, slots: list[int], num_steps: int) -> list[StepResult]:
     """Prompts of mixed lengths, and steps of one token each, all of them in flight at once."""
+    return [one.result() for one in launch(backend, slots, num_steps)]
+
+
+def launch(backend: CudaBackend, slots: list[int], num_steps: int) -> list[PendingStep]:
     lengths = {slot: 1 + 5 * slot % 19 for slot in slots}
     prompts = {slot: np.random.default_rng(slot).integers(0, 300, lengths[slot]).tolist() for slot in slots}
     kinds = {slot: KINDS[slot % len(KINDS)] for slot in slots}
@@ -125,8 +131,7 @@ def generate(backend: CudaBackend, slots: list[int], num_steps: int) -> list[Ste
     for step in range(num_steps):
         rows = (sequence(slot, lengths[slot] + step, None, kinds[slot], first=False) for slot in slots)
         plans.append(StepPlan(tuple(rows)))
-    pending = [backend.launch(plan) for plan in plans]
-    return [one.result() for one in pending]
+    return [backend.launch(plan) for plan in plans]
 
 
 def assert_same(results: list[StepResult], expected: list[StepResult]) -> None:
@@ -173,3 +178,16 @@ def test_a_row_that_only_fills_the_cache(create: Create, place: Place) -> None:
     assert_same([found], [expected])
     nothing = StepPlan((replace(rows[0], samples=False),))
     assert graphs.launch(nothing).result().token_ids.shape == (0,)
+
+
+def test_a_launch_never_waits_for_the_device(create: Create, place: Place) -> None:
+    if place.device.type != "cuda":
+        pytest.skip("the interpreter has no device to wait for")
+    backend = create(capture_for(place))
+    backend.warm_up()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        pending = launch(backend, list(range(MAX_SEQS)), 3)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(len(one.result().token_ids) == MAX_SEQS for one in pending)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aphrodite.backends.cuda.attention import KvCache
 from aphrodite.backends.cuda.choice import choose_execution
 from aphrodite.backends.cuda.decode_graphs import Decoded, DecodeGraphs
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.devices import choose_device, choose_dtype
 from aphrodite.backends.cuda.encoder import Encoder
+from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.memory import free_bytes
 from aphrodite.backends.cuda.operations import RotaryTables
 from aphrodite.backends.cuda.pending import DevicePendingStep, Reported
@@ -112,12 +112,13 @@ class CudaBackend:
             return
         try:
             with self._current:
-                for plan in warm_up_plans(self.limits):
-                    self._launch(plan).result()
                 self._decode_graphs.capture(capture)
                 if self._encoder is not None:
                     most_images = -(-self.limits.max_num_batched_tokens // self._encoder.num_image_tokens)
                     self._encoder.capture(capture, min(most_images, self.limits.max_num_seqs))
+                # Last, as capturing gives memory back that these will find again.
+                for plan in warm_up_plans(self.limits):
+                    self._launch(plan).result()
         except torch.OutOfMemoryError as error:
             raise CapacityError(
                 f"Steps of {self.limits.max_num_batched_tokens} tokens do not fit beside the weights and "

@@ -21,9 +21,9 @@ class Encoder:
         self._graphs = SizedGraphs(_SIZES, self._run)
 
     def capture(self, capture: Capture, max_images: int) -> None:
-        """Record every size, after the most pictures of a step have shown that there is memory for them."""
-        self._tower.encode(self._pixels[:1].repeat(max_images, 1, 1, 1))
+        """Record every size, and see that there is memory for the most pictures of a step."""
         self._graphs.capture(capture, "Capturing the vision tower")
+        self._tower.encode(self._pixels[:1].repeat(max_images, 1, 1, 1))
 
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 [N, size, size, 3] on the device to features [N, image tokens, E], which stay until the next call."""

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aphrodite.backends.cuda.attention import AttentionBatch, KvCache
+from aphrodite.backends.cuda.attention import AttentionBatch
+from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import FlatStep, StepShape, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan

@@ -8,9 +8,9 @@ import torch
 from tests.backends.cuda.place import Place
 from torch import Tensor
 
-from aphrodite.backends.cuda.attention import KvCache
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
+from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
 from aphrodite.backends.cuda.triton_operations import TritonOperations
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, RopeSpec

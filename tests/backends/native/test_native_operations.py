@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.backends.native.steps import MAX_POSITION, Rows, make_step, spec
 from torch import Tensor
 
-from aphrodite.backends.cuda.attention import KvCache
 from aphrodite.backends.cuda.decoder import Decoder
+from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.native.kernels import NativeKernels
 from aphrodite.backends.cuda.native.rows import native_softmax
 from aphrodite.backends.cuda.native_operations import NativeOperations

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from aphrodite.backends.cuda.attention import KvCache
 from aphrodite.backends.cuda.graphs import Capture, CudaCapture
+from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.native.kernels import NativeKernels
 from aphrodite.backends.cuda.native.rows import native_softmax
 from aphrodite.backends.cuda.native_operations import NativeOperations

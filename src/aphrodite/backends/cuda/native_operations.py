@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.activations import activation
-from aphrodite.backends.cuda.attention import ChunkRows, KvCache
+from aphrodite.backends.cuda.attention import ChunkRows
+from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.native.kernels import NativeKernels
 from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
 from aphrodite.backends.cuda.product_attention import Softmax

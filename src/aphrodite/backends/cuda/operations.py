@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import rms_norm
 
 from aphrodite.backends.cuda.activations import activation
-from aphrodite.backends.cuda.attention import AttentionBatch, KvCache
+from aphrodite.backends.cuda.attention import AttentionBatch
+from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 

@@ -6,13 +6,13 @@ Letters as in operations.py; S samples, V vocabulary.
 import torch
 from torch import Tensor
 
-from aphrodite.backends.cuda.attention import KvCache
 from aphrodite.backends.cuda.kernels.add_rms_norm import add_rms_norm
 from aphrodite.backends.cuda.kernels.gated_activation import gated_activation
 from aphrodite.backends.cuda.kernels.paged_attention import paged_attention
 from aphrodite.backends.cuda.kernels.rotary_cache import rotate_and_cache
 from aphrodite.backends.cuda.kernels.sampling import sample_tokens
 from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
+from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep, SamplingNeeds

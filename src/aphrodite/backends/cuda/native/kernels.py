@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aphrodite.backends.cuda.attention import KvCache
+from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.native.library import native_function
 
 

@@ -10,7 +10,7 @@ from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 
 Rows = list[tuple[int, int]]
 """(start, tokens) of each row."""
-MAX_POSITION = 24
+MAX_POSITION = 40
 VOCAB_SIZE = 50
 
 

@@ -61,6 +61,7 @@ def run(model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: i
 @pytest.mark.parametrize("qk_norm", [False, True])
 @given(
     lengths=st.lists(st.integers(1, 20), min_size=1, max_size=4),
+    num_more=st.integers(1, 16),
     num_decode_steps=st.integers(1, 4),
     block_size=st.sampled_from([1, 3, 16]),
     head_dim=st.sampled_from([8, 32, 64, 128]),
@@ -71,17 +72,18 @@ def test_a_decoder(
     dtype: torch.dtype,
     qk_norm: bool,
     lengths: list[int],
+    num_more: int,
     num_decode_steps: int,
     block_size: int,
     head_dim: int,
     heads: tuple[int, int],
     activation: str,
 ) -> None:
-    """Prompts of these lengths, then a few tokens of each; one layer looks at all before it, one at six."""
+    """Prompts of these lengths, more tokens of each, then one by one; one layer looks at all before it, one at six."""
     model = spec(heads, head_dim, activation, qk_norm=qk_norm)
     lengths = sorted(lengths)  # as a step has them: rows of one token first
-    steps = [[(0, length) for length in lengths]]
-    steps += [[(length + number, 1) for length in lengths] for number in range(num_decode_steps)]
+    steps = [[(0, length) for length in lengths], [(length, num_more) for length in lengths]]
+    steps += [[(length + num_more + number, 1) for length in lengths] for number in range(num_decode_steps)]
     expected, got = (run(model, steps, dtype, block_size, make) for make in (plain, native))
     tolerance = TOLERANCES[dtype]
     for one, other in zip(expected, got, strict=True):

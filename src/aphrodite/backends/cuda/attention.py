@@ -18,13 +18,26 @@ _QUERIES_AT_ONCE = 128  # of a chunk: their scores stay in a core's cache, and w
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class Chunk:
     """A row of several tokens."""
 
+    row: int
     first: int  # its tokens in the step: [first, last)
     last: int
     start: int  # position of its first token
-    head_blocks: Tensor  # where its keys and values lie, its own included
+
+    @property
+    def length(self) -> int:
+        """How many tokens its last one sees, itself included."""
+        return self.start + self.last - self.first
+
+
+def chunks_of(flat: FlatStep) -> list[Chunk]:
+    """The step's rows of several tokens."""
+    row_starts, lengths = flat.arrays["row_starts"].tolist(), flat.arrays["kv_lengths"].tolist()
+    rows = range(flat.num_single_rows, len(lengths))
+    bounds = ((row, row_starts[row], row_starts[row + 1]) for row in rows)
+    return [Chunk(row, first, last, lengths[row] - (last - first)) for row, first, last in bounds if last > first]
 
 
 class SingleRows:
@@ -76,18 +89,14 @@ class ChunkRows:
         self._cache = cache
         self._softmax = softmax
         self._chunks = []
-        host = flat.arrays
-        row_starts = host["row_starts"]
-        for row in range(flat.num_single_rows, len(row_starts) - 1):
-            first, last, length = int(row_starts[row]), int(row_starts[row + 1]), int(host["kv_lengths"][row])
-            if last > first:
-                blocks = arrays["block_table"][row : row + 1, : -(-length // cache.block_size)].long()
-                self._chunks.append(_Chunk(first, last, length - (last - first), cache.head_blocks(blocks)))
+        for chunk in chunks_of(flat):
+            table = arrays["block_table"][chunk.row : chunk.row + 1, : -(-chunk.length // cache.block_size)]
+            self._chunks.append((chunk, cache.head_blocks(table.long())))
 
     def attend(self, layer: int, queries: Tensor, window: int | None, output: Tensor) -> None:
         """Attention of the step's queries [T, H, D], as far as they are of these rows, to output [T, H, D]."""
-        for chunk in self._chunks:
-            keys, values = self._cache.gather(layer, chunk.head_blocks, 1)  # each [K, C, D]
+        for chunk, head_blocks in self._chunks:
+            keys, values = self._cache.gather(layer, head_blocks, 1)  # each [K, C, D]
             for first in range(chunk.first, chunk.last, _QUERIES_AT_ONCE):
                 last = min(first + _QUERIES_AT_ONCE, chunk.last)
                 start = chunk.start + first - chunk.first  # position of the first query

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.activations import activation
-from aphrodite.backends.cuda.attention import ChunkRows
+from aphrodite.backends.cuda.attention import ChunkRows, chunks_of
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.native.kernels import NativeKernels
 from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
@@ -14,7 +14,7 @@ from aphrodite.domain.scheduling.flatten import FlatStep
 
 
 class NativeOperations:
-    """Implements `operations.StepOperations`. Chunks attend in torch, whose products of many rows are the fastest."""
+    """Implements `operations.StepOperations`. Chunks attend in torch where the processor does not multiply bfloat16."""
 
     def __init__(
         self,
@@ -31,7 +31,8 @@ class NativeOperations:
         self._kernels = kernels
         self._arrays = arrays
         self._num_singles = flat.num_single_rows
-        self._chunks = ChunkRows(flat, arrays, cache, softmax)
+        self._chunks = chunks_of(flat) if kernels.attends_chunks else []
+        self._torch_chunks = None if kernels.attends_chunks else ChunkRows(flat, arrays, cache, softmax)
 
     def add_rms_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor) -> Tensor:
         return self._kernels.add_rms_norm(residual, x, weight, self._spec.rms_norm_eps)
@@ -56,7 +57,11 @@ class NativeOperations:
             singles = queries[: self._num_singles]
             table, lengths = self._arrays["block_table"], self._arrays["kv_lengths"]
             self._kernels.attend_rows(layer, singles, table, lengths, window, output)
-        self._chunks.attend(layer, queries, window, output)
+        for chunk in self._chunks:
+            own, blocks = slice(chunk.first, chunk.last), self._arrays["block_table"][chunk.row]
+            self._kernels.attend_chunk(layer, queries[own], blocks, chunk.start, window, output[own])
+        if self._torch_chunks is not None:
+            self._torch_chunks.attend(layer, queries, window, output)
         return output
 
     def gate(self, gate_up: Tensor) -> Tensor:

@@ -28,16 +28,16 @@ def product_attention(
     return torch.bmm(softmax(scores, queries.shape[-1] ** -0.5, num_tokens, window), values)
 
 
-def picture_attention(queries: Tensor, keys: Tensor, values: Tensor, softmax: Softmax) -> Tensor:
-    """The same where all see all, over queries, keys and values [N, H, P, D] of N pictures: [N, H, P, D]."""
-    num_heads, num_positions = queries.shape[1:3]
+def picture_attention(qkv: Tensor, softmax: Softmax) -> Tensor:
+    """Queries, keys and values [N, P, 3, H, D] of pictures' positions to their attention [N, P, H * D]."""
+    num_pictures, num_positions, _, num_heads, head_dim = qkv.shape
     at_once = max(1, _MAX_SCORES // (num_heads * num_positions**2))
-    parts = [torch.split(numbers, at_once) for numbers in (queries, keys, values)]
-    attended = [
-        product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), softmax)
-        for q, k, v in zip(*parts, strict=True)
-    ]
-    return torch.cat(attended).view(queries.shape)
+    output = qkv.new_empty(num_pictures, num_positions, num_heads, head_dim)
+    for part, target in zip(qkv.split(at_once), output.split(at_once), strict=True):  # type: ignore[no-untyped-call]
+        queries, keys, values = part.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each [N * H, P, D]
+        attended = product_attention(queries, keys, values, softmax)
+        target.copy_(attended.view(-1, num_heads, num_positions, head_dim).transpose(1, 2))
+    return output.flatten(2)
 
 
 class TorchSoftmax:

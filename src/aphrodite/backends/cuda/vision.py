@@ -71,10 +71,8 @@ class VisionTower:
         return self._norm(hidden, "vision.pre_norm") if self.spec.has_pre_norm else hidden
 
     def _layer(self, hidden: Tensor, name: str) -> Tensor:
-        images, positions, width = hidden.shape
         qkv = self._products[f"{name}.qkv"](self._norm(hidden, f"{name}.norm1"))
-        queries, keys, values = qkv.view(images, positions, 3, self.spec.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = self._functions.attention(queries, keys, values).transpose(1, 2).reshape(images, positions, width)
+        attended = self._functions.attention(qkv.view(*hidden.shape[:2], 3, self.spec.num_heads, -1))
         hidden = hidden + self._products[f"{name}.output"](attended)
         inner = self._functions.activation(self._products[f"{name}.fc1"](self._norm(hidden, f"{name}.norm2")))
         return hidden + self._products[f"{name}.fc2"](inner)

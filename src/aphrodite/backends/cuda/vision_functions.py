@@ -9,7 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from aphrodite.backends.cuda.activations import activation
-from aphrodite.backends.cuda.native.rows import native_activation, native_layer_norm, native_softmax
+from aphrodite.backends.cuda.native.rows import (
+    native_activation,
+    native_layer_norm,
+    native_picture_attention,
+    native_softmax,
+)
 from aphrodite.backends.cuda.product_attention import TorchSoftmax, picture_attention
 from aphrodite.domain.architectures.spec import Activation
 
@@ -18,7 +23,7 @@ from aphrodite.domain.architectures.spec import Activation
 class VisionFunctions:
     """Letters: N images, H heads, P positions, D head size, E hidden size."""
 
-    attention: Callable[[Tensor, Tensor, Tensor], Tensor]  # each [N, H, P, D]
+    attention: Callable[[Tensor], Tensor]  # [N, P, 3 (queries, keys, values), H, D] to [N, P, H * D]
     activation: Callable[[Tensor], Tensor]  # may overwrite what it is given
     layer_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor]  # (x [N, P, E], weight [E], bias [E], epsilon)
 
@@ -26,12 +31,18 @@ class VisionFunctions:
     def choose(cls, name: Activation, dtype: torch.dtype, device: torch.device) -> "VisionFunctions":
         """For a tower with that activation: C++ kernels on a CPU where they can be built, else torch's functions."""
         if device.type != "cpu":
-            return cls(functional.scaled_dot_product_attention, activation(name), _layer_norm)
+            return cls(_attention, activation(name), _layer_norm)
         return cls(
-            partial(picture_attention, softmax=native_softmax(dtype) or TorchSoftmax()),
+            native_picture_attention(dtype)
+            or partial(picture_attention, softmax=native_softmax(dtype) or TorchSoftmax()),
             native_activation(name, dtype) or activation(name),
             native_layer_norm(dtype) or _layer_norm,
         )
+
+
+def _attention(qkv: Tensor) -> Tensor:
+    queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # each [N, H, P, D]
+    return functional.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
 
 
 def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:

@@ -10,6 +10,7 @@
 #include "heads.h"
 #include "linear.h"
 #include "numbers.h"
+#include "prompt_attention.h"
 #include "rows.h"
 
 namespace {
@@ -87,5 +88,16 @@ EXPORT(BFloat16, bfloat16)
 extern "C" void multiply_bfloat16(const Pair* x, const Pair* weight, const float* bias, BFloat16* y, int64_t rows,
                                   int64_t outputs, int64_t inputs) {
     multiply(x, weight, bias, y, rows, outputs, inputs);
+}
+
+extern "C" void attend_chunk_bfloat16(const BFloat16* queries, int64_t query_stride, const BFloat16* cache,
+                                      const int32_t* blocks, int64_t start, int64_t tokens, int64_t window,
+                                      BFloat16* out, const Heads* heads) {
+    attend_chunk(queries, query_stride, cache, blocks, start, tokens, window, out, *heads);
+}
+
+extern "C" void attend_pictures_bfloat16(const BFloat16* qkv, BFloat16* out, int64_t pictures, int64_t positions,
+                                         int64_t num_heads, int64_t size) {
+    attend_pictures(qkv, out, pictures, positions, num_heads, size);
 }
 #endif

@@ -35,6 +35,7 @@ class NativeKernels:
         self._gate_silu = function("gate_silu", p, p, i, i)
         self._rotate_and_store = function("rotate_and_store", p, p, p, p, p, p, p, f, p, i, heads)
         self._attend_rows = function("attend_rows", p, i, p, p, i, p, i, p, i, heads)
+        self._attend_chunk = native_function("attend_chunk", dtype, p, i, p, p, i, i, i, p, heads)
         shape = cache.numbers.shape  # [L, 2, blocks, K, block size, D]
         self._heads = byref(_Heads(num_heads, shape[3], shape[5], shape[2], shape[4]))
         self._layers = [layer.data_ptr() for layer in cache.numbers]
@@ -106,5 +107,33 @@ class NativeKernels:
             window or 0,
             output.data_ptr(),
             len(queries),
+            self._heads,
+        )
+
+    @property
+    def attends_chunks(self) -> bool:
+        """Whether `attend_chunk` is there for the number format, on this processor."""
+        return self._attend_chunk is not None
+
+    def attend_chunk(
+        self,
+        layer: int,
+        queries: Tensor,  # [T, H, D]
+        blocks: Tensor,  # int32 [>= B]
+        start: int,
+        window: int | None,
+        output: Tensor,  # [T, H, D], dense
+    ) -> None:
+        """Attention of a row's tokens, the first at position `start`, over its cached tokens, its own included."""
+        assert self._attend_chunk is not None
+        self._attend_chunk(
+            queries.data_ptr(),
+            queries.stride(0),
+            self._layers[layer],
+            blocks.data_ptr(),
+            start,
+            len(queries),
+            window or 0,
+            output.data_ptr(),
             self._heads,
         )

@@ -24,14 +24,19 @@ constexpr int64_t kPairsAhead = 64;   // 4 KiB of each stream, measured on a Zen
 using Pair = uint32_t;  // two bfloat16
 
 struct Panel {
-    const Pair* weight;  // [2, pairs, 16]
-    const float* bias;   // [32], or none
-    __mmask16 masks[2];  // the outputs that exist
+    const Pair* weights[2];  // each [pairs, 16]
+    const float* bias;       // [32], or none
+    __mmask16 masks[2];      // the outputs that exist
 };
 
-template <int Rows>
-void multiply_tile(const Pair* x, const Panel& panel, BFloat16* y, int64_t pairs, int64_t outputs) {
-    const Pair* weights[2] = {panel.weight, panel.weight + pairs * kLanes};
+inline void store(BFloat16* y, __mmask16 mask, __m512 sums) {
+    _mm256_mask_storeu_epi16(y, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sums)));
+}
+
+inline void store(float* y, __mmask16 mask, __m512 sums) { _mm512_mask_storeu_ps(y, mask, sums); }
+
+template <int Rows, typename Output>
+void multiply_tile(const Pair* x, int64_t x_stride, const Panel& panel, Output* y, int64_t y_stride, int64_t pairs) {
     __m512 sums[Rows][2];
     for (int half = 0; half < 2; ++half) {
         const __m512 start = panel.bias == nullptr
@@ -42,27 +47,29 @@ void multiply_tile(const Pair* x, const Panel& panel, BFloat16* y, int64_t pairs
     for (int64_t i = 0; i < pairs; ++i) {
         __m512bh loaded[2];
         for (int half = 0; half < 2; ++half) {
-            const Pair* weight = weights[half] + i * kLanes;
+            const Pair* weight = panel.weights[half] + i * kLanes;
             _mm_prefetch(reinterpret_cast<const char*>(weight + kPairsAhead * kLanes), _MM_HINT_T0);
             loaded[half] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(weight));
         }
         for (int row = 0; row < Rows; ++row) {
-            const auto input = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(x[row * pairs + i])));
+            const auto input = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(x[row * x_stride + i])));
             for (int half = 0; half < 2; ++half)
                 sums[row][half] = _mm512_dpbf16_ps(sums[row][half], loaded[half], input);
         }
     }
     for (int row = 0; row < Rows; ++row)
         for (int half = 0; half < 2; ++half)
-            _mm256_mask_storeu_epi16(y + row * outputs + half * kLanes, panel.masks[half],
-                                     reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sums[row][half])));
+            store(y + row * y_stride + half * kLanes, panel.masks[half], sums[row][half]);
 }
 
-using MultiplyTile = decltype(&multiply_tile<1>);
-constexpr MultiplyTile kMultiplyTile[kTileRows + 1] = {
-    nullptr,           multiply_tile<1>,  multiply_tile<2>,  multiply_tile<3>,  multiply_tile<4>,
-    multiply_tile<5>,  multiply_tile<6>,  multiply_tile<7>,  multiply_tile<8>,  multiply_tile<9>,
-    multiply_tile<10>, multiply_tile<11>, multiply_tile<12>, multiply_tile<13>, multiply_tile<14>};
+// The tile of so many rows, 1 to kTileRows.
+template <typename Output, int Rows = kTileRows>
+inline auto tile_of(int64_t rows) {
+    if constexpr (Rows > 1)
+        return rows == Rows ? multiply_tile<Rows, Output> : tile_of<Output, Rows - 1>(rows);
+    else
+        return multiply_tile<1, Output>;
+}
 
 inline __mmask16 first_lanes(int64_t count) {
     return static_cast<__mmask16>(count >= kLanes ? 0xFFFF : (1u << std::max<int64_t>(count, 0)) - 1);
@@ -78,12 +85,13 @@ inline void multiply(const Pair* x, const Pair* weight, const float* bias, BFloa
 #pragma omp parallel for schedule(static) if (rows * outputs * inputs > kSerialProducts)
         for (int64_t index = 0; index < num_panels; ++index) {
             const int64_t output = index * kPanelOutputs, left = outputs - output;
-            const Panel panel = {weight + output * pairs,
+            const Pair* start = weight + output * pairs;
+            const Panel panel = {{start, start + pairs * kLanes},
                                  bias == nullptr ? nullptr : bias + output,
                                  {first_lanes(left), first_lanes(left - kLanes)}};
             for (int64_t row = first; row < last; row += tile_rows)
-                kMultiplyTile[std::min(tile_rows, last - row)](x + row * pairs, panel, y + row * outputs + output, pairs,
-                                                               outputs);
+                tile_of<BFloat16>(std::min(tile_rows, last - row))(x + row * pairs, pairs, panel,
+                                                                   y + row * outputs + output, outputs, pairs);
         }
     }
 }

@@ -29,6 +29,24 @@ def native_softmax(dtype: torch.dtype) -> Callable[[Tensor, float, int | None, i
     return softmax
 
 
+def native_picture_attention(dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None:
+    """Queries, keys and values [N, P, 3, H, D] of pictures' positions to their attention [N, P, H * D].
+
+    None where there is no kernel for the number format, or none on this processor.
+    """
+    kernel = native_function("attend_pictures", dtype, _P, _P, *[_I] * 4)
+    if kernel is None:
+        return None
+
+    def attend(qkv: Tensor) -> Tensor:
+        num_pictures, num_positions, _, num_heads, head_dim = qkv.shape
+        output = qkv.new_empty(num_pictures, num_positions, num_heads * head_dim)
+        kernel(qkv.data_ptr(), output.data_ptr(), num_pictures, num_positions, num_heads, head_dim)
+        return output
+
+    return attend
+
+
 def native_layer_norm(dtype: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, float], Tensor] | None:
     """(x [..., E], weight [E], bias [E], epsilon) to the norm of x (arXiv 1607.06450)."""
     kernel = native_function("layer_norm", dtype, _P, _P, _P, _P, _I, _I, _F)

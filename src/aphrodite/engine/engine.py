@@ -46,7 +46,6 @@ class _Group:
 
     request_id: str
     sequences: list[_Sequence] = field(default_factory=list)
-    followers: list[_Sequence] = field(default_factory=list)  # wait for the first one's prefill, to share its KV blocks
 
 
 class Engine:
@@ -120,17 +119,14 @@ class Engine:
         for index in range(request.sampling.n):
             sequence = self._sequence(group, request, index)
             group.sequences.append(sequence)
-            if index and self._enable_prefix_caching:
-                group.followers.append(sequence)
-            else:
-                self.scheduler.add(sequence.request)
+            self.scheduler.add(sequence.request)
         self._groups[request.request_id] = group
         self._num_added += 1
 
     def abort(self, request_id: str) -> None:
         """End a request with all its completions; it gives no more deltas. Unknown ids were finished already."""
         group = self._groups.get(request_id)
-        for sequence in reversed(list(group.sequences) if group else []):  # followers first, so that none is released
+        for sequence in list(group.sequences) if group else ():
             self._end(sequence)
 
     def abort_sequence(self, request_id: str, index: int) -> None:
@@ -216,7 +212,6 @@ class Engine:
         verdict = sequence.stop.check_token(token_id, request.num_output_tokens)
         if verdict is not None:
             self._end(sequence)
-        self._release_followers(sequence.group)
         return SequenceDelta(
             request_id=sequence.request_id,
             index=sequence.index,
@@ -244,18 +239,8 @@ class Engine:
         self.scheduler.finish(sequence.request)
         del self._sequences[sequence.request]
         group.sequences.remove(sequence)
-        if sequence in group.followers:
-            group.followers.remove(sequence)
-        else:
-            self._release_followers(group)
         if not group.sequences:
             del self._groups[group.request_id]
-
-    def _release_followers(self, group: _Group) -> None:
-        """Let the other completions run, once the first has its prompt's KV blocks in the prefix cache, or is gone."""
-        for follower in group.followers:
-            self.scheduler.add(follower.request)
-        group.followers.clear()
 
     def _sequence(self, group: _Group, request: EngineRequest, index: int) -> _Sequence:
         sampling, num_prompt_tokens = request.sampling, len(request.prompt_token_ids)

@@ -4,7 +4,6 @@ In the interpreter nothing is captured: what a graph would record is called each
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,18 +164,18 @@ def test_which_steps_have_a_graph(create: Create, place: Place) -> None:
     assert size(*[decode] * 6) is None
     assert size(decode, sequence(1, 0, [5, 6], GREEDY, first=True)) is None
     assert size(sequence(1, 4, [5], SamplingParams(prompt_logprobs=1), first=True)) == 1
-    assert size(replace(decode, features=FeatureSpan(b"", 0, 0, 1))) is None
-    assert size(replace(decode, prompt_targets=np.array([3], np.int32))) is None
+    assert size(decode._replace(features=FeatureSpan(b"", 0, 0, 1))) is None
+    assert size(decode._replace(prompt_targets=np.array([3], np.int32))) is None
 
 
 def test_a_row_that_only_fills_the_cache(create: Create, place: Place) -> None:
     eager, graphs = create(None), create(capture_for(place))
     graphs.warm_up()
-    rows = [replace(sequence(slot, 0, [7 + slot], GREEDY, first=True), samples=slot == 1) for slot in range(3)]
+    rows = [sequence(slot, 0, [7 + slot], GREEDY, first=True)._replace(samples=slot == 1) for slot in range(3)]
     [expected], [found] = ([backend.launch(StepPlan(tuple(rows))).result()] for backend in (eager, graphs))
     assert found.token_ids.shape == (1,)
     assert_same([found], [expected])
-    nothing = StepPlan((replace(rows[0], samples=False),))
+    nothing = StepPlan((rows[0]._replace(samples=False),))
     assert graphs.launch(nothing).result().token_ids.shape == (0,)
 
 

@@ -1,5 +1,6 @@
 """The engine in a process of its own: what runs there."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -55,7 +56,10 @@ def run_engine(build: Callable[[], Engine], socket_path: Path) -> None:
         socket.hwm = 0  # a step never waits for the client; what is under way is bounded by what the engine holds
         socket.connect(f"ipc://{socket_path}")
         try:
-            _Server(build(), socket).serve()
+            engine = build()
+            gc.collect()
+            gc.freeze()  # what a model brings lives as long as the process; looking through it would stop all requests
+            _Server(engine, socket).serve()
             return
         except AphroditeError as failure:
             _log.debug("The engine ends.", exc_info=True)

@@ -23,7 +23,7 @@ def note(event, **_):
 
 jax.monitoring.register_event_listener(note)
 keep_compiled_programs()
-programs = Programs("highest")
+programs = Programs("highest", "cpu")
 programs.compile(
     [Program(("power", n), lambda x, n=n: x**n, (jax.ShapeDtypeStruct((3,), np.float32),)) for n in range(2, 22)]
 )

@@ -24,9 +24,9 @@ found = []
 for size in (1, 2, 4):
     with LLM(sys.argv[1], backend="jax_tpu", tensor_parallel_size=size, **options) as llm:
         backend = llm._engine._backend
-        parts = [len(array.addressable_shards[0].data) / len(array) for array in (
-            backend._decoder_weights["layers.0.qkv.weight"], backend._decoder_weights["layers.0.gate_up.weight"])]
-        parts.append(backend._cache[0].addressable_shards[0].data.shape[2] / backend._cache[0].shape[2])
+        arrays = [backend._decoder_weights[f"layers.0.{name}.weight"] for name in ("qkv", "gate_up", "output", "down")]
+        arrays.append(backend._cache[0])
+        parts = [array.addressable_shards[0].data.size / array.size for array in arrays]
         outputs = llm.generate(prompts, params, use_tqdm=False)
         found.append({
             "parts": parts,
@@ -52,6 +52,6 @@ def test_tokens_equal_those_of_one_device(tmp_path: Path) -> None:
     one, two, four = json.loads(ended.stdout)
     assert two["token_ids"] == four["token_ids"] == one["token_ids"]
     for several, share in ((two, 1 / 2), (four, 1 / 4)):
-        assert several["parts"] == [share] * 3
+        assert several["parts"] == [share] * 5
         for ours, theirs in zip(several["logprobs"], one["logprobs"], strict=True):
             assert abs(ours - theirs) < 1e-3

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 _GROUP = 8  # rows of one token that are run together
 _TILE = 64  # tokens of a longer row that are run together
-_SPAN = 128  # positions of the cache in one iteration, at least a block
+_SPAN = 64  # positions of the cache in one iteration
 _LOWEST = -1e30  # stands for minus infinity, which would make NaN of a row that sees nothing yet
 
 
@@ -26,8 +26,6 @@ def attend_plain(
     Returns [T, H, D].
     """
     num_tokens, num_rows = queries.shape[0], kv_lengths.shape[0]
-    per_span = max(1, _SPAN // cache.shape[1])
-    tables = jnp.pad(block_table, ((0, 0), (0, -block_table.shape[1] % per_span)))
     row_lengths = row_starts[1:] - row_starts[:-1]
     num_singles = jnp.sum(row_lengths == 1)
     # A piece may reach past the end of its row: what it leaves there, the pieces that follow overwrite.
@@ -35,7 +33,7 @@ def attend_plain(
     padded = jnp.pad(queries, ((0, max(group, tile)), (0, 0), (0, 0)))
     output: Array = jnp.zeros_like(padded)
     group_lengths = jnp.pad(jnp.where(row_lengths == 1, kv_lengths, 0), (0, -num_rows % group))
-    group_tables = jnp.pad(tables, ((0, -num_rows % group), (0, 0)))
+    group_tables = jnp.pad(block_table, ((0, -num_rows % group), (0, 0)))
 
     def run_group(index: Array, output: Array) -> Array:
         first = index * group
@@ -63,7 +61,7 @@ def attend_plain(
                 positions[None],
                 cache,
                 kv_lengths[row][None],
-                lax.dynamic_slice_in_dim(tables, row, 1),
+                lax.dynamic_slice_in_dim(block_table, row, 1),
                 window,
             )
             return _put(output, attended[0], first)
@@ -87,20 +85,22 @@ def _attend_rows(
     """Queries [N, Q, H, D] at positions [N, Q] over the first `lengths` [N] positions of their rows; [N, Q, H, D]."""
     num_rows, num_queries, num_heads, head_dim = queries.shape
     block_size, num_kv_heads = cache.shape[1], cache.shape[2] // 2
-    per_span = max(1, _SPAN // block_size)
-    span = per_span * block_size
     grouped = queries.reshape(num_rows, num_queries, num_kv_heads, -1, head_dim).transpose(0, 2, 1, 3, 4)
     grouped = grouped.reshape(num_rows, num_kv_heads, -1, head_dim) * head_dim**-0.5  # [N, K, Q * G, D]
     seen = jnp.repeat(positions, num_heads // num_kv_heads, axis=1)[:, :, None]  # [N, Q * G, 1]
+    even_heads = 2 * jnp.arange(num_kv_heads)[:, None]
 
     def run_span(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         highest, total, accumulated = carry
-        blocks = lax.dynamic_slice_in_dim(tables, index * per_span, per_span, axis=1)
-        found = cache[blocks].reshape(num_rows, span, num_kv_heads, 2, head_dim)
-        at = index * span + jnp.arange(span)
-        # What lies past a row's end is somebody else's: 0 x NaN would be NaN.
-        values = jnp.where((at < lengths[:, None])[:, :, None, None], found[:, :, :, 1], 0)
-        scores = jnp.einsum("nkqd,nskd->nkqs", grouped, found[:, :, :, 0], preferred_element_type=jnp.float32)
+        at = index * _SPAN + jnp.arange(_SPAN)
+        # What lies past a row's end is somebody else's, and 0 x NaN would be NaN: its last position is read instead.
+        owned = jnp.minimum(at, jnp.maximum(lengths - 1, 0)[:, None])  # [N, S]
+        blocks = jnp.take_along_axis(tables, owned // block_size, axis=1, mode="promise_in_bounds")
+        # Gathered head by head, as the products want them. The cache keeps its shape: of another one XLA makes a copy.
+        places = blocks[:, None], (owned % block_size)[:, None]
+        keys = cache.at[*places, even_heads].get(mode="promise_in_bounds")  # [N, K, S, D]
+        values = cache.at[*places, even_heads + 1].get(mode="promise_in_bounds")
+        scores = jnp.einsum("nkqd,nksd->nkqs", grouped, keys, preferred_element_type=jnp.float32)
         mask = (at <= seen) & (at < lengths[:, None, None])
         if window is not None:
             mask &= at > seen - window
@@ -108,7 +108,7 @@ def _attend_rows(
         new_highest = jnp.maximum(highest, scores.max(axis=-1, keepdims=True))
         shares = jnp.where(mask[:, None], jnp.exp(scores - new_highest), 0.0)
         kept = jnp.exp(highest - new_highest)
-        summed = jnp.einsum("nkqs,nskd->nkqd", shares.astype(values.dtype), values, preferred_element_type=jnp.float32)
+        summed = jnp.einsum("nkqs,nksd->nkqd", shares.astype(values.dtype), values, preferred_element_type=jnp.float32)
         return new_highest, total * kept + shares.sum(axis=-1, keepdims=True), accumulated * kept + summed
 
     shape = (*grouped.shape[:3], 1)
@@ -117,9 +117,9 @@ def _attend_rows(
         jnp.zeros(shape, jnp.float32),
         jnp.zeros(grouped.shape, jnp.float32),
     )
-    first = 0 if window is None else jnp.maximum(jnp.min(positions) - window + 1, 0) // span
+    first = 0 if window is None else jnp.maximum(jnp.min(positions) - window + 1, 0) // _SPAN
     last = jnp.max(jnp.minimum(lengths, jnp.max(positions, axis=1) + 1))
-    _, total, accumulated = lax.fori_loop(first, -(-last // span), run_span, start)
+    _, total, accumulated = lax.fori_loop(first, -(-last // _SPAN), run_span, start)
     attended: Array = (accumulated / jnp.maximum(total, 1e-30)).astype(queries.dtype)
     attended = attended.reshape(num_rows, num_kv_heads, num_queries, -1, head_dim).transpose(0, 2, 1, 3, 4)
     return attended.reshape(queries.shape)

@@ -96,7 +96,8 @@ class JaxTpuBackend:
     def __init__(self, model: DeviceModel, weights: Weights) -> None:
         self.limits = model.limits
         self._model = model
-        self._programs = Programs("highest" if model.dtype == np.float32 else "default")
+        precision = "highest" if model.dtype == np.float32 else "default"
+        self._programs = Programs(precision, model.mesh.devices.flat[0].platform)
         self._decoder_weights = {name: array for name, array in weights.items() if is_decoders(name)}
         self._vision_weights = {name: array for name, array in weights.items() if not is_decoders(name)}
         self._head = decoder.head_of(weights)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.flatten import StepShape
 
+_SMALL = 64  # tokens; padding from here on costs as much time as it adds tokens, below that products wait for weights
 _MAX_IMAGES = 32  # encoded at once: enough to fill a chip, and it bounds the activations' memory
 
 
@@ -24,10 +25,13 @@ class Buckets:
 
     @classmethod
     def of(cls, limits: BackendLimits, growth: int) -> "Buckets":
-        """Sizes that grow by a factor: a small one wastes less work on padding, a large one needs fewer programs."""
+        """Sizes that grow by a factor: a small one wastes less work on padding, a large one needs fewer programs.
+
+        Numbers of tokens grow by two at most once padding is work.
+        """
         rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
         return cls(
-            tokens=_sizes(limits.max_num_batched_tokens, growth),
+            tokens=_token_sizes(limits.max_num_batched_tokens, growth),
             samples=_sizes(rows, growth**2),
             images=_sizes(min(_MAX_IMAGES, rows), growth**2),
             max_rows=rows,
@@ -45,6 +49,13 @@ class Buckets:
 def fit(sizes: tuple[int, ...], size: int) -> int:
     """The smallest of `sizes` that holds `size`, which the last one does."""
     return next(candidate for candidate in sizes if candidate >= size)
+
+
+def _token_sizes(largest: int, growth: int) -> tuple[int, ...]:
+    sizes = _sizes(min(largest, _SMALL), growth)
+    while sizes[-1] < largest:
+        sizes += (min(2 * sizes[-1], largest),)
+    return sizes
 
 
 def _sizes(largest: int, growth: int) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ def embed(spec: DecoderSpec, weights: Weights, token_ids: Array) -> Array:
 
 def logits(spec: DecoderSpec, head: Array, hidden: Array) -> Array:
     """Hidden states [S, E] to float32 logits over the whole vocabulary, on every device."""
-    mine = _product(hidden, head).astype(jnp.float32)
+    mine = lax.dot_general(hidden, head, (((1,), (1,)), ((), ()))).astype(jnp.float32)
     if head.shape[0] == spec.vocab_size:
         return mine
     whole: Array = lax.all_gather(mine, MODEL, axis=1, tiled=True)
@@ -127,8 +127,8 @@ def _part(weights: Weights, prefix: str) -> Weights:
 
 
 def _product(x: Array, weight: Array) -> Array:
-    """x [..., in] times a weight [out, in]."""
-    return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
+    """x [T, in] times a weight [in, out]."""
+    return lax.dot_general(x, weight, (((1,), (0,)), ((), ())))
 
 
 def _linear(x: Array, weights: Weights, name: str) -> Array:

@@ -1,228 +1,40 @@
-"""Compile the JAX backend's programs for TPUs, on a machine without one.
+"""Compile the JAX backend's programs for TPUs, on a machine without one, and check what the compiler made of them.
 
 libtpu holds the TPU compiler; a description of the chips stands in for them. The real XLA:TPU and Mosaic compilers run
 and report memory and cost; nothing is executed, so every number here is the compiler's estimate, not a measurement.
 
     python tools/tpu_compile.py                     LLaVA-1.5-7B on v5e and v6e, on 1 chip and 4; the demo model
-    python tools/tpu_compile.py --models llava --chips v5e --sizes 1 --kernel ours
+    python tools/tpu_compile.py --layers 2          the same, of which only so many layers are compiled
+    python tools/tpu_compile.py --models llava --chips v5e --sizes 1 --kernels ours --json FILE.json
+
+Exits with 1 if a cache is not donated, a program takes too much memory beside its arguments, the model does not fit the
+chips, or a weight or the cache is gathered.
 """
 
 import argparse
 import json
-import os
-import re
+import subprocess
 import sys
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["TPU_SKIP_MDS_QUERY"] = "1"
-os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
-os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-os.environ.setdefault("TPU_WORKER_ID", "0")
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.experimental import topologies
-
-import aphrodite
-from aphrodite.backends.jax_tpu.attention import AttentionShape, attend_packaged, cache_width, packaged_takes
-from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
-from aphrodite.backends.jax_tpu.buckets import Buckets
 from aphrodite.backends.jax_tpu.memory import bytes_of
 from aphrodite.backends.jax_tpu.model import NUM_HELD_BACK, DeviceModel
 from aphrodite.backends.jax_tpu.programs import Program
-from aphrodite.backends.jax_tpu.sharding import make_mesh
-from aphrodite.domain.architectures.registry import read_model
-from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
-from aphrodite.domain.ports import BackendLimits
 from llava_7b import LLAVA_7B
+from tpu_models import DECODE_ROWS, KERNELS, MIXED_TOKENS, demo, llava
+from tpu_program import CHIPS, Chip, Compiled, compile_program, describe_chips
 
-KERNELS = {"ours": attend_pallas, "packaged": attend_packaged}
-DECODE_ROWS, DECODE_CONTEXT = 64, 1024  # tokens of context a row, for the limit that the table compares with
+NUM_IMAGES = 8
 MAX_TEMPORARY_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Chip:
-    """Published numbers of one chip."""
-
-    memory_bytes: float
-    bandwidth: float  # bytes/s
-    peak: float  # bfloat16 operations/s
-
-
-CHIPS = {"v5e": Chip(16e9, 819e9, 197e12), "v6e": Chip(32e9, 1640e9, 918e12)}
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """What the compiler says of one program, a chip."""
-
-    name: str
-    argument_bytes: int
-    alias_bytes: int
-    temporary_bytes: int
-    output_bytes: int
-    flops: float
-    bytes_accessed: float
-    seconds: float
-    gathered: list[int]  # elements of each all-gather's result
-
-    @property
-    def resident_bytes(self) -> int:
-        return self.argument_bytes + self.temporary_bytes + self.output_bytes - self.alias_bytes
-
-    def row(self, chip: Chip, weight_bytes: int, cache_bytes: int) -> str:
-        """A line of the table; `cache_bytes` are read by the attention kernel, which the compiler does not count.
-
-        The compiler's own seconds are left out where it does not know an operation's.
-        """
-        own = f"{self.seconds * 1e3:.2f}" if self.seconds > 0 else "-"
-        counted = max((self.bytes_accessed + cache_bytes) / chip.bandwidth, self.flops / chip.peak)
-        limit = max((weight_bytes + cache_bytes) / chip.bandwidth, self.flops / chip.peak)
-        numbers = [
-            f"{self.flops / 1e9:,.1f}", f"{self.bytes_accessed / 1e9:.2f}", f"{self.temporary_bytes / 1e6:,.1f}",
-            f"{self.resident_bytes / 1e9:.2f}", own, f"{counted * 1e3:.2f}", f"{limit * 1e3:.2f}",
-            f"{counted / limit:.2f}",
-        ]  # fmt: skip
-        return f"| {self.name} | {' | '.join(numbers)} |"
-
-
-def device_model(
-    model: ModelSpec,
-    devices: list[Any],
-    kernel: str,
-    *,
-    num_blocks: int,
-    max_num_seqs: int,
-    max_num_batched_tokens: int,
-) -> DeviceModel:
-    assert model.vision is not None
-    bytes_per_feature = model.decoder.hidden_size * 2
-    num_features = 16
-    limits = BackendLimits(
-        num_blocks=num_blocks,
-        block_size=16,
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_model_len=model.decoder.max_position,
-        max_steps_in_flight=2,
-        encoder_cache_bytes=num_features * model.vision.num_image_tokens * bytes_per_feature,
-        bytes_per_feature=bytes_per_feature,
-    )
-    return DeviceModel(
-        spec=model,
-        normalization=PixelNormalization(1 / 255, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)),
-        mesh=make_mesh(devices),
-        dtype=np.dtype(jnp.bfloat16),
-        attend=KERNELS[kernel],
-        head_width=cache_width(model.decoder.head_dim, "tpu"),
-        limits=limits,
-        buckets=Buckets.of(limits, growth=2),
-        num_feature_slots=num_features,
-    )
-
-
-def compile_program(program: Program) -> Compiled:
-    compiled = program.lower().compile()
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    assert memory is not None
-    assert cost is not None
-    gathered = [
-        int(np.prod([int(size) for size in shape.split(",") if size]))
-        for shape in re.findall(r"= \(?\w+\[([\d,]*)\][^=]* all-gather(?:-start)?\(", compiled.as_text() or "")
-    ]
-    return Compiled(
-        name=f"{program.name[0].split(',')[0]} {program.name[1]}",
-        argument_bytes=memory.argument_size_in_bytes,
-        alias_bytes=memory.alias_size_in_bytes,
-        temporary_bytes=memory.temp_size_in_bytes,
-        output_bytes=memory.output_size_in_bytes,
-        flops=cost.get("flops", 0.0),
-        bytes_accessed=cost.get("bytes accessed", 0.0),
-        seconds=cost.get("optimal_seconds", 0.0),
-        gathered=gathered,
-    )
-
-
-def bytes_read_of_cache(num_tokens: int, cache_bytes: int, num_blocks: int, block_size: int) -> int:
-    """Of a chip's cache: each decode row reads its context, a prompt's chunk that of one row; never more than all."""
-    rows = DECODE_ROWS if num_tokens == DECODE_ROWS else 1
-    return min(cache_bytes, int(rows * DECODE_CONTEXT * cache_bytes / num_blocks / block_size))
-
-
-def check(condition: bool, what: str, failures: list[str]) -> None:
-    if not condition:
-        failures.append(what)
-
-
-def describe_chips(chip_name: str, count: int) -> list[Any]:
-    return list(topologies.get_topology_desc(platform="tpu", topology_name=f"{chip_name}:2x2").devices[:count])
-
-
-def run(chip_name: str, num_chips: int, kernel: str) -> list[str]:
-    """Compile LLaVA-1.5-7B for one mesh, print its table, and return what is not as it should be."""
-    chip = CHIPS[chip_name]
-    num_blocks = 16 * 8 if chip_name == "v5e" and num_chips == 1 else 1024
-    model = device_model(
-        LLAVA_7B, describe_chips(chip_name, num_chips), kernel,
-        num_blocks=num_blocks, max_num_seqs=DECODE_ROWS, max_num_batched_tokens=1024,
-    )  # fmt: skip
-    cache_bytes = bytes_of(model.cache())
-    failures: list[str] = []
-    print(f"\n{chip_name} x {num_chips}, {kernel} kernel: weights {bytes_of(model.weights()) / 1e9:.2f} GB, "
-          f"KV cache {cache_bytes / 1e9:.2f} GB a chip")  # fmt: skip
-    print("| program | GFLOP | GB read and written | temporary MB | resident GB | its own ms | its counts' ms | "
-          "limit ms | counts / limit |")  # fmt: skip
-    print("| --- |" + " ---: |" * 8)
-    with jax.set_mesh(model.mesh):  # Pallas asks the mesh for the kind of chip
-        for program in (
-            model.forward_program(DECODE_ROWS),
-            model.forward_program(1024),
-            model.sample_program(DECODE_ROWS, NUM_HELD_BACK),
-            model.encode_program(8),
-        ):
-            found = compile_program(program)
-            weight_bytes, read_bytes = bytes_of(program.arguments[0]), 0
-            if program.name[0] == "forward":
-                read_bytes = bytes_read_of_cache(program.name[1], cache_bytes, num_blocks, model.limits.block_size)
-                check(found.alias_bytes >= cache_bytes, f"{found.name}: the KV cache is not donated", failures)
-            print(found.row(chip, weight_bytes, read_bytes), flush=True)
-            check(found.temporary_bytes <= MAX_TEMPORARY_BYTES, f"{found.name}: temporaries above 1 GiB", failures)
-            check(found.resident_bytes <= chip.memory_bytes, f"{found.name}: does not fit the chip", failures)
-            logits = DECODE_ROWS * LLAVA_7B.decoder.vocab_size
-            check(
-                all(size <= logits for size in found.gathered),
-                f"{found.name}: gathers {max(found.gathered, default=0):,} elements",
-                failures,
-            )
-    return [f"{chip_name} x {num_chips}: {failure}" for failure in failures]
-
-
-def run_demo(chip_name: str) -> list[str]:
-    """Compile every program that the demo model has by default, on one chip, and return what is not as it should be."""
-    config = Path(aphrodite.__file__).parent / "demo_model" / "config.json"
-    spec = read_model(json.loads(config.read_text()))
-    decoder = spec.decoder
-    shape = AttentionShape(decoder.num_heads, decoder.num_kv_heads, decoder.head_dim, 16, np.dtype(jnp.bfloat16))
-    model = device_model(
-        spec, describe_chips(chip_name, 1), "packaged" if packaged_takes(shape) else "ours",
-        num_blocks=4096, max_num_seqs=256, max_num_batched_tokens=2048,
-    )  # fmt: skip
-    cache_bytes, failures, largest = bytes_of(model.cache()), list[str](), 0
-    programs = model.programs()
-    with jax.set_mesh(model.mesh):
-        for program in programs:
-            found = compile_program(program)
-            largest = max(largest, found.temporary_bytes)
-            if program.name[0] == "forward":
-                check(found.alias_bytes >= cache_bytes, f"{found.name}: the KV cache is not donated", failures)
-    check(largest <= MAX_TEMPORARY_BYTES, "temporaries above 1 GiB", failures)
-    print(f"\n{chip_name} x 1, the demo model: {len(programs)} programs, temporaries up to {largest / 1e6:,.1f} MB")
-    return [f"{chip_name}, demo model: {failure}" for failure in failures]
+COLUMNS = (
+    "program", "GFLOP", "GB counted", "expected ms", "GB of HBM", "MB summed", "temporary MB", "ms", "limit ms", "ratio"
+)  # fmt: skip
+HEADER = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}"
 
 
 def main() -> None:
@@ -230,20 +42,121 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=("llava", "demo"), default=["llava", "demo"])
     parser.add_argument("--chips", nargs="+", choices=CHIPS, default=list(CHIPS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 4])
-    parser.add_argument("--kernel", nargs="+", choices=KERNELS, default=list(KERNELS))
+    parser.add_argument("--kernels", nargs="+", choices=KERNELS, default=list(KERNELS))
+    parser.add_argument("--layers", type=int, default=LLAVA_7B.decoder.num_layers)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    failures = [failure for chip in options.chips if "demo" in options.models for failure in run_demo(chip)]
-    failures += [
-        failure
-        for kernel in options.kernel
-        for chip in options.chips
-        for size in options.sizes
-        if "llava" in options.models
-        for failure in run(chip, size, kernel)
-    ]
-    print("\nThe compiler's estimates, not measurements; with what the kernel reads of the cache added to its counts.")
-    print(*failures, sep="\n")
+    failures: list[str] = []
+    rows: list[dict[str, Any]] = []
+    for chip in options.chips:
+        if "demo" in options.models:
+            failures += check_demo(chip)
+        for size in options.sizes if "llava" in options.models else []:
+            failures += check_llava(chip, size, options.kernels, options.layers, rows)
+    print("\nThe compiler's estimates, not measurements.", *failures, sep="\n")
+    if options.json:
+        options.json.write_text(json.dumps(origin() | {"programs": rows}, indent=1) + "\n")
     sys.exit(bool(failures))
+
+
+def origin() -> dict[str, Any]:
+    """What another run needs for comparison."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    return {
+        "command": ["python", *sys.argv],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "versions": {name: version(name) for name in ("jax", "jaxlib", "libtpu")},
+    }
+
+
+def check_llava(chip_name: str, num_chips: int, kernels: list[str], num_layers: int, rows: list[Any]) -> list[str]:
+    """Compile LLaVA-1.5-7B for one mesh, print its table, and return what is not as it should be."""
+    chip = CHIPS[chip_name]
+    devices = describe_chips(chip_name, num_chips)
+    num_blocks = 128 if (chip_name, num_chips) == ("v5e", 1) else 1024  # there is little room beside the weights
+    whole = llava(devices, kernels[0], num_blocks, LLAVA_7B.decoder.num_layers)
+    weight_bytes, cache_bytes = bytes_of(whole.weights()), bytes_of(whole.cache())
+    print(f"\n{chip_name} x {num_chips}: weights {weight_bytes / 1e9:.2f} GB and KV cache {cache_bytes / 1e9:.2f} GB "
+          f"a chip; {num_layers} layers compiled\n{HEADER}")  # fmt: skip
+    models = {kernel: llava(devices, kernel, num_blocks, num_layers) for kernel in kernels}
+    programs = [
+        (f"{kernel}: ", program)
+        for kernel, model in models.items()
+        for program in (model.forward_program(DECODE_ROWS), model.forward_program(MIXED_TOKENS))
+    ]
+    model = models[kernels[0]]
+    programs += [("", model.sample_program(DECODE_ROWS, NUM_HELD_BACK)), ("", model.encode_program(NUM_IMAGES))]
+    found = compile_all([program for _, program in programs], model)
+    failures = []
+    for (kernel, program), compiled in zip(programs, found, strict=True):
+        row = estimate(chip, model, program, replace(compiled, name=kernel + compiled.name))
+        print(markdown(row), flush=True)
+        rows.append({"chip": chip_name, "num_chips": num_chips, "num_layers": num_layers, **row})
+        failures += [f"{row['name']}: {fault}" for fault in faults(compiled, model)]
+    needed = bytes_of((whole.weights(), whole.cache(), whole.features(), whole.slots()))
+    needed += max(each.temporary_bytes for each in found) + sum(each.code_bytes for each in found)
+    if needed > chip.memory_bytes:
+        failures.append(f"{needed / 1e9:.1f} GB do not fit the chip")
+    return [f"{chip_name} x {num_chips}, {failure}" for failure in failures]
+
+
+def check_demo(chip_name: str) -> list[str]:
+    """Compile every program that the demo model has by default, on one chip, and return what is not as it should be."""
+    model = demo(describe_chips(chip_name, 1))
+    found = compile_all(model.programs(), model)
+    largest = max(compiled.temporary_bytes for compiled in found)
+    print(f"\n{chip_name} x 1, the demo model: {len(found)} programs, temporaries up to {largest / 1e6:,.1f} MB")
+    return [
+        f"{chip_name} x 1, demo model, {compiled.name}: {fault}"
+        for compiled in found
+        for fault in faults(compiled, model)
+    ]
+
+
+def compile_all(programs: list[Program], model: DeviceModel) -> list[Compiled]:
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda program: compile_program(program, model.mesh), programs))
+
+
+def faults(compiled: Compiled, model: DeviceModel) -> list[str]:
+    logits_bytes = model.limits.max_num_seqs * model.spec.decoder.vocab_size * 4
+    found = {
+        "the KV cache is not donated": compiled.name.startswith("forward")
+        and compiled.aliased_bytes < bytes_of(model.cache()),
+        f"takes {compiled.temporary_bytes:,} bytes": compiled.temporary_bytes > MAX_TEMPORARY_BYTES,
+        f"gathers {compiled.gathered_bytes:,} bytes": compiled.gathered_bytes > logits_bytes,
+    }
+    return [fault for fault, is_there in found.items() if is_there]
+
+
+def estimate(chip: Chip, model: DeviceModel, program: Program, compiled: Compiled) -> dict[str, Any]:
+    """What a run takes by the published numbers of the chip, beside the least that it could take.
+
+    A decode step reads the whole cache: its rows share it among them. The limit reads each weight and each key and
+    value once; where not all traffic is known, what the compiler counts stands for it.
+    """
+    weights, cache_bytes = dict(program.arguments[0]) if isinstance(program.arguments[0], dict) else {}, 0
+    for unread in ("embed.weight", "lm_head.weight"):  # by the decoder, of which the first is read by row
+        weights.pop(unread, None)
+    if program.name == ("forward", DECODE_ROWS):
+        cache_bytes = bytes_of(model.cache())
+    weight_bytes = bytes_of(weights or program.arguments[0])
+    moved = compiled.counted_bytes if compiled.moved_bytes is None else compiled.moved_bytes
+    seconds = max((moved + cache_bytes) / chip.bandwidth, compiled.operations / chip.peak)
+    limit = max((weight_bytes + cache_bytes) / chip.bandwidth, compiled.operations / chip.peak)
+    found = {"cache_bytes_read": cache_bytes, "seconds": seconds, "limit_seconds": limit, "ratio": seconds / limit}
+    return asdict(compiled) | found
+
+
+def markdown(row: dict[str, Any]) -> str:
+    moved = "-" if row["moved_bytes"] is None else f"{(row['moved_bytes'] + row['cache_bytes_read']) / 1e9:.2f}"
+    numbers = [
+        f"{row['operations'] / 1e9:,.1f}", f"{row['counted_bytes'] / 1e9:.2f}", f"{row['expected_seconds'] * 1e3:.2f}",
+        moved, f"{row['reduced_bytes'] / 1e6:.1f}", f"{row['temporary_bytes'] / 1e6:.1f}",
+        f"{row['seconds'] * 1e3:.2f}", f"{row['limit_seconds'] * 1e3:.2f}", f"{row['ratio']:.2f}",
+    ]  # fmt: skip
+    return f"| {row['name']} | {' | '.join(numbers)} |"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""The models that are compiled for TPUs, laid out as the backend would lay them out on such chips."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import aphrodite
+from aphrodite.backends.jax_tpu.attention import Attend, AttentionShape, attend_packaged, cache_width, packaged_takes
+from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
+from aphrodite.backends.jax_tpu.buckets import Buckets
+from aphrodite.backends.jax_tpu.model import DeviceModel
+from aphrodite.backends.jax_tpu.sharding import make_mesh
+from aphrodite.domain.architectures.registry import read_model
+from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
+from aphrodite.domain.ports import BackendLimits
+from llava_7b import LLAVA_7B
+
+KERNELS: dict[str, Attend] = {"ours": attend_pallas, "packaged": attend_packaged}
+DECODE_ROWS, MIXED_TOKENS = 64, 1024
+_BLOCK_SIZE = 16
+
+
+def llava(devices: list[Any], kernel: str, num_blocks: int, num_layers: int) -> DeviceModel:
+    """The first layers of LLaVA-1.5-7B's decoder and of its tower."""
+    decoder, vision = LLAVA_7B.decoder, LLAVA_7B.vision
+    assert vision is not None
+    num_layers = min(num_layers, decoder.num_layers)
+    last = min(num_layers, vision.num_layers - 1)
+    spec = replace(
+        LLAVA_7B,
+        decoder=replace(decoder, num_layers=num_layers, windows=decoder.windows[:num_layers]),
+        vision=replace(vision, num_layers=last + 1, feature_layers=(last,)),
+    )
+    return _device_model(spec, devices, KERNELS[kernel], num_blocks, DECODE_ROWS, MIXED_TOKENS)
+
+
+def demo(devices: list[Any]) -> DeviceModel:
+    """The demo model with its default settings."""
+    config = Path(aphrodite.__file__).parent / "demo_model" / "config.json"
+    spec = read_model(json.loads(config.read_text()))
+    decoder = spec.decoder
+    shape = AttentionShape(
+        decoder.num_heads, decoder.num_kv_heads, decoder.head_dim, _BLOCK_SIZE, np.dtype(jnp.bfloat16)
+    )
+    kernel = KERNELS["packaged" if packaged_takes(shape) else "ours"]
+    return _device_model(spec, devices, kernel, num_blocks=4096, max_num_seqs=256, max_num_batched_tokens=2048)
+
+
+def _device_model(
+    spec: ModelSpec, devices: list[Any], kernel: Attend, num_blocks: int, max_num_seqs: int, max_num_batched_tokens: int
+) -> DeviceModel:
+    assert spec.vision is not None
+    bytes_per_feature, num_features = spec.decoder.hidden_size * 2, 16
+    limits = BackendLimits(
+        num_blocks=num_blocks,
+        block_size=_BLOCK_SIZE,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=spec.decoder.max_position,
+        max_steps_in_flight=2,
+        encoder_cache_bytes=num_features * spec.vision.num_image_tokens * bytes_per_feature,
+        bytes_per_feature=bytes_per_feature,
+    )
+    return DeviceModel(
+        spec=spec,
+        normalization=PixelNormalization(1 / 255, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)),
+        mesh=make_mesh(devices),
+        dtype=np.dtype(jnp.bfloat16),
+        attend=kernel,
+        head_width=cache_width(spec.decoder.head_dim, "tpu"),
+        limits=limits,
+        buckets=Buckets.of(limits, growth=2),
+        num_feature_slots=num_features,
+    )

@@ -135,11 +135,14 @@ def test_families_come_back_as_they_were(tmp_path: Path, family: str, overrides:
         assert sum(1 for _ in assemble(spec, checkpoint.tensors())) > 0
 
 
-@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0"])
-def test_stored_types(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("F32", "float32"), ("F16", "float16"), ("BF16", "bfloat16"), ("Q8_0", "bfloat16")]
+)
+def test_stored_types(tmp_path: Path, kind: str, dtype: str) -> None:
     model = tiny(tmp_path, "llama", hidden_size=64)
-    path = write(tmp_path / "tiny.gguf", model, "llama", kind=kind)
-    for name, tensor in GgufCheckpoint(path).tensors():
+    checkpoint = GgufCheckpoint(write(tmp_path / "tiny.gguf", model, "llama", kind=kind))
+    assert checkpoint.config["dtype"] == dtype
+    for name, tensor in checkpoint.tensors():
         expected = model.state_dict()[name].numpy()
         assert np.abs(tensor - expected).max() <= np.abs(expected).max() / 100
 

@@ -102,6 +102,14 @@ def _field(reader: "GGUFReader", key: str, default: Any = None) -> Any:
     return default if field is None else field.contents()
 
 
+def _stored_format(reader: "GGUFReader") -> str:
+    """The number format that the file's matrices need; quantised ones have no more digits than bfloat16."""
+    kinds = {tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1}
+    if kinds == {"F32"}:
+        return "float32"
+    return "float16" if kinds <= {"F16", "F32"} else "bfloat16"
+
+
 def _read_config(path: Path, reader: "GGUFReader", arch: str) -> dict[str, Any]:
     """config.json as it was before the file was made, completed by transformers."""
     from transformers import AutoConfig
@@ -122,7 +130,7 @@ def _read_config(path: Path, reader: "GGUFReader", arch: str) -> dict[str, Any]:
         "rms_norm_eps": _field(reader, f"{arch}.attention.layer_norm_rms_epsilon"),
         "rope_parameters": _rope(path, reader, arch, names),
         "tie_word_embeddings": "output.weight" not in names,
-        "dtype": "float32",
+        "dtype": _stored_format(reader),
     }
     missing = [key for key, value in settings.items() if value is None]
     if missing:

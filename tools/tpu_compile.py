@@ -5,7 +5,7 @@ and report memory and cost; nothing is executed, so every number here is the com
 
     python tools/tpu_compile.py                     LLaVA-1.5-7B on v5e and v6e, on 1 chip and 4; the demo model
     python tools/tpu_compile.py --layers 2          the same, of which only so many layers are compiled
-    python tools/tpu_compile.py --models llava --chips v5e --sizes 1 --kernels ours --json FILE.json
+    python tools/tpu_compile.py --models llava --kernels ours --decode-only --json FILE.json
 
 Exits with 1 if a cache is not donated, a program takes too much memory beside its arguments, the model does not fit the
 chips, or a weight or the cache is gathered.
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--kernels", nargs="+", choices=KERNELS, default=list(KERNELS))
     parser.add_argument("--layers", type=int, default=LLAVA_7B.decoder.num_layers)
+    parser.add_argument("--decode-only", action="store_true", help="of the LLaVA only the program of a decode step")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     failures: list[str] = []
@@ -52,7 +53,7 @@ def main() -> None:
         if "demo" in options.models:
             failures += check_demo(chip)
         for size in options.sizes if "llava" in options.models else []:
-            failures += check_llava(chip, size, options.kernels, options.layers, rows)
+            failures += check_llava(chip, size, options.kernels, options.layers, options.decode_only, rows)
     print("\nThe compiler's estimates, not measurements.", *failures, sep="\n")
     if options.json:
         options.json.write_text(json.dumps(origin() | {"programs": rows}, indent=1) + "\n")
@@ -70,7 +71,9 @@ def origin() -> dict[str, Any]:
     }
 
 
-def check_llava(chip_name: str, num_chips: int, kernels: list[str], num_layers: int, rows: list[Any]) -> list[str]:
+def check_llava(
+    chip_name: str, num_chips: int, kernels: list[str], num_layers: int, decode_only: bool, rows: list[Any]
+) -> list[str]:
     """Compile LLaVA-1.5-7B for one mesh, print its table, and return what is not as it should be."""
     chip = CHIPS[chip_name]
     devices = describe_chips(chip_name, num_chips)
@@ -81,12 +84,13 @@ def check_llava(chip_name: str, num_chips: int, kernels: list[str], num_layers: 
           f"a chip; {num_layers} layers compiled\n{HEADER}")  # fmt: skip
     models = {kernel: llava(devices, kernel, num_blocks, num_layers) for kernel in kernels}
     programs = [
-        (f"{kernel}: ", program)
+        (f"{kernel}: ", model.forward_program(num_tokens))
         for kernel, model in models.items()
-        for program in (model.forward_program(DECODE_ROWS), model.forward_program(MIXED_TOKENS))
+        for num_tokens in ((DECODE_ROWS,) if decode_only else (DECODE_ROWS, MIXED_TOKENS))
     ]
     model = models[kernels[0]]
-    programs += [("", model.sample_program(DECODE_ROWS, NUM_HELD_BACK)), ("", model.encode_program(NUM_IMAGES))]
+    if not decode_only:
+        programs += [("", model.sample_program(DECODE_ROWS, NUM_HELD_BACK)), ("", model.encode_program(NUM_IMAGES))]
     found = compile_all([program for _, program in programs], model)
     failures = []
     for (kernel, program), compiled in zip(programs, found, strict=True):

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -21,8 +22,6 @@ _TIMEOUT_S = 120
 # Sums may be reordered, which vector instructions need; infinities and NaN keep their meaning.
 _MATH = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
 _OPTIONS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", *_MATH]
-
-
 _SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -45,30 +44,48 @@ def load_library() -> ctypes.CDLL | None:
         _log.info("No C++ compiler was found: the CPU runs plain torch, which is slower.")
         return None
     try:
-        path = _folder(compiler) / "kernels.so"
-        if not path.exists():
-            _compile(compiler, path)
-        return ctypes.CDLL(str(path))  # its OpenMP is the one that torch has loaded
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        _log.warning("The C++ kernels could not be built, the CPU runs plain torch, which is slower: %s", reason[:1])
+        return _load(shlex.split(compiler))
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:  # those of paths and of CXX, too
+        reason = _first_error(error)
+        _log.warning("The C++ kernels could not be built, the CPU runs plain torch, which is slower: %s", reason)
         return None
 
 
-def _folder(compiler: str) -> Path:
+def _load(compiler: list[str]) -> ctypes.CDLL:
+    path = _folder(compiler) / "kernels.so"
+    try:
+        return ctypes.CDLL(str(path))  # its OpenMP is the one that torch has loaded
+    except OSError:  # it is not there yet, or damaged
+        _compile(compiler, path)
+        return ctypes.CDLL(str(path))
+
+
+def _folder(compiler: list[str]) -> Path:
     """A folder for what this compiler makes of these sources on this processor."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=_TIMEOUT_S).stdout
-    digest = hashlib.sha256(version + repr((_OPTIONS, sorted(torch.cpu.get_capabilities().items()))).encode())
+    # What it defines of its own accord tells its version and every instruction that it may use here.
+    digest = hashlib.sha256(_run([*compiler, *_OPTIONS, "-dM", "-E", "-x", "c++", os.devnull]).encode())
     for source in sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]):
         digest.update(source.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "aphrodite" / "native" / digest.hexdigest()[:16]
 
 
-def _compile(compiler: str, path: Path) -> None:
+def _compile(compiler: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        command = [compiler, *_OPTIONS, str(_SOURCES / "kernels.cpp"), "-o", str(made)]
-        subprocess.run(command, capture_output=True, check=True, text=True, timeout=_TIMEOUT_S)
+        _run([*compiler, *_OPTIONS, str(_SOURCES / "kernels.cpp"), "-o", str(made)])
+        with made.open("rb") as file:
+            os.fsync(file.fileno())  # else a power cut may leave half of it, and loading that ends the process
         made.replace(path)  # at once: another process may be doing the same
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, check=True, text=True, errors="replace", timeout=_TIMEOUT_S)
+    return done.stdout
+
+
+def _first_error(error: Exception) -> str:
+    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+    lines = said.strip().splitlines() or [str(error)]
+    return next((line for line in lines if "error" in line), lines[0])

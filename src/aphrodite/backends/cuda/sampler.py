@@ -81,7 +81,9 @@ def sample(
     if needs.penalties and state.output_counts is not None and state.in_prompt is not None:
         _penalize(logits, arrays, state.output_counts[slots], state.in_prompt[slots])
     if suppressed is not None and len(suppressed):
-        logits[suppressed[:, 0].long(), suppressed[:, 1].long()] = -torch.inf
+        # Assigning the number itself would wait for the device: torch brings it there from the host.
+        never = logits.new_full((), -torch.inf)
+        logits.index_put_((suppressed[:, 0].long(), suppressed[:, 1].long()), never)
     tokens = choose(logits, arrays, needs)
     state.last_tokens[slots] = tokens
     if needs.penalties and state.output_counts is not None:

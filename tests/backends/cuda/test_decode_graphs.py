@@ -95,7 +95,7 @@ def capture_for(place: Place) -> Capture:
     def call_again(function: Function) -> Function:
         return function
 
-    return CudaCapture() if place.device.type == "cuda" else call_again
+    return CudaCapture(place.device) if place.device.type == "cuda" else call_again
 
 
 def sequence(slot: int, start: int, token_ids: list[int] | None, kind: SamplingParams, *, first: bool) -> RowPlan:

@@ -22,7 +22,7 @@ def test_pictures_have_the_features_that_the_tower_gives_them(place: Place, tmp_
     weights = load_weights(model, checkpoint, torch.float32, place.device)
     tower = VisionTower(model.vision, weights, PixelNormalization(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
     encoder = Encoder(tower, place.device)
-    encoder.capture(CudaCapture() if place.device.type == "cuda" else lambda function: function, 9)
+    encoder.capture(CudaCapture(place.device) if place.device.type == "cuda" else lambda function: function, 9)
     side = model.vision.image_size
     generator = torch.Generator().manual_seed(0)
     for num_images in (1, 3, 8, 2, 9):

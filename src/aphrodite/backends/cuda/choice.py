@@ -57,7 +57,7 @@ def choose_execution(
 
     workspace = SplitWorkspace.allocate(spec.num_heads, spec.num_kv_heads, spec.head_dim, max_model_len, device)
     _log.info("Steps run in Triton kernels, those of one token a row as CUDA graphs, on %s.", device)
-    return triton_execution(spec, tables, cache, block_size, workspace, CudaCapture())
+    return triton_execution(spec, tables, cache, block_size, workspace, CudaCapture(device))
 
 
 def triton_execution(

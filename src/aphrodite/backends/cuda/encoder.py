@@ -26,7 +26,7 @@ class Encoder:
         self._tower.encode(self._pixels[:1].repeat(max_images, 1, 1, 1))
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """uint8 [N, size, size, 3] on the device to features [N, image tokens, E], which stay until the next call."""
+        """uint8 [N, size, size, 3] on the device to features [N, image tokens, E], which stay until a graph runs."""
         size = self._graphs.fit(len(pixels))
         if size is None:
             return self._tower.encode(pixels)

@@ -43,12 +43,14 @@ class SizedGraphs:
 class CudaCapture:
     """A `Capture` for CUDA: all its graphs share one pool of memory, as no two run at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        # A stream of its own: that of torch is on the device where the process first captured.
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, function: Function) -> Function:
         function()  # kernels are compiled and libraries loaded before the recording, which allows neither
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             function()
         return graph.replay

@@ -6,6 +6,7 @@ Letters: T tokens, S samples, E hidden size, N images, V vocabulary.
 import gc
 from collections.abc import Iterator
 from contextlib import nullcontext
+from traceback import clear_frames
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ class CudaBackend:
     def warm_up(self) -> None:
         """Compile every kernel and record every graph that steps will use; plain torch runs any shape as it is.
 
-        Raises CapacityError when a step needs more memory than there is.
+        Raises CapacityError, and closes the backend, when a step needs more memory than there is.
         """
         capture = self._execution.capture
         if capture is None:
@@ -120,6 +121,8 @@ class CudaBackend:
                 for plan in warm_up_plans(self.limits):
                     self._launch(plan).result()
         except torch.OutOfMemoryError as error:
+            clear_frames(error.__traceback__)
+            self.close()  # whoever tries again with less needs the memory
             raise CapacityError(
                 f"Steps of {self.limits.max_num_batched_tokens} tokens do not fit beside the weights and "
                 f"{self.limits.num_blocks} KV blocks; lower max_num_batched_tokens or gpu_memory_utilization."
@@ -131,9 +134,10 @@ class CudaBackend:
         try:
             with self._current:
                 return self._launch(plan)
-        except torch.OutOfMemoryError as error:
-            raise StepError("The device ran out of memory in this step; lower max_num_batched_tokens.") from error
         except Exception as error:
+            clear_frames(error.__traceback__)  # they hold the step's tensors, and its requests keep the error
+            if isinstance(error, torch.OutOfMemoryError):
+                raise StepError("The device ran out of memory in this step; lower max_num_batched_tokens.") from error
             raise StepError("The step failed on the device; its requests were given up.") from error
 
     def close(self) -> None:

@@ -10,10 +10,9 @@ _HOST_SHARE = 0.25  # of the memory that is free on a CPU: the rest of the machi
 
 
 def free_bytes(config: EngineConfig, device: torch.device) -> int:
-    """What is left for the cache once weights and a step's activations have their part."""
+    """What is left for the cache beside the weights, which are there already; a step's activations take of the rest."""
     if device.type != "cuda":
         return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _HOST_SHARE)
+    torch.cuda.empty_cache()  # what torch keeps of tensors that are gone, such as those of an engine before this one
     free, total = torch.cuda.mem_get_info(device)
-    reserved_peak = torch.cuda.max_memory_reserved(device)
-    other = total - free - torch.cuda.memory_reserved(device)
-    return int(total * config.gpu_memory_utilization) - other - reserved_peak
+    return int(total * config.gpu_memory_utilization) - (total - free)

@@ -63,6 +63,11 @@ def test_nothing_is_compiled_during_a_request(llm: LLM, monkeypatch: pytest.Monk
     jax.monitoring.unregister_event_duration_listener(note)
 
 
+def test_no_program_makes_a_copy_of_the_cache(llm: LLM) -> None:
+    backend = backend_of(llm)
+    assert 0 < backend._programs.temporary_bytes < backend._cache[0].nbytes
+
+
 def test_more_tokens_held_back_than_there_is_room_for(llm: LLM) -> None:
     ids = list(range(300))
     params = SamplingParams(temperature=0, min_tokens=3, max_tokens=3, stop_token_ids=ids)

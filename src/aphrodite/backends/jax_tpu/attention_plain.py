@@ -88,7 +88,6 @@ def _attend_rows(
     grouped = queries.reshape(num_rows, num_queries, num_kv_heads, -1, head_dim).transpose(0, 2, 1, 3, 4)
     grouped = grouped.reshape(num_rows, num_kv_heads, -1, head_dim) * head_dim**-0.5  # [N, K, Q * G, D]
     seen = jnp.repeat(positions, num_heads // num_kv_heads, axis=1)[:, :, None]  # [N, Q * G, 1]
-    even_heads = 2 * jnp.arange(num_kv_heads)[:, None]
 
     def run_span(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         highest, total, accumulated = carry
@@ -96,10 +95,10 @@ def _attend_rows(
         # What lies past a row's end is somebody else's, and 0 x NaN would be NaN: its last position is read instead.
         owned = jnp.minimum(at, jnp.maximum(lengths - 1, 0)[:, None])  # [N, S]
         blocks = jnp.take_along_axis(tables, owned // block_size, axis=1, mode="promise_in_bounds")
-        # Gathered head by head, as the products want them. The cache keeps its shape: of another one XLA makes a copy.
-        places = blocks[:, None], (owned % block_size)[:, None]
-        keys = cache.at[*places, even_heads].get(mode="promise_in_bounds")  # [N, K, S, D]
-        values = cache.at[*places, even_heads + 1].get(mode="promise_in_bounds")
+        # One gather in the order of the cache, which keeps its shape: of another one XLA would make a copy.
+        found = cache.at[blocks, owned % block_size].get(mode="promise_in_bounds")
+        found = lax.optimization_barrier(found).reshape(num_rows, _SPAN, num_kv_heads, 2, head_dim)
+        keys, values = jnp.moveaxis(found, (3, 2), (0, 2))  # [N, K, S, D]
         scores = jnp.einsum("nkqd,nksd->nkqs", grouped, keys, preferred_element_type=jnp.float32)
         mask = (at <= seen) & (at < lengths[:, None, None])
         if window is not None:

@@ -33,7 +33,7 @@ class Buckets:
         return cls(
             tokens=_token_sizes(limits.max_num_batched_tokens, growth),
             samples=_sizes(rows, growth**2),
-            images=_sizes(min(_MAX_IMAGES, rows), growth**2),
+            images=_sizes(min(_MAX_IMAGES, rows), growth),
             max_rows=rows,
             num_blocks=-(-limits.max_model_len // limits.block_size),
         )

@@ -33,7 +33,8 @@ class VisionTower:
         self._projector_activation = activation(spec.projector_activation)
         position = weights["vision.position"]
         device, self._dtype = position.device, position.dtype
-        self._functions = VisionFunctions.choose(spec.activation, self._dtype, device)
+        head_dim = spec.hidden_size // spec.num_heads
+        self._functions = VisionFunctions.choose(spec.activation, head_dim, self._dtype, device)
         mean, std = torch.tensor(normalization.mean), torch.tensor(normalization.std)
         self._mean = (mean / normalization.scale).to(device)[:, None]  # [3, 1] of the bytes
         self._scale = (normalization.scale / std).to(device)[:, None]

@@ -28,12 +28,12 @@ class VisionFunctions:
     layer_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor]  # (x [N, P, E], weight [E], bias [E], epsilon)
 
     @classmethod
-    def choose(cls, name: Activation, dtype: torch.dtype, device: torch.device) -> "VisionFunctions":
-        """For a tower with that activation: C++ kernels on a CPU where they can be built, else torch's functions."""
+    def choose(cls, name: Activation, head_dim: int, dtype: torch.dtype, device: torch.device) -> "VisionFunctions":
+        """For a tower of that kind: C++ kernels on a CPU where they can be built, else torch's functions."""
         if device.type != "cpu":
             return cls(_attention, activation(name), _layer_norm)
         return cls(
-            native_picture_attention(dtype)
+            native_picture_attention(dtype, head_dim)
             or partial(picture_attention, softmax=native_softmax(dtype) or TorchSoftmax()),
             native_activation(name, dtype) or activation(name),
             native_layer_norm(dtype) or _layer_norm,

@@ -29,17 +29,17 @@ def native_softmax(dtype: torch.dtype) -> Callable[[Tensor, float, int | None, i
     return softmax
 
 
-def native_picture_attention(dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None:
+def native_picture_attention(dtype: torch.dtype, head_dim: int) -> Callable[[Tensor], Tensor] | None:
     """Queries, keys and values [N, P, 3, H, D] of pictures' positions to their attention [N, P, H * D].
 
-    None where there is no kernel for the number format, or none on this processor.
+    None where there is no kernel for the number format and the head size, or none on this processor.
     """
     kernel = native_function("attend_pictures", dtype, _P, _P, *[_I] * 4)
-    if kernel is None:
+    if kernel is None or head_dim % 2:  # numbers are multiplied in pairs
         return None
 
     def attend(qkv: Tensor) -> Tensor:
-        num_pictures, num_positions, _, num_heads, head_dim = qkv.shape
+        num_pictures, num_positions, _, num_heads, _ = qkv.shape
         output = qkv.new_empty(num_pictures, num_positions, num_heads * head_dim)
         kernel(qkv.data_ptr(), output.data_ptr(), num_pictures, num_positions, num_heads, head_dim)
         return output

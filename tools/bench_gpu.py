@@ -8,11 +8,13 @@ python tools/bench_gpu.py --config FOLDER       a tiny amount of work with anoth
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -22,6 +24,7 @@ from aphrodite.adapters.inbound.cli.bench.model_folder import with_tokenizer
 from aphrodite.adapters.inbound.cli.bench.report import report, write_json
 from aphrodite.adapters.inbound.cli.bench.subject import Subject
 from aphrodite.domain.config import Dtype, EngineConfig
+from aphrodite.domain.errors import AphroditeError
 from gpu_rows import ASKED, SMALL, Figure, Rows
 from llava_7b import CONFIG
 
@@ -39,8 +42,11 @@ class Figures:
     rows: list[Figure]
 
 
-def measure(config: Path | None) -> Figures:
-    """Every row; `config` is a folder that holds another model's config.json."""
+def measure(config: Path | None) -> Iterator[Figures]:
+    """After each row all so far; `config` is a folder that holds another model's config.json.
+
+    Where one cannot be measured the others are. Raises RuntimeError at the end then.
+    """
     dtype: Dtype = "bfloat16" if torch.cuda.is_available() else "float32"
     # Before the engine takes the memory.
     device, rates = measure_rates("cuda", "auto", dtype)
@@ -54,11 +60,20 @@ def measure(config: Path | None) -> Figures:
         engine = with_tokenizer(replace(engine, dtype=dtype), completed)
         model = bootstrap.open_model(engine)
         subject = stack.enter_context(Subject(engine, model))
-        figures = []
-        for figure in Rows(subject, model.spec, rates, ASKED if config is None else SMALL).measure():
-            figures.append(figure if config is None else replace(figure, bar=None))
-            print(line(figures[-1]), file=sys.stderr, flush=True)
-    return Figures(device, dtype, rates.bytes_per_s, rates.operations_per_s, figures)
+        figures = Figures(device, dtype, rates.bytes_per_s, rates.operations_per_s, [])
+        num_failed = 0
+        for measured in Rows(subject, model.spec, rates, ASKED if config is None else SMALL).measurements():
+            try:
+                figure = measured()
+            except (AphroditeError, RuntimeError):  # of ours, and of torch or the device
+                traceback.print_exc()
+                num_failed += 1
+                continue
+            figures.rows.append(figure if config is None else replace(figure, bar=None))
+            print(line(figures.rows[-1]), file=sys.stderr, flush=True)
+            yield figures
+    if num_failed:
+        raise RuntimeError(f"{num_failed} rows could not be measured; what stopped them stands above.")
 
 
 def _asked_engine(folder: Path) -> EngineConfig:
@@ -106,13 +121,16 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.config is None and not torch.cuda.is_available():
         sys.exit("There is no NVIDIA GPU here to measure; --config FOLDER tries everything on a tiny model instead.")
-    figures = measure(arguments.config)
     name = "gpu-llava-7b" if arguments.config is None else f"gpu-{arguments.config.name}"
-    written = report({"config": str(arguments.config or "llava-1.5-7b"), "load_format": "dummy"}, figures)
-    written |= {"command": ["python", *sys.argv]}
-    write_json(arguments.output / f"{name}.json", written)
-    (arguments.output / f"{name}.md").write_text(table(figures), encoding="utf-8")
-    print(table(figures))
+    settings = {"config": str(arguments.config or "llava-1.5-7b"), "load_format": "dummy"}
+    written: dict[str, Any] = {}
+    # After each row: what is measured is measured, whatever becomes of the rest.
+    for figures in measure(arguments.config):
+        # Asked once: the file itself, written again, makes the commit a dirty one.
+        written = written or report(settings, figures) | {"command": ["python", *sys.argv]}
+        write_json(arguments.output / f"{name}.json", written | {"figures": asdict(figures)})
+        (arguments.output / f"{name}.md").write_text(table(figures), encoding="utf-8")
+    print((arguments.output / f"{name}.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

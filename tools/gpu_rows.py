@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -77,19 +78,19 @@ class Rows:
         self._driver = StepDriver(subject.engine, model, seed=0)
         self._random = np.random.default_rng(0)
 
-    def measure(self) -> Iterator[Figure]:
-        """Each row as it is measured."""
+    def measurements(self) -> Iterator[Callable[[], Figure]]:
+        """What measures each row, to be called in this order."""
         sizes = self._sizes
         # First what writes to the cache behind the engine's back: later there may be something in it.
         for num_tokens in sizes.prefill_tokens:
-            yield self._prefill(num_tokens)
-        yield self._tower()
-        yield self._decode_step(1, sizes.context, bar_ms=5.3)
-        yield self._decode_step(sizes.few, sizes.context, bar_ms=9.6)
-        yield self._decode_rate()
-        yield self._first_token()
-        yield self._answers()
-        yield self._host_time()
+            yield partial(self._prefill, num_tokens)
+        yield self._tower
+        yield partial(self._decode_step, 1, sizes.context, bar_ms=5.3)
+        yield partial(self._decode_step, sizes.few, sizes.context, bar_ms=9.6)
+        yield self._decode_rate
+        yield self._first_token
+        yield self._answers
+        yield self._host_time
 
     def _prefill(self, num_tokens: int) -> Figure:
         plan = StepPlan(tuple(self._prompts(num_tokens)))
@@ -152,10 +153,11 @@ class Rows:
         limit_s = self._costs.step(plan).limit_s(self._rates)
         if self._driver.longest(batch) < context:
             return None, limit_s, ()
-        times = self._driver.decode(batch, context)
-        kernels = longest_kernels(self._subject.engine.step, self._backend._device)
-        self._driver.clear()
-        return times.step_s, limit_s, kernels
+        try:
+            times = self._driver.decode(batch, context)
+            return times.step_s, limit_s, longest_kernels(self._subject.engine.step, self._backend._device)
+        finally:
+            self._driver.clear()
 
     def _first_token(self) -> Figure:
         """With everything that comes before it: the picture is resized and its features are computed."""

@@ -12,6 +12,8 @@ import bench_gpu
 from aphrodite import bootstrap
 from aphrodite.adapters.inbound.cli.bench.model_folder import with_tokenizer
 from aphrodite.domain.config import EngineConfig
+from aphrodite.domain.errors import StepError
+from gpu_rows import Figure, Rows
 from llava_7b import CONFIG, LLAVA_7B
 
 
@@ -37,6 +39,23 @@ def test_every_row_is_measured_and_written(
     assert [row["what"] for row in rows if row["kernels"]] == [row["what"] for row in rows[:6]]
     assert sum(line.startswith("| kernel |") for line in lines) == 6
     assert "\n".join(lines) in capsys.readouterr().out
+
+
+def test_a_row_that_fails_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Figure:
+        raise StepError("no more")
+
+    good = [Figure(what, "ms", 1.0, None, None, more_is_better=False) for what in ("before", "after")]
+    monkeypatch.setattr(Rows, "measurements", lambda _: [lambda: good[0], fail, lambda: good[1]])
+    monkeypatch.setattr("aphrodite.adapters.inbound.cli.bench.device_rates._SECONDS_EACH", 0.01)
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    tiny_llava(folder)
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "--config", str(folder), "--output", str(tmp_path)])
+    with pytest.raises(RuntimeError, match=r"^1 rows could not be measured"):
+        bench_gpu.main()
+    written = json.loads((tmp_path / "gpu-tiny.json").read_text())
+    assert [row["what"] for row in written["figures"]["rows"]] == ["before", "after"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")

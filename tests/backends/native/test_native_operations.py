@@ -104,3 +104,11 @@ def test_large_sums_and_scores_stay_numbers() -> None:
     torch.testing.assert_close(output[0, :, 0], torch.tensor([11.0, 0.0]))
     x = torch.tensor([[1e4, -1e4, 90.0, -90.0, 0.0, *[1.0] * 5]])
     torch.testing.assert_close(kernels.gate_silu(x), torch.nn.functional.silu(x[:, :5]) * x[:, 5:])
+
+
+def test_weights_of_far_scores_are_as_exact_as_those_of_near_ones() -> None:
+    softmax = native_softmax(torch.float32)
+    assert softmax is not None
+    scores = torch.stack((torch.linspace(-87, 0, 20001), torch.zeros(20001)), dim=-1)[None]
+    weights = softmax(scores.clone(), 1.0, None, None)
+    torch.testing.assert_close(weights.double(), scores.double().softmax(-1), atol=0, rtol=1e-6)

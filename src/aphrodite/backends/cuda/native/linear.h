@@ -21,7 +21,7 @@ constexpr int64_t kRowsAtOnce = 512;  // whose inputs stay in a core's cache fro
 constexpr int64_t kSerialProducts = 1 << 16;  // below, waking the other threads costs more than it saves
 constexpr int64_t kPairsAhead = 64;   // 4 KiB of each stream, measured on a Zen 5
 
-using Pair = uint32_t;  // two bfloat16
+using Pair __attribute__((may_alias)) = uint32_t;  // two bfloat16, also where they were written one by one
 
 struct Panel {
     const Pair* weights[2];  // each [pairs, 16]

@@ -36,12 +36,13 @@ inline BFloat16 narrow<BFloat16>(float x) {  // to nearest, ties to even
     return {static_cast<uint16_t>(is_nan ? 0x7FC0 : rounded)};
 }
 
-// e^x to a few units in the last place, in operations that compilers turn into vector instructions: a power of two
-// times a polynomial in what is left, with the coefficients of Cephes.
+// e^x to 5 units in the last place, in operations that compilers turn into vector instructions: a power of two times a
+// polynomial in what is left, with the coefficients of Cephes. What is left is taken in one step, not in Cephes' two,
+// which sums that may be reordered undo; a processor without fused multiply-add loses a digit or two there.
 inline float exponential(float x) {
     const float clamped = std::min(std::max(x, -87.3f), 88.3f);
     const float power = std::floor(clamped * 1.44269504f + 0.5f);
-    const float r = (clamped - power * 0.693359375f) + power * 2.12194440e-4f;
+    const float r = clamped - power * 0.69314718f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;

@@ -42,12 +42,14 @@ inline void pack_head(const PackedHead& packed, int64_t length, int64_t size, Ro
         Pair* target = packed.keys + position / kLanes * (size / 2) * kLanes + position % kLanes;
         for (int64_t i = 0; i < size / 2; ++i) target[i * kLanes] = key[i];
     }
+    const int64_t stride = packed.value_stride;
     for (int64_t position = 0; position < length; position += 2) {
         const BFloat16* first = row(1, position);
         const BFloat16* second = position + 1 < length ? row(1, position + 1) : nullptr;
+        Pair* target = packed.values + position / 2 * kLanes;
         for (int64_t i = 0; i < PackedHead::round_up(size, kPanelOutputs); ++i) {
             const Pair low = i < size ? first[i].bits : 0, high = i < size && second != nullptr ? second[i].bits : 0;
-            packed.values[i / kLanes * packed.value_stride + position / 2 * kLanes + i % kLanes] = low | high << 16;
+            target[i / kLanes * stride + i % kLanes] = low | high << 16;
         }
     }
 }
@@ -103,7 +105,7 @@ inline void attend_tile(const BFloat16* queries, int64_t query_stride, const Pac
 template <typename Row, typename Queries, typename Out>
 void attend_many(int64_t num_packed, int64_t group, int64_t tokens, const Sight& sight, int64_t size, Row row,
                  Queries queries, int64_t query_stride, Out out, int64_t out_stride) {
-    static thread_local std::vector<Pair> memory;
+    static thread_local std::vector<uint32_t> memory;  // Pairs
     const int64_t head_pairs = PackedHead::num_pairs(sight.length, size);
     if (static_cast<int64_t>(memory.size()) < num_packed * head_pairs) memory.resize(num_packed * head_pairs);
     Pair* const shared = memory.data();

@@ -45,7 +45,8 @@ class CudaCapture:
 
     def __init__(self, device: torch.device) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        # A stream of its own: that of torch is on the device where the process first captured.
+        # torch would take one stream for all: on the device where the process first captured, and a graph that is freed
+        # takes along the cuBLAS workspace of all that were captured on its stream (pytorch issue 193402).
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, function: Function) -> Function:

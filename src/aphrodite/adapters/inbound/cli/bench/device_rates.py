@@ -18,7 +18,7 @@ def measure_rates(backend: str, device: str, dtype: str) -> tuple[str, DeviceRat
     Bytes are those of a copy, read and written, or of a matrix-vector product, whichever is faster: some processors
     read memory before they write it, which slows copies.
     """
-    return _with_jax(dtype) if backend == "jax_tpu" else _with_torch(device, dtype)
+    return _with_jax(device, dtype) if backend == "jax_tpu" else _with_torch(device, dtype)
 
 
 def better(one: DeviceRates, other: DeviceRates) -> DeviceRates:
@@ -52,11 +52,20 @@ def _with_torch(device: str, dtype_name: str) -> tuple[str, DeviceRates]:
     return name, DeviceRates(max(copied, read), operations)
 
 
-def _with_jax(dtype_name: str) -> tuple[str, DeviceRates]:
+def _with_jax(device: str, dtype_name: str) -> tuple[str, DeviceRates]:
+    import jax
+
+    kind, _, index = device.partition(":")
+    chosen = jax.devices(None if kind == "auto" else kind)[int(index or 0)]
+    with jax.default_device(chosen):
+        return _with_jax_device(chosen, dtype_name)
+
+
+def _with_jax_device(device: Any, dtype_name: str) -> tuple[str, DeviceRates]:
     import jax
     import jax.numpy as jnp
 
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = device.platform == "cpu"
     dtype = jnp.dtype(dtype_name)
     rows, columns, side = (8192, 4096, 1024) if on_cpu else (65536, 8192, 8192)
     matrix = jnp.ones((rows, columns), dtype)  # larger than any cache
@@ -68,7 +77,7 @@ def _with_jax(dtype_name: str) -> tuple[str, DeviceRates]:
     copied = 2 * num_bytes / _best_s(lambda: negate(matrix).block_until_ready())
     read = num_bytes / _best_s(lambda: product(matrix, vector).block_until_ready())
     operations = 2 * side**3 / _best_s(lambda: product(square, square).block_until_ready())
-    name = _cpu_name() if on_cpu else str(jax.devices()[0].device_kind)
+    name = _cpu_name() if on_cpu else str(device.device_kind)
     return name, DeviceRates(max(copied, read), operations)
 
 

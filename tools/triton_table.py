@@ -30,6 +30,7 @@ from triton.runtime.jit import JITFunction
 from aphrodite.backends.cuda.kernels.add_rms_norm import add_rms_norm
 from aphrodite.backends.cuda.kernels.gated_activation import gated_activation
 from aphrodite.backends.cuda.kernels.paged_attention import paged_attention
+from aphrodite.backends.cuda.kernels.quick_gelu import quick_gelu
 from aphrodite.backends.cuda.kernels.rotary_cache import rotate_and_cache
 from aphrodite.backends.cuda.kernels.sampling import sample_tokens
 from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
@@ -169,6 +170,7 @@ def cases(model: Model, offset: int = 0) -> dict[str, Callable[[], object]]:
         "norm": lambda: add_rms_norm(hidden, None, weight, 1e-6),
         "add, norm": lambda: add_rms_norm(hidden, hidden, weight, 1e-6),
         "gated": lambda: gated_activation(tensor(32, 2 * model.intermediate_size), "silu"),
+        "picture": lambda: quick_gelu(tensor(8, 577, 4096)),
         "sampling": lambda: sample_tokens(
             tensor(32, model.vocab_size, dtype=torch.float32), floats(32), field(32), floats(32), floats(32), floats(32)
         ),

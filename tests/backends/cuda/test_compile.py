@@ -26,6 +26,7 @@ def test_kernels_compile_without_spills(target: str, pytestconfig: pytest.Config
         "attend_single_head",
         "gated_activation",
         "merge_splits",
+        "quick_gelu",
         "rotate_and_cache",
         "sample_tokens",
     }

@@ -10,6 +10,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from aphrodite.backends.cuda.kernels.add_rms_norm import add_rms_norm
 from aphrodite.backends.cuda.kernels.gated_activation import gated_activation
+from aphrodite.backends.cuda.kernels.quick_gelu import quick_gelu
 from aphrodite.backends.cuda.kernels.rotary_cache import rotate_and_cache
 from aphrodite.domain.architectures.spec import Activation
 
@@ -34,6 +35,15 @@ def test_gated_activation(tokens: int, inner: int, activation: Activation, place
     gate, up = gate_up.float().chunk(2, dim=-1)
     expected = ACT2FN[HUGGING_FACE_NAMES[activation]](gate) * up
     torch.testing.assert_close(gated_activation(gate_up, activation), expected.to(place.dtype))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3, 40), (1, 5, 1000)])
+def test_quick_gelu(shape: tuple[int, ...], place: Place) -> None:
+    x = normal(*shape, place=place) * 3
+    expected = ACT2FN["quick_gelu"](x.float()).to(place.dtype)
+    found = quick_gelu(x)
+    assert found is x
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(("tokens", "width"), [(1, 64), (3, 96), (5, 1000)])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -29,15 +30,27 @@ class VisionFunctions:
 
     @classmethod
     def choose(cls, name: Activation, head_dim: int, dtype: torch.dtype, device: torch.device) -> "VisionFunctions":
-        """For a tower of that kind: C++ kernels on a CPU where they can be built, else torch's functions."""
+        """For a tower of that kind: C++ kernels on a CPU where they can be built, else torch's functions, but for what
+        Triton does better.
+        """
         if device.type != "cpu":
-            return cls(_attention, activation(name), _layer_norm)
+            return cls(_attention, _triton_activation(name) or activation(name), _layer_norm)
         return cls(
             native_picture_attention(dtype, head_dim)
             or partial(picture_attention, softmax=native_softmax(dtype) or TorchSoftmax()),
             native_activation(name, dtype) or activation(name),
             native_layer_norm(dtype) or _layer_norm,
         )
+
+
+def _triton_activation(name: Activation) -> Callable[[Tensor], Tensor] | None:
+    """A kernel of Triton's, where triton is, for what torch needs several for."""
+    if name != "quick_gelu" or find_spec("triton") is None:
+        return None
+    # Imported only where it is used: a machine without a GPU need not have triton.
+    from aphrodite.backends.cuda.kernels.quick_gelu import quick_gelu
+
+    return quick_gelu
 
 
 def _attention(qkv: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def check_importable(name: str, python: Path | None) -> None:
 
 
 class Peer:
-    """A process with a model loaded, from `with` on; it sleeps while others are measured.
+    """A process with a model loaded, from `with` on; it is stopped while others are measured.
 
     `settings` are what its file in this folder reads: model (a folder), dtype, device, max_num_seqs, max_model_len,
     gpu_memory_utilization, images_per_prompt, image_token_id, num_image_tokens; for a backend of ours engine, which are
@@ -81,22 +81,25 @@ class Peer:
         except BackendError as error:
             self.close()
             raise ConfigError(str(error)) from None
+        self._signal(signal.SIGSTOP)
         return self
 
     def run(self, prompts: list[TokenPrompt]) -> PeerRound:
         """Answer all prompts; the seconds are the peer's own, without those of the pipe."""
+        self._signal(signal.SIGCONT)
         answer = self._exchange([_message(prompt) for prompt in prompts])
+        self._signal(signal.SIGSTOP)
         return PeerRound(answer["seconds"], answer["token_ids"])
 
     def close(self) -> None:
         """End the process, and those that it started."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._signal(signal.SIGCONT)
         with suppress(OSError, subprocess.TimeoutExpired):
             self._process.stdin.close()
             self._process.wait(20)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
         self._process.stdout.close()
         self._log.close()
@@ -105,6 +108,11 @@ class Peer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the process and to all that it started: vLLM's wait for work in a loop that takes a core from others."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def _exchange(self, message: Any) -> dict[str, Any]:
         """A line there, a line back."""

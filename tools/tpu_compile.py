@@ -49,6 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     failures: list[str] = []
     rows: list[dict[str, Any]] = []
+    run = origin()
     for chip in options.chips:
         if "demo" in options.models:
             failures += check_demo(chip)
@@ -56,7 +57,7 @@ def main() -> None:
             failures += check_llava(chip, size, options.kernels, options.layers, options.decode_only, rows)
     print("\nThe compiler's estimates, not measurements.", *failures, sep="\n")
     if options.json:
-        options.json.write_text(json.dumps(origin() | {"programs": rows}, indent=1) + "\n")
+        options.json.write_text(json.dumps(run | {"programs": rows}, indent=1) + "\n")
     sys.exit(bool(failures))
 
 

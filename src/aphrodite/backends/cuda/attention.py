@@ -1,4 +1,4 @@
-"""Attention over the paged KV cache in plain torch: the reference, and the way on the CPU.
+"""Attention over the paged KV cache in plain torch: the reference, and the way where there are no kernels.
 
 Letters: T tokens, R rows, N leading rows of one token, C cached tokens, H query heads, K key/value heads, G = H / K,
 D head size, L layers, B blocks a row.

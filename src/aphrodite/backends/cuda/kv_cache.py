@@ -10,8 +10,8 @@ from torch import Tensor
 class KvCache:
     """Keys and values of every layer, in blocks; block 0 takes the padding's.
 
-    The kernels lay a block out token by token (`keys`, `values`); plain torch lays the same memory out head by head, so
-    that one gather brings a row's blocks together as its products read them.
+    The Triton kernels lay a block out token by token (`keys`, `values`); the C++ kernels and plain torch lay the same
+    memory out head by head, so that what a head's products read lies together.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from aphrodite.domain.scheduling.flatten import FlatStep
 
 
 class NativeOperations:
-    """Implements `operations.StepOperations`. Chunks attend in torch where the processor does not multiply bfloat16."""
+    """Implements `operations.StepOperations`. Chunks attend in torch where there is no kernel for them."""
 
     def __init__(
         self,

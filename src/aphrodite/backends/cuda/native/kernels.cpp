@@ -1,4 +1,6 @@
-// What a decoder does between its matrix products, on a CPU: the twins of operations.TorchOperations.
+// What Python calls, by number format: what a decoder does between its matrix products (the twins of
+// operations.TorchOperations), what a vision tower does there, and with AVX512-BF16 the products and many queries'
+// attention.
 //
 // Letters: T tokens, E hidden size, I intermediate size, H heads, K key/value heads, D head size.
 // Sums are float, whatever the numbers are.

@@ -38,7 +38,7 @@ class NativeKernels:
         self._attend_chunk = native_function("attend_chunk", dtype, p, i, p, p, i, i, i, p, heads)
         shape = cache.numbers.shape  # [L, 2, blocks, K, block size, D]
         self._heads = byref(_Heads(num_heads, shape[3], shape[5], shape[2], shape[4]))
-        self._layers = [layer.data_ptr() for layer in cache.numbers]
+        self._layers = list(cache.numbers)
 
     @classmethod
     def create(cls, dtype: torch.dtype, num_heads: int, cache: KvCache) -> "NativeKernels | None":
@@ -82,7 +82,7 @@ class NativeKernels:
             None if query_norm is None else query_norm.data_ptr(),
             None if key_norm is None else key_norm.data_ptr(),
             epsilon,
-            self._layers[layer],
+            self._layers[layer].data_ptr(),
             len(qkv),
             self._heads,
         )
@@ -100,7 +100,7 @@ class NativeKernels:
         self._attend_rows(
             queries.data_ptr(),
             queries.stride(0),
-            self._layers[layer],
+            self._layers[layer].data_ptr(),
             block_table.data_ptr(),
             block_table.stride(0),
             kv_lengths.data_ptr(),
@@ -129,7 +129,7 @@ class NativeKernels:
         self._attend_chunk(
             queries.data_ptr(),
             queries.stride(0),
-            self._layers[layer],
+            self._layers[layer].data_ptr(),
             blocks.data_ptr(),
             start,
             len(queries),

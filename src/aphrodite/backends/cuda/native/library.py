@@ -54,7 +54,7 @@ def load_library() -> ctypes.CDLL | None:
 def _load(compiler: list[str]) -> ctypes.CDLL:
     path = _folder(compiler) / "kernels.so"
     try:
-        return ctypes.CDLL(str(path))  # its OpenMP is the one that torch has loaded
+        return ctypes.CDLL(str(path))  # g++'s OpenMP is then the one that torch has loaded
     except OSError:  # it is not there yet, or damaged
         _compile(compiler, path)
         return ctypes.CDLL(str(path))

@@ -17,7 +17,8 @@ class NativeLinear:
     def __init__(self, multiply: Callable[..., None], weight: Tensor, bias: Tensor | None) -> None:
         self._multiply = multiply
         self._outputs, self._inputs = weight.shape
-        whole = pad(weight, (0, 0, 0, -self._outputs % _PANEL_OUTPUTS))
+        num_missing = -self._outputs % _PANEL_OUTPUTS
+        whole = pad(weight, (0, 0, 0, num_missing)) if num_missing else weight  # to pad is to copy, be it by nothing
         panels = whole.view(-1, _LANES, self._inputs // 2, 2).transpose(1, 2)
         self._weight = panels.contiguous()  # [outputs / 16, inputs / 2, 16, 2]
         self._bias = None if bias is None else bias.float()

@@ -22,9 +22,14 @@ def main() -> None:
     parser.add_argument("--question", default="What is the content of this image?")
     options = parser.parse_args()
     path: Path = options.image or _draw_picture()
+    try:
+        image = Image.open(path)
+        image.load()
+    except OSError as error:
+        parser.exit(1, f"{path} cannot be read: {error.strerror or 'it is not a picture'}.\n")
 
     started_s = time.perf_counter()
-    with LLM(model="demo") as llm, Image.open(path) as image:
+    with LLM(model="demo") as llm:
         ready_s = time.perf_counter()
         prompt = f"USER: <image>\n{options.question}\nASSISTANT:"
         output = llm.generate({"prompt": prompt, "multi_modal_data": {"image": image}}, use_tqdm=False)[0]

@@ -74,5 +74,5 @@ def test_no_compiler(machine: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
     machine.setenv("PATH", str(tmp_path))
     assert load() is None
     assert [record.message for record in caplog.records] == [
-        "No C++ compiler was found: the CPU runs plain torch, which is slower."
+        "No C++ compiler was found: the CPU runs plain torch, which is slower; install g++ or clang++."
     ]

@@ -41,7 +41,7 @@ def load_library() -> ctypes.CDLL | None:
     """The compiled kernels; None, and a line in the log, where there is no C++ compiler or it fails."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
-        _log.info("No C++ compiler was found: the CPU runs plain torch, which is slower.")
+        _log.warning("No C++ compiler was found: the CPU runs plain torch, which is slower; install g++ or clang++.")
         return None
     try:
         return _load(shlex.split(compiler))

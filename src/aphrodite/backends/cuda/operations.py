@@ -57,7 +57,7 @@ class StepOperations(Protocol):
 
 
 class TorchOperations:
-    """Plain torch: the reference, and the way on the CPU."""
+    """Plain torch: the reference, and the way where there are no kernels."""
 
     def __init__(
         self,

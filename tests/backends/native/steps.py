@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from aphrodite.domain.architectures.spec import DecoderSpec, RopeSpec
+from aphrodite.domain.architectures.spec import Activation, DecoderSpec, RopeSpec
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
@@ -14,7 +14,7 @@ MAX_POSITION = 40
 VOCAB_SIZE = 50
 
 
-def spec(heads: tuple[int, int], head_dim: int, activation: str, *, qk_norm: bool) -> DecoderSpec:
+def spec(heads: tuple[int, int], head_dim: int, activation: Activation, *, qk_norm: bool) -> DecoderSpec:
     num_heads, num_kv_heads = heads
     return DecoderSpec(
         vocab_size=VOCAB_SIZE,
@@ -27,7 +27,7 @@ def spec(heads: tuple[int, int], head_dim: int, activation: str, *, qk_norm: boo
         max_position=MAX_POSITION,
         rms_norm_eps=1e-5,
         rope=RopeSpec(10000.0),
-        activation=activation,  # type: ignore[arg-type]
+        activation=activation,
         qkv_bias=not qk_norm,
         output_bias=False,
         mlp_bias=False,

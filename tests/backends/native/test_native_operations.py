@@ -16,24 +16,23 @@ from aphrodite.backends.cuda.native.kernels import NativeKernels
 from aphrodite.backends.cuda.native.rows import native_softmax
 from aphrodite.backends.cuda.native_operations import NativeOperations
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
-from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
+from aphrodite.domain.architectures.spec import Activation, DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.weights import declare_weights
+from aphrodite.domain.scheduling.flatten import FlatStep
 
 FORMATS = [torch.float32, torch.bfloat16]
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 3e-2}  # of bfloat16: a few roundings to eight bits
 
-Make = Callable[..., StepOperations]
+Make = Callable[[DecoderSpec, RotaryTables, KvCache, FlatStep, dict[str, Tensor]], StepOperations]
 
 
-def plain(model: DecoderSpec, tables: RotaryTables, cache: KvCache, *step: object) -> StepOperations:
-    return TorchOperations(model, tables, cache, *step)  # type: ignore[arg-type]
-
-
-def native(model: DecoderSpec, tables: RotaryTables, cache: KvCache, *step: object) -> StepOperations:
+def native(
+    model: DecoderSpec, tables: RotaryTables, cache: KvCache, flat: FlatStep, arrays: dict[str, Tensor]
+) -> StepOperations:
     kernels, softmax = NativeKernels.create(tables.cos.dtype, model.num_heads, cache), native_softmax(tables.cos.dtype)
     assert kernels is not None, "these tests need a C++ compiler"
     assert softmax is not None
-    return NativeOperations(model, tables, cache, kernels, softmax, *step)  # type: ignore[arg-type]
+    return NativeOperations(model, tables, cache, kernels, softmax, flat, arrays)
 
 
 def run(model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: int, make: Make) -> list[Tensor]:
@@ -77,14 +76,14 @@ def test_a_decoder(
     block_size: int,
     head_dim: int,
     heads: tuple[int, int],
-    activation: str,
+    activation: Activation,
 ) -> None:
     """Prompts of these lengths, more tokens of each, then one by one; one layer looks at all before it, one at six."""
     model = spec(heads, head_dim, activation, qk_norm=qk_norm)
     lengths = sorted(lengths)  # as a step has them: rows of one token first
     steps = [[(0, length) for length in lengths], [(length, num_more) for length in lengths]]
     steps += [[(length + num_more + number, 1) for length in lengths] for number in range(num_decode_steps)]
-    expected, got = (run(model, steps, dtype, block_size, make) for make in (plain, native))
+    expected, got = (run(model, steps, dtype, block_size, make) for make in (TorchOperations, native))
     tolerance = TOLERANCES[dtype]
     for one, other in zip(expected, got, strict=True):
         torch.testing.assert_close(other, one, atol=tolerance * one.float().abs().max().item(), rtol=tolerance)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from aphrodite.backends.cuda.product_attention import TorchSoftmax, picture_attention
 from aphrodite.backends.cuda.vision_functions import VisionFunctions
+from aphrodite.domain.architectures.spec import Activation
 
 FORMATS = [torch.float32, torch.bfloat16]
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 2**-7}  # of bfloat16: the weights of the values are rounded, too
@@ -50,12 +51,12 @@ def test_layer_norm(dtype: torch.dtype, rows: int, width: int, mean: float, seed
 
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("name", ["quick_gelu", "gelu_tanh", "gelu"])
-def test_activation(dtype: torch.dtype, name: str) -> None:
+def test_activation(dtype: torch.dtype, name: Activation) -> None:
     x = torch.linspace(-90, 90, 3601).to(dtype)
     exact = {
         "quick_gelu": lambda y: y * torch.sigmoid(1.702 * y),
         "gelu_tanh": lambda y: functional.gelu(y, approximate="tanh"),
         "gelu": functional.gelu,
     }[name](x.double())
-    activated = VisionFunctions.choose(name, 8, dtype, CPU).activation(x.clone())  # type: ignore[arg-type]
+    activated = VisionFunctions.choose(name, 8, dtype, CPU).activation(x.clone())
     torch.testing.assert_close(activated.double(), exact, atol=2e-6, rtol=1e-5 if dtype == torch.float32 else 2**-8)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ class Watched(Request):
     """Notes which requests are looked at."""
 
     __slots__ = ()
-    touched: set[int] = set()  # noqa: RUF012  shared on purpose
+    touched: ClassVar[set[int]] = set()
 
     def __getattribute__(self, name: str) -> Any:
         Watched.touched.add(id(self))

@@ -174,8 +174,7 @@ class CudaBackend:
         logits, tokens, needs = decoded.logits, decoded.tokens, flat.needs
         raw = torch.log_softmax(logits, dim=-1) if needs.num_logprobs >= 0 else None
         for row in plan.rows:
-            if row.slot_start is not None:
-                self._slots.start(row, sent)
+            self._slots.start(row, sent)
         if tokens is None or needs.penalties or needs.bias or len(suppressed):
             tokens = sample(logits, decoded.arrays, needs, suppressed, self._slots, self._execution.choose)
         tokens = tokens[: flat.num_samples]  # those of padding are nobody's
@@ -187,9 +186,8 @@ class CudaBackend:
         if plan.encode and self._encoder is not None:
             numbers.append(np.stack([image.pixels for image in plan.encode]))
         numbers += [row.prompt_targets for row in plan.rows if row.prompt_targets is not None]
-        numbers += [
-            array for row in plan.rows if row.slot_start is not None for array in self._slots.start_numbers(row)
-        ]
+        for row in plan.rows:
+            numbers += self._slots.start_numbers(row)
         return numbers
 
     def _encode(self, plan: StepPlan, sent: Iterator[Tensor]) -> None:

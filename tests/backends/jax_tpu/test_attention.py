@@ -1,13 +1,15 @@
 """Attention over the paged cache against dense numpy attention in float64."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from aphrodite.backends.jax_tpu.attention import Attend
+from aphrodite.backends.jax_tpu.attention_native import attend_native, is_native
 from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
 
@@ -49,7 +51,7 @@ class Paged:
         found = jax.jit(attend, static_argnums=5)(
             self.queries, self.cache, self.row_starts, self.kv_lengths, self.block_table, window
         )
-        return np.asarray(found)
+        return np.asarray(found, np.float32)
 
     def expected(self, row: int, window: int | None) -> np.ndarray:
         """Dense attention of one row, float64."""
@@ -85,8 +87,27 @@ SINGLES = [(1, 1), (1, 130), (1, 7), (1, 300), (1, 40), (1, 8), (1, 9), (1, 2), 
     ],
     ids=["singles", "mixed", "full", "one"],
 )
-def test_plain(rows: list[tuple[int, int]], num_tokens: int, num_rows: int, window: int | None) -> None:
-    Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=16).check(attend_plain, window)
+@pytest.mark.parametrize("attend", [attend_plain, attend_native])
+def test_on_a_cpu(
+    attend: Attend, rows: list[tuple[int, int]], num_tokens: int, num_rows: int, window: int | None
+) -> None:
+    assert is_native(np.dtype(np.float32))
+    Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=16).check(attend, window)
+
+
+@pytest.mark.parametrize(
+    ("heads", "head_dim", "block_size"), [((9, 3), 64, 16), ((4, 4), 128, 1), ((6, 1), 20, 7), ((8, 2), 32, 256)]
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-5), (jnp.bfloat16, 2e-2)])
+def test_heads_of_the_kernel_in_c(
+    heads: tuple[int, int], head_dim: int, block_size: int, dtype: type, tolerance: float
+) -> None:
+    assert is_native(np.dtype(dtype))
+    num_blocks = 300 // block_size + 1
+    paged = Paged.random([*SINGLES, (3, 20)], 13, 12, heads, block_size, head_dim, num_blocks)
+    rounded = replace(paged, queries=paged.queries.astype(dtype), cache=paged.cache.astype(dtype))
+    rounded.check(attend_native, None, tolerance)
+    rounded.check(attend_native, 6, tolerance)
 
 
 @pytest.mark.parametrize("block_size", [1, 8, 32, 256])

@@ -1,9 +1,10 @@
+import ctypes
 import logging
 from pathlib import Path
 
 import pytest
 
-from aphrodite.backends.cuda.native.library import load_library
+from aphrodite.backends.native.library import load_library
 
 
 @pytest.fixture
@@ -18,7 +19,9 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogC
     return monkeypatch
 
 
-load = load_library.__wrapped__  # as a process does that calls it for the first time
+def load() -> ctypes.CDLL | None:
+    """As a process does that asks for the first time."""
+    return load_library.__wrapped__("kernels", "-fopenmp")
 
 
 def test_what_was_compiled_is_kept(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,7 +59,7 @@ def test_a_compiler_with_arguments(machine: pytest.MonkeyPatch, tmp_path: Path) 
         ("HOME", "~", "Could not determine home directory"),
     ],
 )
-def test_plain_torch_and_one_line_that_says_why(
+def test_none_and_one_line_that_says_why(
     machine: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str, reason: str
 ) -> None:
     if name == "HOME":
@@ -74,5 +77,5 @@ def test_no_compiler(machine: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
     machine.setenv("PATH", str(tmp_path))
     assert load() is None
     assert [record.message for record in caplog.records] == [
-        "No C++ compiler was found: the CPU runs plain torch, which is slower; install g++ or clang++."
+        "No C++ compiler was found: the CPU runs without C++ kernels, slower; install g++ or clang++."
     ]

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
 
+from aphrodite.backends.jax_tpu.attention_native import attend_native, is_native
 from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
 
@@ -47,7 +48,12 @@ class AttentionShape:
 
 
 def choose_attention(shape: AttentionShape, device: jax.Device) -> Attend:
-    """On a TPU jax's own kernel where it takes the shape and its numbers are right, else ours; elsewhere plain code."""
+    """On a TPU jax's own kernel where it takes the shape and its numbers are right, else ours.
+
+    On a CPU the C++ kernel where it can be built; else plain code.
+    """
+    if device.platform == "cpu" and is_native(shape.dtype):
+        return attend_native
     if device.platform != "tpu":
         return attend_plain
     if packaged_takes(shape) and agrees_with_plain(attend_packaged, shape, device):

@@ -25,32 +25,27 @@ def attend_plain(
     one token first, rows without tokens last. Keys lie at the even heads of the cache, values at the odd ones.
     Returns [T, H, D].
     """
-    num_tokens, num_rows = queries.shape[0], kv_lengths.shape[0]
-    row_lengths = row_starts[1:] - row_starts[:-1]
-    num_singles = jnp.sum(row_lengths == 1)
-    # A piece may reach past the end of its row: what it leaves there, the pieces that follow overwrite.
-    group, tile = min(_GROUP, num_rows), min(_TILE, num_tokens)
-    padded = jnp.pad(queries, ((0, max(group, tile)), (0, 0), (0, 0)))
-    output: Array = jnp.zeros_like(padded)
-    group_lengths = jnp.pad(jnp.where(row_lengths == 1, kv_lengths, 0), (0, -num_rows % group))
-    group_tables = jnp.pad(block_table, ((0, -num_rows % group), (0, 0)))
+    inputs = (queries, cache, row_starts, kv_lengths, block_table, window)
+    return attend_longer(_attend_singles(*inputs), *inputs)
 
-    def run_group(index: Array, output: Array) -> Array:
-        first = index * group
-        lengths = lax.dynamic_slice_in_dim(group_lengths, first, group)
-        attended = _attend_rows(
-            lax.dynamic_slice_in_dim(padded, first, group)[:, None],
-            (lengths - 1)[:, None],
-            cache,
-            lengths,
-            lax.dynamic_slice_in_dim(group_tables, first, group),
-            window,
-        )
-        return _put(output, attended[:, 0], first)
 
-    output = lax.fori_loop(0, -(-num_singles // group), run_group, output)
+def attend_longer(
+    singles: Array,
+    queries: Array,
+    cache: Array,
+    row_starts: Array,
+    kv_lengths: Array,
+    block_table: Array,
+    window: int | None,
+) -> Array:
+    """The attention of rows of one token, at their places in `singles` [T, H, D], with that of the longer rows."""
+    num_tokens = queries.shape[0]
     if num_tokens == 1:
-        return output[:1]
+        return singles
+    row_lengths = row_starts[1:] - row_starts[:-1]
+    # A tile may reach past the end of its row: what it leaves there, the tiles that follow overwrite.
+    tile = min(_TILE, num_tokens)
+    padded, output = (jnp.pad(array, ((0, tile), (0, 0), (0, 0))) for array in (queries, singles))
 
     def run_row(row: Array, output: Array) -> Array:
         def run_tile(index: Array, output: Array) -> Array:
@@ -69,8 +64,36 @@ def attend_plain(
         filled: Array = lax.fori_loop(0, -(-row_lengths[row] // tile), run_tile, output)
         return filled
 
-    output = lax.fori_loop(num_singles, jnp.sum(row_lengths > 0), run_row, output)
-    return output[:num_tokens]
+    attended: Array = lax.fori_loop(jnp.sum(row_lengths == 1), jnp.sum(row_lengths > 0), run_row, output)
+    return attended[:num_tokens]
+
+
+def _attend_singles(
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+) -> Array:
+    """The attention of rows of one token, zeros in the places of others."""
+    num_tokens, num_rows = queries.shape[0], kv_lengths.shape[0]
+    is_single = row_starts[1:] - row_starts[:-1] == 1
+    group = min(_GROUP, num_rows)
+    padded = jnp.pad(queries, ((0, group), (0, 0), (0, 0)))
+    lengths = jnp.pad(jnp.where(is_single, kv_lengths, 0), (0, -num_rows % group))
+    tables = jnp.pad(block_table, ((0, -num_rows % group), (0, 0)))
+
+    def run_group(index: Array, output: Array) -> Array:
+        first = index * group
+        own = lax.dynamic_slice_in_dim(lengths, first, group)
+        attended = _attend_rows(
+            lax.dynamic_slice_in_dim(padded, first, group)[:, None],
+            (own - 1)[:, None],
+            cache,
+            own,
+            lax.dynamic_slice_in_dim(tables, first, group),
+            window,
+        )
+        return _put(output, attended[:, 0], first)
+
+    attended: Array = lax.fori_loop(0, -(-jnp.sum(is_single) // group), run_group, jnp.zeros_like(padded))
+    return attended[:num_tokens]
 
 
 def _put(array: Array, part: Array, first: Array) -> Array:

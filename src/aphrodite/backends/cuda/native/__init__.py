@@ -1,1 +1,1 @@
-"""C++ kernels for a CPU, compiled on the machine that runs them."""
+"""The C++ kernels for tensors."""

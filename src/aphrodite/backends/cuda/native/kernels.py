@@ -12,13 +12,19 @@ import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.native.library import native_function
+from aphrodite.backends.cuda.native.function import native_function
 
 
 class _Heads(Structure):
     """As in heads.h."""
 
-    _fields_ = tuple((name, c_int64) for name in ("queries", "keys", "size", "num_blocks", "block_size"))
+    _fields_ = tuple(
+        (name, c_int64)
+        for name in (
+            *("queries", "keys", "size", "block_size"),
+            *("which_stride", "block_stride", "head_stride", "position_stride"),
+        )
+    )
 
 
 class NativeKernels:
@@ -36,8 +42,9 @@ class NativeKernels:
         self._rotate_and_store = function("rotate_and_store", p, p, p, p, p, p, p, f, p, i, heads)
         self._attend_rows = function("attend_rows", p, i, p, p, i, p, i, p, i, heads)
         self._attend_chunk = native_function("attend_chunk", dtype, p, i, p, p, i, i, i, p, heads)
-        shape = cache.numbers.shape  # [L, 2, blocks, K, block size, D]
-        self._heads = byref(_Heads(num_heads, shape[3], shape[5], shape[2], shape[4]))
+        _, _, _, num_kv_heads, block_size, head_dim = cache.numbers.shape
+        strides = cache.numbers.stride()[1:5]  # of [2, blocks, K, block size]
+        self._heads = byref(_Heads(num_heads, num_kv_heads, head_dim, block_size, *strides))
         self._layers = list(cache.numbers)
 
     @classmethod

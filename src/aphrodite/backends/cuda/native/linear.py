@@ -6,7 +6,7 @@ from ctypes import c_int64, c_void_p
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aphrodite.backends.cuda.native.library import native_function
+from aphrodite.backends.cuda.native.function import native_function
 
 _PANEL_OUTPUTS, _LANES = 32, 16  # as in linear.h
 

@@ -7,7 +7,7 @@ from ctypes import c_float, c_int64, c_void_p
 import torch
 from torch import Tensor
 
-from aphrodite.backends.cuda.native.library import native_function
+from aphrodite.backends.cuda.native.function import native_function
 from aphrodite.domain.architectures.spec import Activation
 
 _P, _I, _F = c_void_p, c_int64, c_float

@@ -15,9 +15,10 @@ struct Span {
     int64_t last;
 };
 
-inline void prefetch(const void* data, int64_t num_bytes) {
-    const char* first = static_cast<const char*>(data);
-    for (int64_t i = 0; i < num_bytes; i += 64) __builtin_prefetch(first + i);
+template <typename Number>
+inline void prefetch(const Number* numbers, int64_t count) {
+    constexpr int64_t kLineNumbers = 64 / sizeof(Number);
+    for (int64_t i = 0; i < count; i += kLineNumbers) __builtin_prefetch(numbers + i);
 }
 
 // What one thread works in: floats for one row's query heads of one key/value head.
@@ -36,14 +37,16 @@ struct Workspace {
 template <typename Number, typename Work>
 inline void for_each_block(const Number* cache, int64_t which, const int32_t* blocks, int64_t head, Span span,
                            const Heads& heads, float* wide, Work work) {
-    const int64_t block_numbers = heads.block_size * heads.size;
+    const int64_t size = heads.size;
     for (int64_t start = span.first; start < span.last;) {
         const int64_t block = start / heads.block_size, offset = start % heads.block_size;
         const int64_t count = std::min(heads.block_size - offset, span.last - start);
-        if ((block + 1) * heads.block_size < span.last)
-            prefetch(head_block(cache, heads, which, blocks[block + 1], head), block_numbers * sizeof(Number));
-        const Number* numbers = head_block(cache, heads, which, blocks[block], head) + offset * heads.size;
-        for (int64_t i = 0; i < count * heads.size; ++i) wide[i] = widen(numbers[i]);
+        const bool is_last = (block + 1) * heads.block_size >= span.last;
+        for (int64_t position = 0; position < count; ++position) {
+            if (!is_last) prefetch(cached(cache, heads, which, blocks[block + 1], head, position), size);
+            const Number* numbers = cached(cache, heads, which, blocks[block], head, offset + position);
+            for (int64_t i = 0; i < size; ++i) wide[position * size + i] = widen(numbers[i]);
+        }
         work(start - span.first, count);
         start += count;
     }
@@ -85,24 +88,46 @@ void attend_head(const Number* queries, const Number* cache, const int32_t* bloc
     for (int64_t i = 0; i < group * size; ++i) out[i] = narrow<Number>(workspace.sums[i]);
 }
 
+// Rows of one token each, as tasks that any thread may take.
 template <typename Number>
-void attend_rows(const Number* queries, int64_t query_stride, const Number* cache, const int32_t* block_table,
-                 int64_t table_stride, const int32_t* lengths, int64_t window, Number* out, int64_t rows,
-                 const Heads& heads) {
-    const int64_t longest = *std::max_element(lengths, lengths + rows), width = heads.group() * heads.size;
-    const auto attend = heads.size == 32    ? attend_head<Number, 32>
-                        : heads.size == 64  ? attend_head<Number, 64>
-                        : heads.size == 128 ? attend_head<Number, 128>
-                                            : attend_head<Number, 0>;
-#pragma omp parallel if (rows * heads.keys > 1 && rows * longest * heads.keys * heads.size > kSerialWork)
+struct RowAttention {
+    const Number* queries;  // rows [H, D], `query_stride` apart
+    int64_t query_stride;
+    const Number* cache;
+    const int32_t* block_table;
+    int64_t table_stride;
+    const int32_t* lengths;  // of what is cached, a row
+    int64_t window;          // 0: none
+    Number* out;             // [rows, H, D]
+    int64_t rows;
+    Heads heads;
+
+    int64_t num_tasks() const { return rows * heads.keys; }
+
+    int64_t longest() const { return rows ? *std::max_element(lengths, lengths + rows) : 0; }
+
+    bool is_worth_threads() const {
+        return num_tasks() > 1 && num_tasks() * longest() * heads.size > kSerialWork;
+    }
+
+    void run(int64_t task, Workspace& workspace) const {
+        const int64_t row = task / heads.keys, head = task % heads.keys, last = lengths[row];
+        const int64_t first = window > 0 ? std::max<int64_t>(0, last - window) : 0, width = heads.group() * heads.size;
+        const auto attend = heads.size == 32    ? attend_head<Number, 32>
+                            : heads.size == 64  ? attend_head<Number, 64>
+                            : heads.size == 128 ? attend_head<Number, 128>
+                                                : attend_head<Number, 0>;
+        attend(queries + row * query_stride + head * width, cache, block_table + row * table_stride, head,
+               {first, last}, out + task * width, heads, workspace);
+    }
+};
+
+template <typename Number>
+void attend_rows(const RowAttention<Number>& attention) {
+#pragma omp parallel if (attention.is_worth_threads())
     {
-        Workspace workspace(longest, heads);
+        Workspace workspace(attention.longest(), attention.heads);
 #pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < rows * heads.keys; ++task) {
-            const int64_t row = task / heads.keys, head = task % heads.keys, last = lengths[row];
-            const int64_t first = window > 0 ? std::max<int64_t>(0, last - window) : 0;
-            attend(queries + row * query_stride + head * width, cache, block_table + row * table_stride, head,
-                   {first, last}, out + (row * heads.keys + head) * width, heads, workspace);
-        }
+        for (int64_t task = 0; task < attention.num_tasks(); ++task) attention.run(task, workspace);
     }
 }

@@ -8,12 +8,8 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import torch
 
 _log = logging.getLogger(__name__)
 
@@ -21,38 +17,32 @@ _SOURCES = Path(__file__).parent
 _TIMEOUT_S = 120
 # Sums may be reordered, which vector instructions need; infinities and NaN keep their meaning.
 _MATH = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
-_OPTIONS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", *_MATH]
-_SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-
-
-def native_function(name: str, dtype: torch.dtype, *types: Any) -> Callable[..., None] | None:
-    """The kernel of that name for numbers of that format; None where there is none."""
-    library = load_library() if dtype in _SUFFIXES else None
-    full_name = f"{name}_{_SUFFIXES.get(dtype)}"
-    if library is None or not hasattr(library, full_name):
-        return None
-    function = library[full_name]  # an object of its own each time, which keeps its types
-    function.argtypes, function.restype = types, None
-    return function
+_OPTIONS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", *_MATH]
 
 
 @cache
-def load_library() -> ctypes.CDLL | None:
-    """The compiled kernels; None, and a line in the log, where there is no C++ compiler or it fails."""
+def load_library(name: str, *options: str) -> ctypes.CDLL | None:
+    """The kernels of `name`.cpp, compiled with `options` more.
+
+    None, and a line in the log, where there is no C++ compiler or it fails.
+    """
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
-        _log.warning("No C++ compiler was found: the CPU runs plain torch, which is slower; install g++ or clang++.")
+        _log.warning(
+            "No C++ compiler was found: the CPU runs without C++ kernels, slower; install g++ or clang++."
+        )
         return None
     try:
-        return _load(shlex.split(compiler))
+        return _load(shlex.split(compiler), name, list(options))
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:  # those of paths and of CXX, too
         reason = _first_error(error)
-        _log.warning("The C++ kernels could not be built, the CPU runs plain torch, which is slower: %s", reason)
+        _log.warning("The C++ kernels could not be built, the CPU runs without them, which is slower: %s", reason)
         return None
 
 
-def _load(compiler: list[str]) -> ctypes.CDLL:
-    path = _folder(compiler) / "kernels.so"
+def _load(compiler: list[str], name: str, options: list[str]) -> ctypes.CDLL:
+    compiler = [*compiler, *_OPTIONS, *options]
+    path = _folder(compiler) / f"{name}.so"
     try:
         return ctypes.CDLL(str(path))  # g++'s OpenMP is then the one that torch has loaded
     except OSError:  # it is not there yet, or damaged
@@ -63,7 +53,7 @@ def _load(compiler: list[str]) -> ctypes.CDLL:
 def _folder(compiler: list[str]) -> Path:
     """A folder for what this compiler makes of these sources on this processor."""
     # What it defines of its own accord tells its version and every instruction that it may use here.
-    digest = hashlib.sha256(_run([*compiler, *_OPTIONS, "-dM", "-E", "-x", "c++", os.devnull]).encode())
+    digest = hashlib.sha256(_run([*compiler, "-dM", "-E", "-x", "c++", os.devnull]).encode())
     for source in sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]):
         digest.update(source.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -74,7 +64,7 @@ def _compile(compiler: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        _run([*compiler, *_OPTIONS, str(_SOURCES / "kernels.cpp"), "-o", str(made)])
+        _run([*compiler, str(_SOURCES / f"{path.stem}.cpp"), "-o", str(made)])
         with made.open("rb") as file:
             os.fsync(file.fileno())  # else a power cut may leave half of it, and loading that ends the process
         made.replace(path)  # at once: another process may be doing the same

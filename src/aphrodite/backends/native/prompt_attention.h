@@ -136,8 +136,8 @@ inline void attend_chunk(const BFloat16* queries, int64_t query_stride, const BF
     attend_many(
         heads.keys, heads.group(), tokens, {start + tokens, start, window}, size,
         [&](int64_t head, int64_t which, int64_t position) {
-            return head_block(cache, heads, which, blocks[position / heads.block_size], head) +
-                   position % heads.block_size * size;
+            return cached(cache, heads, which, blocks[position / heads.block_size], head,
+                          position % heads.block_size);
         },
         [&](int64_t head) { return queries + head * size; }, query_stride,
         [&](int64_t head) { return out + head * size; }, heads.queries * size);

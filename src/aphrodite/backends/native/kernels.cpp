@@ -42,9 +42,8 @@ void rotate_and_store(Number* qkv, const int32_t* positions, const int32_t* kv_s
         }
         const int64_t block = kv_slots[token] / heads.block_size, offset = kv_slots[token] % heads.block_size;
         for (int64_t head = 0; head < 2 * heads.keys; ++head) {
-            Number* target = head_block(cache, heads, head / heads.keys, block, head % heads.keys);
-            const Number* source = row + (heads.queries + head) * heads.size;
-            std::copy_n(source, heads.size, target + offset * heads.size);
+            Number* target = cached(cache, heads, head / heads.keys, block, head % heads.keys, offset);
+            std::copy_n(row + (heads.queries + head) * heads.size, heads.size, target);
         }
     }
 }
@@ -80,7 +79,8 @@ void rotate_and_store(Number* qkv, const int32_t* positions, const int32_t* kv_s
     extern "C" void attend_rows_##suffix(const Number* queries, int64_t query_stride, const Number* cache,             \
                                          const int32_t* block_table, int64_t table_stride, const int32_t* lengths,     \
                                          int64_t window, Number* out, int64_t rows, const Heads* heads) {              \
-        attend_rows(queries, query_stride, cache, block_table, table_stride, lengths, window, out, rows, *heads);      \
+        attend_rows(RowAttention<Number>{queries, query_stride, cache, block_table, table_stride, lengths, window,     \
+                                         out, rows, *heads});                                                          \
     }
 
 EXPORT(float, float32)

@@ -1,4 +1,4 @@
-"""Attention on a CPU: rows of one token by a C++ kernel, which need not copy what they read; the others in plain code."""
+"""Attention on a CPU: rows of one token by a C++ kernel, which copies nothing of what it reads; else plain code."""
 
 from functools import cache
 

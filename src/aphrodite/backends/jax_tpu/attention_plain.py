@@ -128,7 +128,7 @@ def _attend_rows(
             mask &= at > seen - window
         scores = jnp.where(mask[:, None], scores, _LOWEST)  # [N, K, Q * G, S]
         new_highest = jnp.maximum(highest, scores.max(axis=-1, keepdims=True))
-        shares = jnp.where(mask[:, None], jnp.exp(scores - new_highest), 0.0)
+        shares = jnp.exp(scores - new_highest)
         kept = jnp.exp(highest - new_highest)
         summed = jnp.einsum("nkqs,nksd->nkqd", shares.astype(values.dtype), values, preferred_element_type=jnp.float32)
         return new_highest, total * kept + shares.sum(axis=-1, keepdims=True), accumulated * kept + summed

@@ -57,7 +57,7 @@ def create_backend(
         num_blocks=num_blocks,
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens or (1024 if on_cpu else 2048),
+        max_num_batched_tokens=config.max_num_batched_tokens or 2048,
         max_model_len=fitting_length(config, max_model_len, num_blocks),
         max_steps_in_flight=2,
         encoder_cache_bytes=num_features * num_image_tokens * bytes_per_feature,

@@ -28,9 +28,7 @@ def load_library(name: str, *options: str) -> ctypes.CDLL | None:
     """
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
-        _log.warning(
-            "No C++ compiler was found: the CPU runs without C++ kernels, slower; install g++ or clang++."
-        )
+        _log.warning("No C++ compiler was found: the CPU runs without C++ kernels, slower; install g++ or clang++.")
         return None
     try:
         return _load(shlex.split(compiler), name, list(options))

@@ -59,7 +59,7 @@ void attend_head(const Number* queries, const Number* cache, const int32_t* bloc
     const int64_t size = Size ? Size : heads.size, group = heads.group(), length = span.last - span.first;
     const float scale = 1.0f / std::sqrt(static_cast<float>(size));
     float* wide = workspace.block.get();
-    for (int64_t i = 0; i < group * size; ++i) workspace.queries[i] = widen(queries[i]) * scale;
+    for (int64_t i = 0; i < group * size; ++i) workspace.queries[i] = widen(queries[i]);
     for_each_block(cache, 0, blocks, head, span, heads, wide, [&](int64_t start, int64_t count) {
         for (int64_t g = 0; g < group; ++g) {
             const float* query = workspace.queries.get() + g * size;
@@ -71,7 +71,7 @@ void attend_head(const Number* queries, const Number* cache, const int32_t* bloc
             }
         }
     });
-    for (int64_t g = 0; g < group; ++g) softmax_row(workspace.scores.get() + g * length, length);
+    for (int64_t g = 0; g < group; ++g) softmax_row(workspace.scores.get() + g * length, length, scale);
     std::fill_n(workspace.sums.get(), group * size, 0.0f);
     for_each_block(cache, 1, blocks, head, span, heads, wide, [&](int64_t start, int64_t count) {
         for (int64_t g = 0; g < group; ++g) {

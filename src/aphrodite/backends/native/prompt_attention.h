@@ -83,8 +83,7 @@ inline void attend_tile(const BFloat16* queries, int64_t query_stride, const Pac
         const int64_t from = sight.first(first + row), to = sight.last(first + row);
         float* score = scores + row * width;
         BFloat16* weight = weights + row * width;
-        for (int64_t i = from; i < to; ++i) score[i] *= scale;
-        softmax_row(score + from, to - from);
+        softmax_row(score + from, to - from, scale);
         std::fill(weight + start, weight + from, BFloat16{0});
         for (int64_t i = from; i < to; ++i) weight[i] = narrow<BFloat16>(score[i]);
         std::fill(weight + to, weight + even_stop, BFloat16{0});

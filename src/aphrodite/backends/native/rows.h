@@ -76,11 +76,14 @@ void sigmoid_gelu(Number* x, int64_t size, float linear, float cubic) {
     }
 }
 
-inline void softmax_row(float* scores, int64_t length) {
+// In place, of scores times `scale`, which is above 0.
+inline void softmax_row(float* scores, int64_t length, float scale) {
     float highest = -std::numeric_limits<float>::infinity(), total = 0.0f;
-    for (int64_t i = 0; i < length; ++i) highest = std::max(highest, scores[i]);
+    // As numbers may be NaN, compilers compare one at a time unless told otherwise; std::max they do not look into.
+#pragma omp simd reduction(max : highest)
+    for (int64_t i = 0; i < length; ++i) highest = scores[i] > highest ? scores[i] : highest;
     for (int64_t i = 0; i < length; ++i) {
-        scores[i] = exponential(scores[i] - highest);
+        scores[i] = exponential((scores[i] - highest) * scale);
         total += scores[i];
     }
     const float share = 1.0f / total;
@@ -99,8 +102,8 @@ void softmax(Number* scores, int64_t rows, int64_t keys, float scale, int64_t qu
             Number* row = scores + index * keys;
             const int64_t last = queries > 0 ? keys - queries + index % queries + 1 : keys;
             const int64_t first = window > 0 ? std::max<int64_t>(0, last - window) : 0;
-            for (int64_t i = first; i < last; ++i) wide[i] = widen(row[i]) * scale;
-            softmax_row(wide.get() + first, last - first);
+            for (int64_t i = first; i < last; ++i) wide[i] = widen(row[i]);
+            softmax_row(wide.get() + first, last - first, scale);
             std::fill(row, row + first, narrow<Number>(0.0f));
             for (int64_t i = first; i < last; ++i) row[i] = narrow<Number>(wide[i]);
             std::fill(row + last, row + keys, narrow<Number>(0.0f));

@@ -1,6 +1,7 @@
 """Attention over the paged cache against dense numpy attention in float64."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from aphrodite.backends.jax_tpu.attention import Attend
+from aphrodite.backends.jax_tpu import attention, attention_native
+from aphrodite.backends.jax_tpu.attention import Attend, AttentionShape, choose_attention
 from aphrodite.backends.jax_tpu.attention_native import attend_native, is_native
 from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
+from aphrodite.backends.native.library import load_library
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,15 @@ def test_on_a_cpu(
 ) -> None:
     assert is_native(np.dtype(np.float32))
     Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=16).check(attend, window)
+
+
+def test_without_a_compiler_the_plain_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(attention_native, "load_library", load_library.__wrapped__)  # as if for the first time
+    monkeypatch.setattr(attention, "is_native", is_native.__wrapped__)
+    shape = AttentionShape(4, 2, 16, 16, np.dtype(np.float32))
+    assert choose_attention(shape, jax.devices("cpu")[0]) is attend_plain
 
 
 @pytest.mark.parametrize(

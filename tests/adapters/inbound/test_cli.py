@@ -8,7 +8,7 @@ import pytest
 import typer.main
 from tests.e2e.server_process import COMMAND, environment
 
-from aphrodite.adapters.inbound.cli.app import app
+from aphrodite.adapters.inbound.cli.app import app, main
 from aphrodite.domain.config import EngineConfig, ServerConfig
 from aphrodite.domain.errors import ConfigError
 
@@ -120,3 +120,22 @@ def test_mistakes_outside_of_run() -> None:
     nobody = run("chat", "Hello", "--url", "http://127.0.0.1:9")
     assert nobody.returncode == 1
     assert "aphrodite run" in nobody.stderr
+
+
+def test_a_wrong_value_is_told_with_where_it_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*args: str) -> str:
+        monkeypatch.setattr("sys.argv", ["aphrodite", "run", "demo", *args])
+        with pytest.raises(SystemExit) as raised:
+            main()
+        assert raised.value.code == 2
+        return capsys.readouterr().err
+
+    assert said("--port", "many").endswith("as an integer\n")
+    assert "in the file of --config: max_queue" in said("--config", write(tmp_path, "max-queue: many"))
+    assert said("--dtype", "fp7") == (
+        "aphrodite: Invalid value for '--dtype': 'fp7' is not one of 'auto', 'float32', 'bfloat16', 'float16'.\n"
+    )
+    monkeypatch.setenv("APHRODITE_PORT", "many")
+    assert "in the environment: APHRODITE_PORT" in said()

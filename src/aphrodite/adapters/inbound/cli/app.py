@@ -36,6 +36,8 @@ def main() -> None:
     """The console script. A mistake is one sentence on stderr and exit code 2; what fails later exits with 1."""
     try:
         code = app(standalone_mode=False)
+    except typer.BadParameter as error:
+        code = _complain(error.format_message().replace("Value error, ", "") + _source(error), 2)
     except typer.TyperException as error:
         code = _complain(error.format_message(), 2)
     except (EngineDeadError, ServerTalkError) as error:
@@ -45,6 +47,18 @@ def main() -> None:
     except typer.Abort:
         code = 130
     sys.exit(code or 0)
+
+
+def _source(error: typer.BadParameter) -> str:
+    """Where a wrong value came from, if not from the command line."""
+    name = error.param.name if error.param is not None else None
+    source = error.ctx.get_parameter_source(name) if error.ctx is not None and name is not None else None
+    if name is None or source is None:
+        return ""
+    return {
+        "ENVIRONMENT": f" (in the environment: APHRODITE_{name.upper()})",
+        "DEFAULT_MAP": f" (in the file of --config: {name})",
+    }.get(source.name, "")
 
 
 def _complain(message: str, code: int) -> int:

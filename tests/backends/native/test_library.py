@@ -1,7 +1,9 @@
 import ctypes
 import logging
+import shutil
 from pathlib import Path
 
+import jax
 import pytest
 
 from aphrodite.backends.native.library import load_library
@@ -41,6 +43,21 @@ def test_a_damaged_file_is_made_anew(machine: pytest.MonkeyPatch, tmp_path: Path
     damaged.write_bytes(b"not a library")
     machine.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     assert hasattr(load(), "attend_rows_float32")
+
+
+def test_other_headers_or_options_make_another_library(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    headers = tmp_path / "include"
+    shutil.copytree(jax.ffi.include_dir(), headers)
+
+    def num_made(*options: str) -> int:
+        assert load_library.__wrapped__("xla", *options, headers=headers) is not None
+        return len(list((tmp_path / "cache").rglob("*.so")))
+
+    assert [num_made(), num_made()] == [1, 1]
+    assert num_made("-fno-associative-math") == 2  # which no macro tells
+    header = headers / "xla" / "ffi" / "api" / "c_api.h"
+    header.write_text(header.read_text() + "// of another version\n")
+    assert num_made() == 3
 
 
 def test_a_compiler_with_arguments(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Attention on a CPU: rows of one token by a C++ kernel, which copies nothing of what it reads; else plain code."""
 
 from functools import cache
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ def is_native(dtype: np.dtype) -> bool:
     """Whether there is such a kernel for the number format on this machine; from then on XLA knows it."""
     if dtype.name not in ("float32", "bfloat16"):
         return False
-    library = load_library("xla", f"-I{jax.ffi.include_dir()}")
+    library = load_library("xla", headers=Path(jax.ffi.include_dir()))
     if library is None:
         return False
     name = f"attend_singles_{dtype.name}"

@@ -21,8 +21,8 @@ _OPTIONS = ["-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-fPIC", "-sh
 
 
 @cache
-def load_library(name: str, *options: str) -> ctypes.CDLL | None:
-    """The kernels of `name`.cpp, compiled with `options` more.
+def load_library(name: str, *options: str, headers: Path | None = None) -> ctypes.CDLL | None:
+    """The kernels of `name`.cpp, compiled with `options` more and with the headers of others in a folder.
 
     None, and a line in the log, where there is no C++ compiler or it fails.
     """
@@ -31,28 +31,29 @@ def load_library(name: str, *options: str) -> ctypes.CDLL | None:
         _log.warning("No C++ compiler was found: the CPU runs without C++ kernels, slower; install g++ or clang++.")
         return None
     try:
-        return _load(shlex.split(compiler), name, list(options))
+        return _load(shlex.split(compiler), name, [*_OPTIONS, *options], headers)
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:  # those of paths and of CXX, too
         reason = _first_error(error)
         _log.warning("The C++ kernels could not be built, the CPU runs without them, which is slower: %s", reason)
         return None
 
 
-def _load(compiler: list[str], name: str, options: list[str]) -> ctypes.CDLL:
-    compiler = [*compiler, *_OPTIONS, *options]
-    path = _folder(compiler) / f"{name}.so"
+def _load(compiler: list[str], name: str, options: list[str], headers: Path | None) -> ctypes.CDLL:
+    path = _folder(compiler, options, headers) / f"{name}.so"
     try:
         return ctypes.CDLL(str(path))  # g++'s OpenMP is then the one that torch has loaded
     except OSError:  # it is not there yet, or damaged
-        _compile(compiler, path)
+        _compile([*compiler, *options, *([f"-I{headers}"] if headers else [])], path)
         return ctypes.CDLL(str(path))
 
 
-def _folder(compiler: list[str]) -> Path:
-    """A folder for what this compiler makes of these sources on this processor."""
+def _folder(compiler: list[str], options: list[str], headers: Path | None) -> Path:
+    """A folder for what this compiler makes of these sources and headers on this processor."""
     # What it defines of its own accord tells its version and every instruction that it may use here.
-    digest = hashlib.sha256(_run([*compiler, "-dM", "-E", "-x", "c++", os.devnull]).encode())
-    for source in sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]):
+    digest = hashlib.sha256(_run([*compiler, *options, "-dM", "-E", "-x", "c++", os.devnull]).encode())
+    digest.update(shlex.join(options).encode())
+    others = sorted(headers.rglob("*.h")) if headers else []
+    for source in [*sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]), *others]:
         digest.update(source.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "aphrodite" / "native" / digest.hexdigest()[:16]

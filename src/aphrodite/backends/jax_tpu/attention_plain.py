@@ -71,7 +71,7 @@ def attend_longer(
 def _attend_singles(
     queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
 ) -> Array:
-    """The attention of rows of one token, zeros in the places of others."""
+    """The attention of rows of one token; what stands in the places of others means nothing."""
     num_tokens, num_rows = queries.shape[0], kv_lengths.shape[0]
     is_single = row_starts[1:] - row_starts[:-1] == 1
     group = min(_GROUP, num_rows)
@@ -128,6 +128,7 @@ def _attend_rows(
             mask &= at > seen - window
         scores = jnp.where(mask[:, None], scores, _LOWEST)  # [N, K, Q * G, S]
         new_highest = jnp.maximum(highest, scores.max(axis=-1, keepdims=True))
+        # Of a query that has seen nothing yet these are ones: `kept` makes them zero once it sees something.
         shares = jnp.exp(scores - new_highest)
         kept = jnp.exp(highest - new_highest)
         summed = jnp.einsum("nkqs,nksd->nkqd", shares.astype(values.dtype), values, preferred_element_type=jnp.float32)

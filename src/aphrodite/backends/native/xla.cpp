@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <thread>
 #include <utility>
 
@@ -19,7 +18,7 @@ namespace {
 
 namespace ffi = xla::ffi;
 
-// How far a piece of work is. Threads that come late still look at it.
+// How far a piece of work is.
 struct Progress {
     std::atomic<int64_t> next{0}, done{0};
 };
@@ -28,12 +27,11 @@ template <typename Number>
 void attend_side_by_side(const RowAttention<Number>& attention, ffi::ThreadPool& threads) {
     const auto progress = std::make_shared<Progress>();
     const int64_t count = attention.num_tasks(), longest = attention.longest();
-    const auto work = [progress, count, longest, &attention] {
-        std::optional<Workspace> workspace;
-        for (int64_t task; (task = progress->next.fetch_add(1)) < count; progress->done.fetch_add(1)) {
-            if (!workspace) workspace.emplace(longest, attention.heads);
-            attention.run(task, *workspace);
-        }
+    // A thread may begin when all is done, and what `attention` points to is gone: it then finds no task.
+    const auto work = [progress, count, longest, attention] {
+        Workspace workspace(longest, attention.heads);
+        for (int64_t task; (task = progress->next.fetch_add(1)) < count; progress->done.fetch_add(1))
+            attention.run(task, workspace);
     };
     const int64_t others = attention.is_worth_threads() ? std::min(threads.num_threads(), count) - 1 : 0;
     for (int64_t i = 0; i < others; ++i) {

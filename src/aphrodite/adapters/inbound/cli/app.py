@@ -37,7 +37,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.BadParameter as error:
-        code = _complain(error.format_message().replace("Value error, ", "") + _source(error), 2)
+        said = error.format_message().replace("Value error, ", "")  # pydantic's words, within typer's
+        code = _complain(said + _source(error), 2)
     except typer.TyperException as error:
         code = _complain(error.format_message(), 2)
     except (EngineDeadError, ServerTalkError) as error:

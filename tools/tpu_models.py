@@ -9,17 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 
 import aphrodite
-from aphrodite.backends.jax_tpu.attention import Attend, AttentionShape, attend_packaged, cache_width, packaged_takes
+from aphrodite.backends.jax_tpu.attention import (
+    AttentionShape,
+    attend_packaged,
+    cache_width,
+    packaged_takes,
+)
 from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
 from aphrodite.backends.jax_tpu.buckets import Buckets
+from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.model import DeviceModel
+from aphrodite.backends.jax_tpu.products import multiply
+from aphrodite.backends.jax_tpu.rotary import rotate_and_store
 from aphrodite.backends.jax_tpu.sharding import make_mesh
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.ports import BackendLimits
 from llava_7b import LLAVA_7B
 
-KERNELS: dict[str, Attend] = {"ours": attend_pallas, "packaged": attend_packaged}
+KERNELS = {
+    name: Kernels(multiply, rotate_and_store, attend)
+    for name, attend in (("ours", attend_pallas), ("packaged", attend_packaged))
+}
 DECODE_ROWS, MIXED_TOKENS = 64, 1024
 _BLOCK_SIZE = 16
 
@@ -46,12 +57,17 @@ def demo(devices: list[Any]) -> DeviceModel:
     shape = AttentionShape(
         decoder.num_heads, decoder.num_kv_heads, decoder.head_dim, _BLOCK_SIZE, np.dtype(jnp.bfloat16)
     )
-    kernel = KERNELS["packaged" if packaged_takes(shape) else "ours"]
-    return _device_model(spec, devices, kernel, num_blocks=4096, max_num_seqs=256, max_num_batched_tokens=2048)
+    kernels = KERNELS["packaged" if packaged_takes(shape) else "ours"]
+    return _device_model(spec, devices, kernels, num_blocks=4096, max_num_seqs=256, max_num_batched_tokens=2048)
 
 
 def _device_model(
-    spec: ModelSpec, devices: list[Any], kernel: Attend, num_blocks: int, max_num_seqs: int, max_num_batched_tokens: int
+    spec: ModelSpec,
+    devices: list[Any],
+    kernels: Kernels,
+    num_blocks: int,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
 ) -> DeviceModel:
     assert spec.vision is not None
     bytes_per_feature, num_features = spec.decoder.hidden_size * 2, 16
@@ -70,7 +86,7 @@ def _device_model(
         normalization=PixelNormalization(1 / 255, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)),
         mesh=make_mesh(devices),
         dtype=np.dtype(jnp.bfloat16),
-        attend=kernel,
+        kernels=kernels,
         head_width=cache_width(spec.decoder.head_dim, "tpu"),
         limits=limits,
         buckets=Buckets.of(limits, growth=2),

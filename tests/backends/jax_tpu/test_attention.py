@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from aphrodite.backends.jax_tpu import attention, attention_native
-from aphrodite.backends.jax_tpu.attention import Attend, AttentionShape, choose_attention
-from aphrodite.backends.jax_tpu.attention_native import attend_native, is_native
+from aphrodite.backends.jax_tpu import kernels, native
+from aphrodite.backends.jax_tpu.attention import Attend, AttentionShape
 from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
+from aphrodite.backends.jax_tpu.kernels import choose_kernels
+from aphrodite.backends.jax_tpu.native import attend_native, is_native
 from aphrodite.backends.native.library import load_library
 
 
@@ -101,10 +102,11 @@ def test_on_a_cpu(
 def test_without_a_compiler_the_plain_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(attention_native, "load_library", load_library.__wrapped__)  # as if for the first time
-    monkeypatch.setattr(attention, "is_native", is_native.__wrapped__)
+    monkeypatch.setattr(native, "load_library", load_library.__wrapped__)  # as if for the first time
+    monkeypatch.setattr(native, "_register", native._register.__wrapped__)
+    monkeypatch.setattr(kernels, "is_native", is_native.__wrapped__)
     shape = AttentionShape(4, 2, 16, 16, np.dtype(np.float32))
-    assert choose_attention(shape, jax.devices("cpu")[0]) is attend_plain
+    assert choose_kernels(shape, jax.devices("cpu")[0]).attend is attend_plain
 
 
 @pytest.mark.parametrize(

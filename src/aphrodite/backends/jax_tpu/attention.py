@@ -1,4 +1,4 @@
-"""The paged KV cache, and the choice of how attention reads it.
+"""The paged KV cache, and the kernel that comes with jax to read it.
 
 Letters: T tokens, R rows, H query heads, K key/value heads, D head size, B blocks a row.
 """
@@ -13,8 +13,6 @@ import numpy as np
 from jax import Array
 from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
 
-from aphrodite.backends.jax_tpu.attention_native import attend_native, is_native
-from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
 
 _TPU_WIDTH = 128  # the lanes of a TPU's registers: head sizes are padded to a multiple
@@ -47,20 +45,6 @@ class AttentionShape:
     dtype: np.dtype[Any]
 
 
-def choose_attention(shape: AttentionShape, device: jax.Device) -> Attend:
-    """On a TPU jax's own kernel where it takes the shape and its numbers are right, else ours.
-
-    On a CPU the C++ kernel where it can be built; else plain code.
-    """
-    if device.platform == "cpu" and is_native(shape.dtype):
-        return attend_native
-    if device.platform != "tpu":
-        return attend_plain
-    if packaged_takes(shape) and agrees_with_plain(attend_packaged, shape, device):
-        return attend_packaged
-    return attend_pallas
-
-
 def cache_width(head_dim: int, platform: str) -> int:
     """Numbers that a head's keys take in the cache; the rest of them, on a TPU, is zeros."""
     return -(-head_dim // _TPU_WIDTH) * _TPU_WIDTH if platform == "tpu" else head_dim
@@ -69,15 +53,6 @@ def cache_width(head_dim: int, platform: str) -> int:
 def cache_shape(num_blocks: int, block_size: int, num_kv_heads: int, width: int) -> tuple[int, int, int, int]:
     """A layer's cache [blocks, block_size, 2K, D]: head k's keys at 2k, its values at 2k + 1; block 0 is padding's."""
     return (num_blocks, block_size, 2 * num_kv_heads, width)
-
-
-def write(cache: Array, kv_slots: Array, keys: Array, values: Array) -> Array:
-    """The cache with keys and values [T, K, D] stored at `kv_slots` [T]."""
-    blocks, block_size, heads, width = cache.shape
-    combined = jnp.stack((keys, values), axis=2).reshape(-1, heads, keys.shape[2])
-    combined = jnp.pad(combined, ((0, 0), (0, 0), (0, width - keys.shape[2])))
-    rows = cache.reshape(blocks * block_size, heads, width)
-    return rows.at[kv_slots].set(combined, mode="promise_in_bounds").reshape(cache.shape)
 
 
 def packaged_takes(shape: AttentionShape) -> bool:

@@ -8,11 +8,12 @@ import numpy as np
 from jax import Array
 
 from aphrodite.backends.jax_tpu import decoder
-from aphrodite.backends.jax_tpu.attention import AttentionShape, cache_width, choose_attention
+from aphrodite.backends.jax_tpu.attention import AttentionShape, cache_width
 from aphrodite.backends.jax_tpu.buckets import Buckets, fit
 from aphrodite.backends.jax_tpu.devices import choose_devices, choose_dtype
 from aphrodite.backends.jax_tpu.errors import is_out_of_memory
 from aphrodite.backends.jax_tpu.features import FeatureSlots
+from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, free_bytes, report_shortage
 from aphrodite.backends.jax_tpu.model import NUM_HELD_BACK, NUM_REPORTED, DeviceModel, is_decoders
 from aphrodite.backends.jax_tpu.pending import DevicePendingStep, PromptReport, prompt_reports
@@ -68,7 +69,7 @@ def create_backend(
         normalization=normalization,
         mesh=mesh,
         dtype=dtype,
-        attend=choose_attention(
+        kernels=choose_kernels(
             AttentionShape(
                 spec.num_heads // len(devices),
                 spec.num_kv_heads // len(devices),

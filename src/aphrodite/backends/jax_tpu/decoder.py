@@ -11,7 +11,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from aphrodite.backends.jax_tpu.activations import activation
-from aphrodite.backends.jax_tpu.attention import Attend, AttentionInputs, write
+from aphrodite.backends.jax_tpu.attention import AttentionInputs
+from aphrodite.backends.jax_tpu.kernels import Kernels
+from aphrodite.backends.jax_tpu.products import Multiply
+from aphrodite.backends.jax_tpu.rotary import QkNorm, Rotary, rms_norm
 from aphrodite.backends.jax_tpu.sharding import MODEL
 from aphrodite.backends.jax_tpu.weights import Weights
 from aphrodite.domain.architectures.spec import DecoderSpec
@@ -29,9 +32,9 @@ def embed(spec: DecoderSpec, weights: Weights, token_ids: Array) -> Array:
     return _sum(jnp.where(here[:, None], table[jnp.where(here, mine, 0)], 0))
 
 
-def logits(spec: DecoderSpec, head: Array, hidden: Array) -> Array:
+def logits(spec: DecoderSpec, multiply: Multiply, head: Array, hidden: Array) -> Array:
     """Hidden states [S, E] to float32 logits over the whole vocabulary, on every device."""
-    mine = lax.dot_general(hidden, head, (((1,), (1,)), ((), ()))).astype(jnp.float32)
+    mine = multiply(hidden, head).astype(jnp.float32)
     if head.shape[0] == spec.vocab_size:
         return mine
     whole: Array = lax.all_gather(mine, MODEL, axis=1, tiled=True)
@@ -45,7 +48,7 @@ def head_of(weights: Weights) -> Array:
 
 def forward(
     spec: DecoderSpec,
-    attend: Attend,
+    kernels: Kernels,
     weights: Weights,
     hidden: Array,
     positions: Array,
@@ -55,18 +58,17 @@ def forward(
     """Embeddings [T, E] to hidden states [T, E] ready for `logits`, and the cache with the step's keys and values."""
     frequencies = jnp.asarray(spec.rope.inverse_frequencies(spec.head_dim))
     angles = positions[:, None].astype(jnp.float32) * frequencies
-    cos, sin = (wave(angles).astype(hidden.dtype)[:, None] for wave in (jnp.cos, jnp.sin))  # [T, 1, D / 2]
+    rotary = Rotary(*(wave(angles).astype(hidden.dtype) for wave in (jnp.cos, jnp.sin)))
     written = []
     for index in range(spec.num_layers):
         # A function of its own, so that it is traced once for all layers.
         hidden, layer_cache = _layer(
             spec,
-            attend,
+            kernels,
             spec.windows[index],
             _part(weights, f"layers.{index}."),
             hidden,
-            cos,
-            sin,
+            rotary,
             inputs,
             cache[index],
         )
@@ -77,48 +79,40 @@ def forward(
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _layer(
     spec: DecoderSpec,
-    attend: Attend,
+    kernels: Kernels,
     window: int | None,
     weights: Weights,
     hidden: Array,
-    cos: Array,
-    sin: Array,
+    rotary: Rotary,
     inputs: AttentionInputs,
     cache: Array,
 ) -> tuple[Array, Array]:
     # A device's shares of heads and inner units give partial sums; biases are added once, to the whole.
-    attended, cache = _attend(
-        spec, attend, window, weights, _normed(spec, hidden, weights["attention_norm"]), cos, sin, inputs, cache
-    )
-    hidden = hidden + _whole(_product(attended, weights["output.weight"]), weights.get("output.bias"))
-    gate, up = jnp.split(_linear(_normed(spec, hidden, weights["mlp_norm"]), weights, "gate_up"), 2, axis=-1)
+    normed = _normed(spec, hidden, weights["attention_norm"])
+    attended, cache = _attend(spec, kernels, window, weights, normed, rotary, inputs, cache)
+    hidden = hidden + _whole(kernels.multiply(attended, weights["output.weight"]), weights.get("output.bias"))
+    normed = _normed(spec, hidden, weights["mlp_norm"])
+    gate, up = jnp.split(_linear(kernels.multiply, normed, weights, "gate_up"), 2, axis=-1)
     inner = activation(spec.activation)(gate) * up
-    return hidden + _whole(_product(inner, weights["down.weight"]), weights.get("down.bias")), cache
+    return hidden + _whole(kernels.multiply(inner, weights["down.weight"]), weights.get("down.bias")), cache
 
 
 def _attend(
     spec: DecoderSpec,
-    attend: Attend,
+    kernels: Kernels,
     window: int | None,
     weights: Weights,
     hidden: Array,
-    cos: Array,
-    sin: Array,
+    rotary: Rotary,
     inputs: AttentionInputs,
     cache: Array,
 ) -> tuple[Array, Array]:
     """Normed hidden states [T, E] to the heads' outputs [T, H * D], and the layer's cache."""
-    num_tokens, head_dim = hidden.shape[0], spec.head_dim
-    qkv = _linear(hidden, weights, "qkv").reshape(num_tokens, -1, head_dim)  # [T, H + 2K, D]
-    kv_heads = qkv.shape[1] * spec.num_kv_heads // (spec.num_heads + 2 * spec.num_kv_heads)
-    queries, keys, values = jnp.split(qkv, (qkv.shape[1] - 2 * kv_heads, qkv.shape[1] - kv_heads), axis=1)
-    if "q_norm" in weights:
-        queries = _normed(spec, queries, weights["q_norm"])
-        keys = _normed(spec, keys, weights["k_norm"])
-    cache = write(cache, inputs.kv_slots, _rotate(keys, cos, sin), values)
-    attended = attend(
-        _rotate(queries, cos, sin), cache, inputs.row_starts, inputs.kv_lengths, inputs.block_table, window
-    )
+    num_tokens = hidden.shape[0]
+    qkv = _linear(kernels.multiply, hidden, weights, "qkv").reshape(num_tokens, -1, spec.head_dim)  # [T, H + 2K, D]
+    norm = QkNorm(weights["q_norm"], weights["k_norm"], spec.rms_norm_eps) if "q_norm" in weights else None
+    queries, cache = kernels.rotate_and_store(qkv, norm, rotary, inputs.kv_slots, cache)
+    attended = kernels.attend(queries, cache, inputs.row_starts, inputs.kv_lengths, inputs.block_table, window)
     return attended.reshape(num_tokens, -1), cache
 
 
@@ -126,13 +120,8 @@ def _part(weights: Weights, prefix: str) -> Weights:
     return {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
 
 
-def _product(x: Array, weight: Array) -> Array:
-    """x [T, in] times a weight [in, out]."""
-    return lax.dot_general(x, weight, (((1,), (0,)), ((), ())))
-
-
-def _linear(x: Array, weights: Weights, name: str) -> Array:
-    product = _product(x, weights[f"{name}.weight"])
+def _linear(multiply: Multiply, x: Array, weights: Weights, name: str) -> Array:
+    product = multiply(x, weights[f"{name}.weight"])
     return product + weights[f"{name}.bias"] if f"{name}.bias" in weights else product
 
 
@@ -148,12 +137,4 @@ def _sum(partial_sums: Array) -> Array:
 
 
 def _normed(spec: DecoderSpec, hidden: Array, weight: Array) -> Array:
-    wide = hidden.astype(jnp.float32)
-    scale = lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + spec.rms_norm_eps)
-    return (wide * scale * weight.astype(jnp.float32)).astype(hidden.dtype)
-
-
-def _rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotary positions on x [T, heads, D]: the pair of dimension i is i + D / 2, as Hugging Face lays weights out."""
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate((first * cos - second * sin, second * cos + first * sin), axis=-1)
+    return rms_norm(hidden, weight, spec.rms_norm_eps)

@@ -12,8 +12,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from aphrodite.backends.jax_tpu import steps
-from aphrodite.backends.jax_tpu.attention import Attend, cache_shape
+from aphrodite.backends.jax_tpu.attention import cache_shape
 from aphrodite.backends.jax_tpu.buckets import Buckets
+from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.programs import Program
 from aphrodite.backends.jax_tpu.sampler import SlotState, start_slot
 from aphrodite.backends.jax_tpu.sharding import CACHE, sharding
@@ -36,7 +37,7 @@ class DeviceModel:
     normalization: PixelNormalization | None
     mesh: Mesh
     dtype: np.dtype[Any]
-    attend: Attend
+    kernels: Kernels
     head_width: int  # numbers that a head takes in the cache
     limits: BackendLimits
     buckets: Buckets
@@ -89,7 +90,7 @@ class DeviceModel:
         )  # fmt: skip
         in_specs = ({name: specs[name] for name in decoder_only}, P(), P(None), P(), P())
         function = self._on_all(
-            partial(steps.forward, self.spec, self.attend, shape),
+            partial(steps.forward, self.spec, self.kernels, shape),
             (in_specs[0], P(), CACHE, P(), P()),
             (P(), P(), P(), CACHE),
         )
@@ -105,7 +106,7 @@ class DeviceModel:
             self.slots(),
         )
         function = self._on_all(
-            partial(steps.draw, self.spec, num_samples, self.buckets.max_rows),
+            partial(steps.draw, self.spec, self.kernels.multiply, num_samples, self.buckets.max_rows),
             (self._head_spec(), P(), P(), P(), P()),
             (P(), P()),
         )

@@ -43,20 +43,7 @@ def weight_spec(weight: Weight, num_shards: int) -> P:
     """The mesh axis of each of a weight's dimensions; a vocabulary that does not divide stays whole on every device."""
     if "vocab" in weight.axes and weight.shape[0] % num_shards:
         return P()
-    axes = [_MESH_AXIS[axis] for axis in weight.axes]
-    return P(*(reversed(axes) if is_turned(weight) else axes))
-
-
-def weight_shape(weight: Weight) -> tuple[int, ...]:
-    return weight.shape[::-1] if is_turned(weight) else weight.shape
-
-
-def is_turned(weight: Weight) -> bool:
-    """Products of the decoder's layers keep their weights as [in, out]; checkpoints have [out, in].
-
-    Of a few rows XLA multiplies some 1.5 times as fast so on a CPU, which else lays a weight out anew each time.
-    """
-    return weight.name.startswith("layers.") and len(weight.shape) == 2
+    return P(*(_MESH_AXIS[axis] for axis in weight.axes))
 
 
 def sharding(mesh: Mesh, spec: P) -> NamedSharding:

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from aphrodite.backends.jax_tpu import decoder, vision
-from aphrodite.backends.jax_tpu.attention import Attend, AttentionInputs
+from aphrodite.backends.jax_tpu.attention import AttentionInputs
+from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.pending import pack
+from aphrodite.backends.jax_tpu.products import Multiply, multiply
 from aphrodite.backends.jax_tpu.sampler import SlotState, no_report, report, sample
 from aphrodite.backends.jax_tpu.weights import Weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
@@ -17,7 +19,7 @@ from aphrodite.domain.scheduling.flatten import StepShape, layout, unpack
 
 def forward(
     model: ModelSpec,
-    attend: Attend,
+    kernels: Kernels,
     shape: StepShape,
     weights: Weights,
     buffer: Array,
@@ -39,7 +41,7 @@ def forward(
     if model.vision is not None:
         hidden = jnp.where(feature_rows[:, None] >= 0, features[feature_rows], hidden)
     inputs = AttentionInputs(*(arrays[name] for name in AttentionInputs._fields))
-    hidden, cache = decoder.forward(model.decoder, attend, weights, hidden, arrays["positions"], inputs, cache)
+    hidden, cache = decoder.forward(model.decoder, kernels, weights, hidden, arrays["positions"], inputs, cache)
     # For the sampler, a step of samples alone: its row_starts is one number that stands in front.
     first = layout(shape._replace(num_samples=0))[1] - 1
     sampling = jnp.concatenate((buffer[first:words], buffer[-1:]))
@@ -48,6 +50,7 @@ def forward(
 
 def draw(
     model: ModelSpec,
+    multiply: Multiply,
     num_samples: int,
     max_samples: int,
     head: Array,
@@ -59,7 +62,7 @@ def draw(
     """Sampled tokens and their log-probabilities, packed [S, 3 + 2K], and the new state of the slots."""
     whole: dict[str, Array] = unpack(sampling[:-1], StepShape(0, 0, 0, max_samples), jnp.float32)
     arrays = {name: array[:num_samples] for name, array in whole.items()}
-    logits = decoder.logits(model.decoder, head, hidden[:num_samples])
+    logits = decoder.logits(model.decoder, multiply, head, hidden[:num_samples])
     tokens, slots = sample(logits, arrays, held_back, slots)
     reported = lax.cond(
         sampling[-1] > 0, lambda: report(logits, tokens), lambda: no_report(num_samples, logits.shape[-1])
@@ -74,7 +77,7 @@ def rows(hidden: Array, tokens: Array) -> Array:
 
 def report_prompt(model: ModelSpec, head: Array, hidden: Array, chosen: Array) -> Array:
     """Log-probabilities of tokens [n] under hidden states [n, E], packed [n, 3 + 2K]."""
-    return pack(chosen, report(decoder.logits(model.decoder, head, hidden), chosen))
+    return pack(chosen, report(decoder.logits(model.decoder, multiply, head, hidden), chosen))
 
 
 def encode(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from aphrodite.backends.jax_tpu.activations import activation
+from aphrodite.backends.jax_tpu.products import multiply
 from aphrodite.backends.jax_tpu.weights import Weights
 from aphrodite.domain.architectures.spec import PixelNormalization, VisionSpec
 
@@ -35,7 +36,7 @@ def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights
     # Patches do not overlap, so the convolution is one product; what is left at the edge belongs to no patch.
     patches = normalized[:, : side * size, : side * size].reshape(-1, side, size, side, size, 3)
     patches = patches.transpose(0, 1, 3, 5, 2, 4).reshape(-1, side * side, 3 * size * size)
-    hidden = lax.dot_general(patches, patch_weight.reshape(spec.hidden_size, -1), (((2,), (1,)), ((), ())))
+    hidden = multiply(patches, patch_weight.reshape(spec.hidden_size, -1))
     if spec.patch_bias:
         hidden = hidden + weights["vision.patch.bias"]
     if spec.has_class_token:
@@ -56,7 +57,7 @@ def _layer(spec: VisionSpec, weights: Weights, hidden: Array, name: str) -> Arra
 
 
 def _linear(x: Array, weights: Weights, name: str) -> Array:
-    product = lax.dot_general(x, weights[f"{name}.weight"], (((x.ndim - 1,), (1,)), ((), ())))
+    product = multiply(x, weights[f"{name}.weight"])
     return product + weights[f"{name}.bias"] if f"{name}.bias" in weights else product
 
 

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, report_shortage
-from aphrodite.backends.jax_tpu.sharding import MODEL, is_turned, sharding, weight_shape, weight_spec
+from aphrodite.backends.jax_tpu.sharding import MODEL, sharding, weight_spec
 from aphrodite.domain.architectures.spec import ModelSpec
 from aphrodite.domain.architectures.weights import Weight, assemble, declare_weights
 from aphrodite.domain.ports import CheckpointSource
@@ -24,9 +24,7 @@ def weight_specs(model: ModelSpec, num_shards: int) -> dict[str, P]:
 def weight_structs(model: ModelSpec, dtype: np.dtype[Any], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Each weight's shape, and how it lies on the devices, by its name."""
     return {
-        weight.name: jax.ShapeDtypeStruct(
-            weight_shape(weight), dtype, sharding=sharding(mesh, weight_spec(weight, mesh.size))
-        )
+        weight.name: jax.ShapeDtypeStruct(weight.shape, dtype, sharding=sharding(mesh, weight_spec(weight, mesh.size)))
         for weight in declare_weights(model)
     }
 
@@ -50,15 +48,13 @@ def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: np.dtype
 
 
 def _place(weight: Weight, parts: list[np.ndarray], dtype: np.dtype[Any], mesh: Mesh) -> jax.Array:
-    spec, turned = weight_spec(weight, mesh.size), is_turned(weight)
+    spec = weight_spec(weight, mesh.size)
     split = spec.index(MODEL) if MODEL in spec else None
-    split = 1 - split if turned and split is not None else split
     arrays = []
     for index, device in enumerate(mesh.devices.flat):
         mine = [_share(part, split, index, mesh.size) for part in parts]
-        array = jax.device_put(np.concatenate(mine).astype(dtype, copy=False), device)
-        arrays.append(array.T if turned else array)
-    return jax.make_array_from_single_device_arrays(weight_shape(weight), sharding(mesh, spec), arrays)
+        arrays.append(jax.device_put(np.concatenate(mine).astype(dtype, copy=False), device))
+    return jax.make_array_from_single_device_arrays(weight.shape, sharding(mesh, spec), arrays)
 
 
 def _share(array: np.ndarray, axis: int | None, index: int, count: int) -> np.ndarray:

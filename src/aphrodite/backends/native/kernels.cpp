@@ -5,7 +5,6 @@
 // Letters: T tokens, E hidden size, I intermediate size, H heads, K key/value heads, D head size.
 // Sums are float, whatever the numbers are.
 
-#include <algorithm>
 #include <cstdint>
 
 #include "attention.h"
@@ -13,42 +12,8 @@
 #include "linear.h"
 #include "numbers.h"
 #include "prompt_attention.h"
+#include "rotary.h"
 #include "rows.h"
-
-namespace {
-
-template <typename Number>
-void rotate_and_store(Number* qkv, const int32_t* positions, const int32_t* kv_slots, const Number* cosines,
-                      const Number* sines, const Number* query_norm, const Number* key_norm, float epsilon,
-                      Number* cache, int64_t tokens, const Heads& heads) {
-    const int64_t half = heads.size / 2, width = (heads.queries + 2 * heads.keys) * heads.size;
-#pragma omp parallel for if (tokens * width > kSerialWork)
-    for (int64_t token = 0; token < tokens; ++token) {
-        Number* row = qkv + token * width;
-        const Number* cosine = cosines + positions[token] * half;
-        const Number* sine = sines + positions[token] * half;
-        for (int64_t head = 0; head < heads.queries + heads.keys; ++head) {
-            Number* x = row + head * heads.size;
-            const Number* norm = head < heads.queries ? query_norm : key_norm;
-            if (norm != nullptr) {
-                const float scale = reciprocal_rms(x, heads.size, epsilon);
-                for (int64_t i = 0; i < heads.size; ++i) x[i] = narrow<Number>(widen(x[i]) * scale * widen(norm[i]));
-            }
-            for (int64_t i = 0; i < half; ++i) {  // i pairs with i + D / 2, as Hugging Face lays weights out
-                const float first = widen(x[i]), second = widen(x[i + half]);
-                x[i] = narrow<Number>(first * widen(cosine[i]) - second * widen(sine[i]));
-                x[i + half] = narrow<Number>(second * widen(cosine[i]) + first * widen(sine[i]));
-            }
-        }
-        const int64_t block = kv_slots[token] / heads.block_size, offset = kv_slots[token] % heads.block_size;
-        for (int64_t head = 0; head < 2 * heads.keys; ++head) {
-            Number* target = cached(cache, heads, head / heads.keys, block, head % heads.keys, offset);
-            std::copy_n(row + (heads.queries + head) * heads.size, heads.size, target);
-        }
-    }
-}
-
-}  // namespace
 
 #define EXPORT(Number, suffix)                                                                                         \
     extern "C" void add_rms_norm_##suffix(Number* residual, const Number* x, const Number* weight, Number* normed,     \
@@ -73,8 +38,9 @@ void rotate_and_store(Number* qkv, const int32_t* positions, const int32_t* kv_s
                                               const Number* cosines, const Number* sines, const Number* query_norm,    \
                                               const Number* key_norm, float epsilon, Number* cache, int64_t tokens,    \
                                               const Heads* heads) {                                                    \
-        rotate_and_store(qkv, positions, kv_slots, cosines, sines, query_norm, key_norm, epsilon, cache, tokens,       \
-                         *heads);                                                                                      \
+        rotate_and_store(RotaryStep<Number>{qkv, qkv, (heads->queries + 2 * heads->keys) * heads->size, positions,     \
+                                            kv_slots, cosines, sines, query_norm, key_norm, epsilon, cache, tokens,    \
+                                            *heads});                                                                  \
     }                                                                                                                  \
     extern "C" void attend_rows_##suffix(const Number* queries, int64_t query_stride, const Number* cache,             \
                                          const int32_t* block_table, int64_t table_stride, const int32_t* lengths,     \

@@ -1,4 +1,5 @@
-// What XLA calls on a CPU: attention of a step's rows of one token, shared out among XLA's own threads.
+// What XLA calls on a CPU, shared out among XLA's own threads: products of few rows, keys and values on their way into
+// the cache, and the attention of a step's rows of one token.
 //
 // Letters: T tokens, R rows, H heads, K key/value heads, D head size, B blocks a row.
 
@@ -10,8 +11,10 @@
 #include <utility>
 
 #include "attention.h"
+#include "few_rows.h"
 #include "heads.h"
 #include "numbers.h"
+#include "rotary.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -23,17 +26,16 @@ struct Progress {
     std::atomic<int64_t> next{0}, done{0};
 };
 
-template <typename Number>
-void attend_side_by_side(const RowAttention<Number>& attention, ffi::ThreadPool& threads) {
+// Tasks 0 to `count`, by this thread and others: each works with what `begin` makes for it.
+template <typename Begin>
+void side_by_side(int64_t count, bool is_worth_threads, ffi::ThreadPool& threads, const Begin& begin) {
     const auto progress = std::make_shared<Progress>();
-    const int64_t count = attention.num_tasks(), longest = attention.longest();
-    // A thread may begin when all is done, and what `attention` points to is gone: it then finds no task.
-    const auto work = [progress, count, longest, attention] {
-        Workspace workspace(longest, attention.heads);
-        for (int64_t task; (task = progress->next.fetch_add(1)) < count; progress->done.fetch_add(1))
-            attention.run(task, workspace);
+    // A thread may begin when all is done, and what `begin` points to is gone: it then finds no task.
+    const auto work = [progress, count, begin] {
+        auto run = begin();
+        for (int64_t task; (task = progress->next.fetch_add(1)) < count; progress->done.fetch_add(1)) run(task);
     };
-    const int64_t others = attention.is_worth_threads() ? std::min(threads.num_threads(), count) - 1 : 0;
+    const int64_t others = is_worth_threads ? std::min(threads.num_threads(), count) - 1 : 0;
     for (int64_t i = 0; i < others; ++i) {
         auto one = work;
         threads.Schedule(std::move(one));
@@ -43,35 +45,87 @@ void attend_side_by_side(const RowAttention<Number>& attention, ffi::ThreadPool&
     while (progress->done.load() < count) std::this_thread::yield();
 }
 
+// Of a layer's cache [blocks, block size, 2K, D] with queries of so many heads.
+Heads heads_of(int64_t num_heads, ffi::Span<const int64_t> cache) {
+    const int64_t position_stride = cache[2] * cache[3];
+    return {num_heads,       cache[2] / 2,         cache[3],     cache[1], cache[3], cache[1] * position_stride,
+            2 * cache[3], position_stride};
+}
+
 template <typename Number, ffi::DataType Type>
 ffi::Error attend_singles(ffi::ThreadPool threads, ffi::Buffer<Type> queries, ffi::Buffer<Type> cache,
                           ffi::Buffer<ffi::S32> row_starts, ffi::Buffer<ffi::S32> lengths,
                           ffi::Buffer<ffi::S32> block_table, ffi::ResultBuffer<Type> out, int64_t window) {
-    const auto shape = queries.dimensions(), cache_shape = cache.dimensions();  // [T, H, D], [blocks, block size, 2K, D]
-    const int64_t size = shape[2], position_stride = cache_shape[2] * cache_shape[3];
-    const Heads heads = {shape[1],
-                         cache_shape[2] / 2,
-                         size,
-                         cache_shape[1],
-                         cache_shape[3],
-                         cache_shape[1] * position_stride,
-                         2 * cache_shape[3],
-                         position_stride};
+    const auto shape = queries.dimensions();  // [T, H, D]
+    const int64_t width = shape[1] * shape[2];
+    const Heads heads = heads_of(shape[1], cache.dimensions());
     const int32_t* starts = row_starts.typed_data();  // [R + 1]
     int64_t rows = 0;
     while (rows < lengths.dimensions()[0] && starts[rows + 1] - starts[rows] == 1) ++rows;
     auto* attended = reinterpret_cast<Number*>(out->untyped_data());  // [T, H, D]
-    attend_side_by_side(
-        RowAttention<Number>{reinterpret_cast<const Number*>(queries.untyped_data()), shape[1] * size,
-                             reinterpret_cast<const Number*>(cache.untyped_data()), block_table.typed_data(),
-                             block_table.dimensions()[1], lengths.typed_data(), window, attended, rows, heads},
-        threads);
-    std::fill_n(attended + rows * shape[1] * size, (shape[0] - rows) * shape[1] * size, Number{});
+    const RowAttention<Number> attention = {reinterpret_cast<const Number*>(queries.untyped_data()),
+                                            width,
+                                            reinterpret_cast<const Number*>(cache.untyped_data()),
+                                            block_table.typed_data(),
+                                            block_table.dimensions()[1],
+                                            lengths.typed_data(),
+                                            window,
+                                            attended,
+                                            rows,
+                                            heads};
+    const int64_t longest = attention.longest();
+    side_by_side(attention.num_tasks(), attention.is_worth_threads(), threads, [attention, longest] {
+        return [attention, workspace = Workspace(longest, attention.heads)](int64_t task) mutable {
+            attention.run(task, workspace);
+        };
+    });
+    std::fill_n(attended + rows * width, (shape[0] - rows) * width, Number{});
     return ffi::Error::Success();
 }
 
+// The cache takes its own place. `norms` are those of queries and keys, [2, D], or [0, D] for none.
+template <typename Number, ffi::DataType Type>
+ffi::Error rotate_and_store(ffi::ThreadPool threads, ffi::Buffer<Type> qkv, ffi::Buffer<Type> norms,
+                            ffi::Buffer<Type> cosines, ffi::Buffer<Type> sines, ffi::Buffer<ffi::S32> kv_slots,
+                            ffi::Buffer<Type>, ffi::ResultBuffer<Type> queries, ffi::ResultBuffer<Type> cache,
+                            float epsilon) {
+    const auto shape = queries->dimensions();  // [T, H, D]
+    const auto numbers = [](const auto& buffer) { return reinterpret_cast<const Number*>(buffer.untyped_data()); };
+    const Number* norm = norms.dimensions()[0] ? numbers(norms) : nullptr;
+    const RotaryStep<Number> step = {numbers(qkv),
+                                     reinterpret_cast<Number*>(queries->untyped_data()),
+                                     shape[1] * shape[2],
+                                     nullptr,
+                                     kv_slots.typed_data(),
+                                     numbers(cosines),
+                                     numbers(sines),
+                                     norm,
+                                     norm ? norm + shape[2] : nullptr,
+                                     epsilon,
+                                     reinterpret_cast<Number*>(cache->untyped_data()),
+                                     shape[0],
+                                     heads_of(shape[1], cache->dimensions())};
+    side_by_side(step.tokens, step.is_worth_threads(), threads,
+                 [step] { return [step](int64_t token) { step.run(token); }; });
+    return ffi::Error::Success();
+}
+
+#ifdef __AVX512F__
+ffi::Error multiply(ffi::ThreadPool threads, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> weight,
+                    ffi::ResultBuffer<ffi::F32> y) {
+    const FewRowsProduct product = {x.typed_data(),       weight.typed_data(),     y->typed_data(),
+                                    x.dimensions()[0], weight.dimensions()[0], x.dimensions()[1]};
+    side_by_side(product.num_tasks(), product.is_worth_threads(), threads, [product] {
+        return [product, packed = FewRows(product.x, product.rows, product.inputs)](int64_t task) {
+            product.run(task, packed);
+        };
+    });
+    return ffi::Error::Success();
+}
+#endif
+
 template <ffi::DataType Type>
-auto binding() {
+auto attending() {
     return ffi::Ffi::Bind()
         .Ctx<ffi::ThreadPool>()
         .template Arg<ffi::Buffer<Type>>()
@@ -83,7 +137,34 @@ auto binding() {
         .template Attr<int64_t>("window");
 }
 
+template <ffi::DataType Type>
+auto rotating() {
+    return ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .template Arg<ffi::Buffer<Type>>()
+        .template Arg<ffi::Buffer<Type>>()
+        .template Arg<ffi::Buffer<Type>>()
+        .template Arg<ffi::Buffer<Type>>()
+        .template Arg<ffi::Buffer<ffi::S32>>()
+        .template Arg<ffi::Buffer<Type>>()
+        .template Ret<ffi::Buffer<Type>>()
+        .template Ret<ffi::Buffer<Type>>()
+        .template Attr<float>("epsilon");
+}
+
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(attend_singles_float32, (attend_singles<float, ffi::F32>), binding<ffi::F32>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(attend_singles_bfloat16, (attend_singles<BFloat16, ffi::BF16>), binding<ffi::BF16>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(attend_singles_float32, (attend_singles<float, ffi::F32>), attending<ffi::F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(attend_singles_bfloat16, (attend_singles<BFloat16, ffi::BF16>), attending<ffi::BF16>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rotate_and_store_float32, (rotate_and_store<float, ffi::F32>), rotating<ffi::F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rotate_and_store_bfloat16, (rotate_and_store<BFloat16, ffi::BF16>),
+                              rotating<ffi::BF16>());
+
+#ifdef __AVX512F__
+XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_float32, multiply,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>());
+#endif

@@ -1,0 +1,13 @@
+"""Products with weights as checkpoints have them."""
+
+from collections.abc import Callable
+
+from jax import Array, lax
+
+Multiply = Callable[[Array, Array], Array]
+"""x [..., in] times a weight [out, in]: [..., out]."""
+
+
+def multiply(x: Array, weight: Array) -> Array:
+    """As XLA does it."""
+    return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))

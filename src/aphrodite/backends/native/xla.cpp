@@ -26,14 +26,18 @@ struct Progress {
     std::atomic<int64_t> next{0}, done{0};
 };
 
-// Tasks 0 to `count`, by this thread and others: each works with what `begin` makes for it.
+// Tasks 0 to `count`, by this thread and others: each works with what `begin` makes for it once it has a task.
 template <typename Begin>
 void side_by_side(int64_t count, bool is_worth_threads, ffi::ThreadPool& threads, const Begin& begin) {
     const auto progress = std::make_shared<Progress>();
-    // A thread may begin when all is done, and what `begin` points to is gone: it then finds no task.
     const auto work = [progress, count, begin] {
+        int64_t task = progress->next.fetch_add(1);
+        if (task >= count) return;  // a thread that begins late: what `begin` reads may be gone
         auto run = begin();
-        for (int64_t task; (task = progress->next.fetch_add(1)) < count; progress->done.fetch_add(1)) run(task);
+        for (; task < count; task = progress->next.fetch_add(1)) {
+            run(task);
+            progress->done.fetch_add(1);
+        }
     };
     const int64_t others = is_worth_threads ? std::min(threads.num_threads(), count) - 1 : 0;
     for (int64_t i = 0; i < others; ++i) {
@@ -48,8 +52,8 @@ void side_by_side(int64_t count, bool is_worth_threads, ffi::ThreadPool& threads
 // Of a layer's cache [blocks, block size, 2K, D] with queries of so many heads.
 Heads heads_of(int64_t num_heads, ffi::Span<const int64_t> cache) {
     const int64_t position_stride = cache[2] * cache[3];
-    return {num_heads,       cache[2] / 2,         cache[3],     cache[1], cache[3], cache[1] * position_stride,
-            2 * cache[3], position_stride};
+    return {num_heads, cache[2] / 2, cache[3], cache[1], cache[3], cache[1] * position_stride, 2 * cache[3],
+            position_stride};
 }
 
 template <typename Number, ffi::DataType Type>
@@ -113,7 +117,7 @@ ffi::Error rotate_and_store(ffi::ThreadPool threads, ffi::Buffer<Type> qkv, ffi:
 #ifdef __AVX512F__
 ffi::Error multiply(ffi::ThreadPool threads, ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> weight,
                     ffi::ResultBuffer<ffi::F32> y) {
-    const FewRowsProduct product = {x.typed_data(),       weight.typed_data(),     y->typed_data(),
+    const FewRowsProduct product = {x.typed_data(),    weight.typed_data(),    y->typed_data(),
                                     x.dimensions()[0], weight.dimensions()[0], x.dimensions()[1]};
     side_by_side(product.num_tasks(), product.is_worth_threads(), threads, [product] {
         return [product, packed = FewRows(product.x, product.rows, product.inputs)](int64_t task) {

@@ -22,8 +22,6 @@ _FEW_ROWS = 16  # as in few_rows.h
 @cache
 def is_native(dtype: np.dtype) -> bool:
     """Whether there are such kernels for the number format on this machine; from then on XLA knows them."""
-    if dtype.name not in ("float32", "bfloat16"):
-        return False
     return _register(f"attend_singles_{dtype.name}") and _register(f"rotate_and_store_{dtype.name}")
 
 

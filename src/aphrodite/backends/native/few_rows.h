@@ -10,17 +10,14 @@
 #include <cstdint>
 #include <memory>
 
-constexpr int64_t kFloats = 16;         // in a register
+#include "lanes.h"
+
 constexpr int64_t kFewRows = 16;        // whose sums fill half of the registers
 constexpr int64_t kInputsAtOnce = 640;  // of so many rows, 40 KiB, which stay in the first cache
 constexpr int64_t kOutputsAtOnce = 32;  // whose sums wait for the next inputs
 constexpr int64_t kOutputsAhead = 4;    // that are fetched before their turn
 constexpr int64_t kOutputsOfATask = 128;
 constexpr int64_t kSerialWeight = 1 << 18;  // numbers below which waking the other threads costs more than it saves
-
-inline __mmask16 float_lanes(int64_t count) {
-    return static_cast<__mmask16>(count >= kFloats ? 0xFFFF : (1u << std::max<int64_t>(count, 0)) - 1);
-}
 
 // The sum of each of 16 registers.
 inline __m512 sums_of(const __m512* numbers) {
@@ -45,8 +42,8 @@ struct FewRows {
     FewRows(const float* x, int64_t rows, int64_t inputs)
         : rows(rows), height(1), num_pieces((inputs + kInputsAtOnce - 1) / kInputsAtOnce) {
         while (height < rows) height *= 2;
-        width = ((inputs + num_pieces - 1) / num_pieces + kFloats - 1) / kFloats * kFloats;
-        numbers.reset(new Register[num_pieces * height * width / kFloats]());
+        width = ((inputs + num_pieces - 1) / num_pieces + kLanes - 1) / kLanes * kLanes;
+        numbers.reset(new Register[num_pieces * height * width / kLanes]());
         for (int64_t row = 0; row < rows; ++row)
             for (int64_t i = 0; i < num_pieces; ++i)
                 std::copy_n(x + row * inputs + i * width, std::min(width, inputs - i * width), piece(i) + row * width);
@@ -55,7 +52,7 @@ struct FewRows {
     float* piece(int64_t index) const { return numbers[0].floats + index * height * width; }
 
     struct alignas(64) Register {
-        float floats[kFloats];
+        float floats[kLanes];
     };
 
     int64_t rows;
@@ -78,9 +75,9 @@ void multiply_few(const FewRows& x, const float* weight, float* y, int64_t outpu
                 const float* numbers = weight + output * inputs + start;
                 __m512 sums[kFewRows] = {};
                 if (piece > 0) std::copy_n(waiting[output - block], Height, sums);
-                for (int64_t i = 0; i < count; i += kFloats) {
+                for (int64_t i = 0; i < count; i += kLanes) {
                     _mm_prefetch(reinterpret_cast<const char*>(numbers + i + kOutputsAhead * inputs), _MM_HINT_T0);
-                    const __m512 loaded = _mm512_maskz_loadu_ps(float_lanes(count - i), numbers + i);
+                    const __m512 loaded = _mm512_maskz_loadu_ps(first_lanes(count - i), numbers + i);
 #pragma GCC unroll 16
                     for (int row = 0; row < Height; ++row)
                         sums[row] = _mm512_fmadd_ps(loaded, _mm512_load_ps(rows + row * x.width + i), sums[row]);

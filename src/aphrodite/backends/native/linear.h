@@ -12,9 +12,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "lanes.h"
 #include "numbers.h"
 
-constexpr int64_t kLanes = 16;
 constexpr int64_t kPanelOutputs = 2 * kLanes;
 constexpr int64_t kTileRows = 14;     // with two sums a row, two weights and an input they fill the 32 registers
 constexpr int64_t kRowsAtOnce = 512;  // whose inputs stay in a core's cache from one panel to the next
@@ -69,10 +69,6 @@ inline auto tile_of(int64_t rows) {
         return rows == Rows ? multiply_tile<Rows, Output> : tile_of<Output, Rows - 1>(rows);
     else
         return multiply_tile<1, Output>;
-}
-
-inline __mmask16 first_lanes(int64_t count) {
-    return static_cast<__mmask16>(count >= kLanes ? 0xFFFF : (1u << std::max<int64_t>(count, 0)) - 1);
 }
 
 inline void multiply(const Pair* x, const Pair* weight, const float* bias, BFloat16* y, int64_t rows, int64_t outputs,

@@ -10,7 +10,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from aphrodite.backends.jax_tpu.programs import Program
-from tpu_traffic import array_bytes, hbm_bytes
+from tpu_traffic import UnknownTrafficError, array_bytes, hbm_bytes
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def compile_program(program: Program, mesh: Mesh) -> Compiled:
     assert text is not None
     try:
         moved_bytes = hbm_bytes(text)
-    except ValueError:
+    except UnknownTrafficError:
         moved_bytes = None
     return Compiled(
         name=f"{program.name[0].split(',')[0]} {program.name[1]}",

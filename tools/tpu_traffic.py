@@ -13,8 +13,13 @@ _ARRAY = re.compile(r"([a-z]+\d*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _INSTRUCTION = re.compile(r"^  (?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:, (.*))?$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$")
 _MOVES_NOTHING = {
-    "parameter", "constant", "bitcast", "tuple", "get-tuple-element", "copy-done", "slice-done", "partition-id"
+    "parameter", "constant", "bitcast", "tuple", "get-tuple-element", "copy-done", "slice-done", "call-done",
+    "partition-id",
 }  # fmt: skip
+
+
+class UnknownTrafficError(Exception):
+    """The text does not say what a run moves."""
 
 
 class _Array(NamedTuple):
@@ -26,7 +31,7 @@ def hbm_bytes(text: str) -> int:
     """Bytes that one run of the program reads from and writes to a chip's HBM.
 
     Of branches the cheapest counts, which is what greedy rows without log-probabilities take. What the attention kernel
-    reads of the KV cache is left out: the step's rows decide that. Raises ValueError for a program with loops.
+    reads of the KV cache is left out: the step's rows decide that. Raises UnknownTrafficError for a program with loops.
     """
     computations: dict[str, list[str]] = {}
     entry, lines = "", list[str]()
@@ -45,7 +50,7 @@ def _moved_by(computations: dict[str, list[str]], name: str) -> int:
         result_name, result, opcode, operands, attributes = found.groups(default="")
         arrays_of[result_name] = _arrays(result)
         if opcode in ("while", "call"):
-            raise ValueError(f"what a {opcode} moves cannot be counted")
+            raise UnknownTrafficError(f"what a {opcode} moves cannot be counted")
         if opcode == "conditional":
             branches = re.findall(r"%([\w.-]+)", attributes.partition("branch_computations=")[2].partition("}")[0])
             total += min(_moved_by(computations, branch) for branch in branches)
@@ -64,8 +69,11 @@ def _moved(opcode: str, results: list[_Array], sources: list[_Array], attributes
         return _moved_of(results[1].size, sources[0], results[1])
     if '/gather"' in attributes:  # of the table only what it returns
         return _moved_of(results[0].size, sources[0], *results)
-    if '/scatter"' in attributes:  # into the cache, in its place
-        return _moved_of(sources[-1].size, results[0], sources[-1])
+    if re.search(r'/scatter(-add)?"', attributes):  # in its place; a token, which has no size, may stand last
+        added = [source for source in sources if source.size][-1]
+        return _moved_of(added.size, results[0], added)
+    if opcode == "call-start":
+        raise UnknownTrafficError("what a call moves cannot be counted")
     if "tpu_custom_call" in attributes:
         sources = sources[:-1]  # without the cache
     return sum(array.size for array in (*results, *sources) if array.in_hbm)
@@ -91,4 +99,6 @@ def _arrays(types: str) -> list[_Array]:
 
 
 def _bits(kind: str) -> int:
+    if kind == "token":
+        return 0
     return 8 if kind == "pred" else int(re.sub(r"\D+", "", kind))

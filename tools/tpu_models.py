@@ -89,6 +89,6 @@ def _device_model(
         kernels=kernels,
         head_width=cache_width(spec.decoder.head_dim, "tpu"),
         limits=limits,
-        buckets=Buckets.of(limits, growth=2),
+        buckets=Buckets.of(limits, growth=2, num_devices=len(devices)),
         num_feature_slots=num_features,
     )

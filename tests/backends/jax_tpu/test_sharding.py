@@ -13,13 +13,12 @@ import json, sys
 import numpy as np
 from aphrodite import LLM, SamplingParams
 
-picture = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
-prompts = [
-    {"prompt": "USER: <image>\\nWhat is this?\\nASSISTANT:", "multi_modal_data": {"image": picture}},
-    "The quick brown fox jumps over the lazy dog",
-]
+question = "USER: <image>\\nWhat is this?\\nASSISTANT:"
+pictures = np.random.default_rng(0).integers(0, 256, (5, 40, 30, 3), dtype=np.uint8)
+prompts = [{"prompt": question, "multi_modal_data": {"image": picture}} for picture in pictures]
+prompts.append("The quick brown fox jumps over the lazy dog")
 params = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True, logprobs=1)
-options = dict(device="cpu", max_num_seqs=2, max_num_batched_tokens=16, kv_cache_memory=1 << 20)
+options = dict(device="cpu", max_num_seqs=6, max_num_batched_tokens=64, kv_cache_memory=1 << 20)
 found = []
 for size in (1, 2, 4):
     with LLM(sys.argv[1], backend="jax_tpu", tensor_parallel_size=size, **options) as llm:
@@ -27,6 +26,8 @@ for size in (1, 2, 4):
         arrays = [backend._decoder_weights[f"layers.0.{name}.weight"] for name in ("qkv", "gate_up", "output", "down")]
         arrays.append(backend._cache[0])
         parts = [array.addressable_shards[0].data.size / array.size for array in arrays]
+        pixels = backend._model.encode_program(backend._model.buckets.images[-1]).arguments[1]
+        parts.append(pixels.sharding.shard_shape(pixels.shape)[0] / pixels.shape[0])
         outputs = llm.generate(prompts, params, use_tqdm=False)
         found.append({
             "parts": parts,
@@ -52,6 +53,6 @@ def test_tokens_equal_those_of_one_device(tmp_path: Path) -> None:
     one, two, four = json.loads(ended.stdout)
     assert two["token_ids"] == four["token_ids"] == one["token_ids"]
     for several, share in ((two, 1 / 2), (four, 1 / 4)):
-        assert several["parts"] == [share] * 5
+        assert several["parts"] == [share] * 6
         for ours, theirs in zip(several["logprobs"], one["logprobs"], strict=True):
             assert abs(ours - theirs) < 1e-3

@@ -81,7 +81,7 @@ def create_backend(
         ),
         head_width=head_width,
         limits=limits,
-        buckets=Buckets.of(limits, growth=4 if on_cpu else 2),
+        buckets=Buckets.of(limits, growth=4 if on_cpu else 2, num_devices=len(devices)),
         num_feature_slots=num_features,
     )
     return JaxTpuBackend(device_model, weights)

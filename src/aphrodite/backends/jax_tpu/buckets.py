@@ -24,16 +24,17 @@ class Buckets:
     num_blocks: int  # a row
 
     @classmethod
-    def of(cls, limits: BackendLimits, growth: int) -> "Buckets":
+    def of(cls, limits: BackendLimits, growth: int, num_devices: int) -> "Buckets":
         """Sizes that grow by a factor: a small one wastes less work on padding, a large one needs fewer programs.
 
-        Numbers of tokens grow by two at most once padding is work.
+        Numbers of tokens grow by two at most once padding is work. Images are shared out evenly among the devices.
         """
         rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
+        most_images = -(-min(_MAX_IMAGES, rows) // num_devices)  # a device
         return cls(
             tokens=_token_sizes(limits.max_num_batched_tokens, growth),
             samples=_sizes(rows, growth**2),
-            images=_sizes(min(_MAX_IMAGES, rows), growth),
+            images=tuple(size * num_devices for size in _sizes(most_images, growth)),
             max_rows=rows,
             num_blocks=-(-limits.max_model_len // limits.block_size),
         )

@@ -17,7 +17,7 @@ from aphrodite.backends.jax_tpu.buckets import Buckets
 from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.programs import Program
 from aphrodite.backends.jax_tpu.sampler import SlotState, start_slot
-from aphrodite.backends.jax_tpu.sharding import CACHE, sharding
+from aphrodite.backends.jax_tpu.sharding import CACHE, MODEL, sharding
 from aphrodite.backends.jax_tpu.weights import weight_specs, weight_structs
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.ports import BackendLimits
@@ -143,11 +143,11 @@ class DeviceModel:
         weights = {name: struct for name, struct in self.weights().items() if not is_decoders(name)}
         arguments = (
             weights,
-            self._struct((num_images, size, size, 3), np.uint8),
+            self._struct((num_images, size, size, 3), np.uint8, P(MODEL)),
             self._integers(num_images),
             self.features(),
         )
-        function = self._on_all(partial(steps.encode, self.spec, self.normalization), (P(), P(), P(), P()), P())
+        function = self._on_all(partial(steps.encode, self.spec, self.normalization), (P(), P(MODEL), P(), P()), P())
         return Program(("encode", num_images), function, arguments, donated=(3,))
 
     def _on_all(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:

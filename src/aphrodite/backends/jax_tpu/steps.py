@@ -12,6 +12,7 @@ from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.pending import pack
 from aphrodite.backends.jax_tpu.products import Multiply, multiply
 from aphrodite.backends.jax_tpu.sampler import SlotState, no_report, report, sample
+from aphrodite.backends.jax_tpu.sharding import MODEL
 from aphrodite.backends.jax_tpu.weights import Weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.scheduling.flatten import StepShape, layout, unpack
@@ -88,8 +89,12 @@ def encode(
     slots: Array,
     features: Array,
 ) -> Array:
-    """The feature buffer [F * image tokens, E] with the features of images uint8 [N, size, size, 3] at `slots` [N]."""
+    """The feature buffer [F * image tokens, E] with the features of N images at `slots` [N].
+
+    Each device encodes its share of them, uint8 [N / devices, size, size, 3], and tells the others.
+    """
     assert model.vision is not None
-    encoded = vision.encode(model.vision, normalization, weights, pixels)
+    mine = vision.encode(model.vision, normalization, weights, pixels)
+    encoded = lax.all_gather(mine, MODEL, tiled=True)
     by_slot = features.reshape(-1, *encoded.shape[1:])
     return by_slot.at[slots].set(encoded, mode="promise_in_bounds").reshape(features.shape)

@@ -31,7 +31,8 @@ def hbm_bytes(text: str) -> int:
     """Bytes that one run of the program reads from and writes to a chip's HBM.
 
     Of branches the cheapest counts, which is what greedy rows without log-probabilities take. What the attention kernel
-    reads of the KV cache is left out: the step's rows decide that. Raises UnknownTrafficError for a program with loops.
+    reads of the KV cache is left out: the step's rows decide that. A loop goes over its arrays once, a part a turn.
+    Raises UnknownTrafficError for loops whose turns are not told, and for calls.
     """
     computations: dict[str, list[str]] = {}
     entry, lines = "", list[str]()
@@ -43,21 +44,38 @@ def hbm_bytes(text: str) -> int:
     return _moved_by(computations, entry)
 
 
-def _moved_by(computations: dict[str, list[str]], name: str) -> int:
+def _moved_by(computations: dict[str, list[str]], name: str, turns: int = 1) -> int:
+    """By all turns of a loop's body; else by one run of a computation."""
     arrays_of: dict[str, list[_Array]] = {}
+    carried = set[int]()  # sizes of what goes from turn to turn
     total = 0
     for found in filter(None, map(_INSTRUCTION.match, computations[name])):
         result_name, result, opcode, operands, attributes = found.groups(default="")
-        arrays_of[result_name] = _arrays(result)
-        if opcode in ("while", "call"):
-            raise UnknownTrafficError(f"what a {opcode} moves cannot be counted")
-        if opcode == "conditional":
+        arrays = _arrays(result)
+        if opcode == "parameter" and turns > 1:
+            carried |= {array.size for array in arrays}
+        arrays_of[result_name] = [array._replace(size=array.size // turns) if array.size in carried else array
+                                  for array in arrays]  # fmt: skip
+        if opcode == "call":
+            raise UnknownTrafficError("what a call moves cannot be counted")
+        if opcode == "while":
+            condition, body = re.findall(r"(?:condition|body)=%([\w.-]+)", attributes)
+            total += _moved_by(computations, body, _turns(computations[condition]))
+        elif opcode == "conditional":
             branches = re.findall(r"%([\w.-]+)", attributes.partition("branch_computations=")[2].partition("}")[0])
             total += min(_moved_by(computations, branch) for branch in branches)
         elif opcode not in _MOVES_NOTHING:
             sources = [array for operand in re.findall(r"%([\w.-]+)", operands) for array in arrays_of[operand]]
             total += _moved(opcode, arrays_of[result_name], sources, attributes)
-    return total
+    return total * turns
+
+
+def _turns(condition: list[str]) -> int:
+    """Of a loop that counts from nought to a constant."""
+    limits = [int(found[1]) for line in condition if (found := re.search(r" = s32\[\]\S* constant\((\d+)\)", line))]
+    if len(limits) != 1 or not any("direction=LT" in line for line in condition):
+        raise UnknownTrafficError("how often a loop turns is not told")
+    return limits[0]
 
 
 def _moved(opcode: str, results: list[_Array], sources: list[_Array], attributes: str) -> int:

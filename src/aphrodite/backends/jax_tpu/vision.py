@@ -12,6 +12,8 @@ from aphrodite.backends.jax_tpu.products import multiply
 from aphrodite.backends.jax_tpu.weights import Weights
 from aphrodite.domain.architectures.spec import PixelNormalization, VisionSpec
 
+_SCORES_BYTES = 32 << 20  # a quarter of a TPU's fast memory; in HBM they would be most of what a tower moves
+
 
 def encode(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, pixels: Array) -> Array:
     """Images, uint8 [N, size, size, 3], to features [N, image tokens, decoder hidden size]."""
@@ -50,10 +52,20 @@ def _layer(spec: VisionSpec, weights: Weights, hidden: Array, name: str) -> Arra
     images, positions, width = hidden.shape
     qkv = _linear(_norm(spec, hidden, weights, f"{name}.norm1"), weights, f"{name}.qkv")
     queries, keys, values = jnp.moveaxis(qkv.reshape(images, positions, 3, spec.num_heads, -1), 2, 0)
-    attended = jax.nn.dot_product_attention(queries, keys, values).reshape(images, positions, width)
+    attended = _attend(queries, keys, values).reshape(images, positions, width)
     hidden = hidden + _linear(attended, weights, f"{name}.output")
     inner = activation(spec.activation)(_linear(_norm(spec, hidden, weights, f"{name}.norm2"), weights, f"{name}.fc1"))
     return hidden + _linear(inner, weights, f"{name}.fc2")
+
+
+def _attend(queries: Array, keys: Array, values: Array) -> Array:
+    """Attention among each image's positions [N, P, H, D], of as many images at once as there is fast memory for."""
+    _, positions, num_heads, _ = queries.shape
+    num_images = max(1, _SCORES_BYTES // (4 * num_heads * positions**2))
+    attended: Array = lax.map(
+        lambda image: jax.nn.dot_product_attention(*image), (queries, keys, values), batch_size=num_images
+    )
+    return attended
 
 
 def _linear(x: Array, weights: Weights, name: str) -> Array:

@@ -99,6 +99,11 @@ def test_on_a_cpu(
     Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=16).check(attend, window)
 
 
+def test_the_kernel_in_c_leaves_zeros_in_padding() -> None:
+    found = Paged.random(SINGLES, 16, 11, heads=(4, 2), block_size=16).run(attend_native, None)
+    assert not found[len(SINGLES) :].any()
+
+
 def test_without_a_compiler_the_plain_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

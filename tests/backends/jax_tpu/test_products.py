@@ -1,11 +1,18 @@
 """Products of few rows in C++ against float64 numpy."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from aphrodite.backends.jax_tpu import native
 from aphrodite.backends.jax_tpu.native import multiply_native
+
+
+def test_processors_with_avx512_have_the_kernel() -> None:
+    assert native._register("multiply_float32") == ("avx512f" in Path("/proc/cpuinfo").read_text())
 
 
 @settings(max_examples=40)
@@ -34,3 +41,13 @@ def test_what_a_row_holds_stays_in_it() -> None:
     assert np.isnan(found[1]).all()
     assert np.isinf(found[[0, 2], 7]).all()
     np.testing.assert_array_equal(np.delete(found[[0, 2]], 7, axis=1), 700)
+
+
+def test_every_thread_is_waited_for() -> None:
+    weight = np.random.default_rng(0).normal(size=(768, 4096)).astype(np.float32)
+    product = jax.jit(multiply_native)
+    for index in range(100):  # another answer each time, or that of the last call would pass where it still lies
+        x = np.zeros((16, 4096), np.float32)
+        x[:, index] = index + 1
+        found = np.asarray(product(x, weight))
+        np.testing.assert_allclose(found, np.tile((index + 1) * weight[:, index], (16, 1)), rtol=1e-6)

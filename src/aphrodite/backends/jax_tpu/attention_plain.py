@@ -114,12 +114,14 @@ def _attend_rows(
 
     def run_span(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         highest, total, accumulated = carry
+        # A CPU gathers bfloat16 by way of float32: bound to the index, that is not done to the whole cache beforehand.
+        index, held = lax.optimization_barrier((index, cache))
         at = index * _SPAN + jnp.arange(_SPAN)
         # What lies past a row's end is somebody else's, and 0 x NaN would be NaN: its last position is read instead.
         owned = jnp.minimum(at, jnp.maximum(lengths - 1, 0)[:, None])  # [N, S]
         blocks = jnp.take_along_axis(tables, owned // block_size, axis=1, mode="promise_in_bounds")
         # One gather in the order of the cache, which keeps its shape: of another one XLA would make a copy.
-        found = cache.at[blocks, owned % block_size].get(mode="promise_in_bounds")
+        found = held.at[blocks, owned % block_size].get(mode="promise_in_bounds")
         found = lax.optimization_barrier(found).reshape(num_rows, _SPAN, num_kv_heads, 2, head_dim)
         keys, values = jnp.moveaxis(found, (3, 2), (0, 2))  # [N, K, S, D]
         scores = jnp.einsum("nkqd,nksd->nkqs", grouped, keys, preferred_element_type=jnp.float32)

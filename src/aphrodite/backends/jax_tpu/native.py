@@ -21,7 +21,10 @@ _FEW_ROWS = 16  # as in few_rows.h
 
 @cache
 def is_native(dtype: np.dtype) -> bool:
-    """Whether there are such kernels for the number format on this machine; from then on XLA knows them."""
+    """Whether attention and the way into the cache are there for the number format; from then on XLA knows them.
+
+    `multiply_native` looks for its own kernel, which fewer processors have.
+    """
     return _register(f"attend_singles_{dtype.name}") and _register(f"rotate_and_store_{dtype.name}")
 
 

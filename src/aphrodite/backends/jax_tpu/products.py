@@ -5,9 +5,9 @@ from collections.abc import Callable
 from jax import Array, lax
 
 Multiply = Callable[[Array, Array], Array]
-"""x [..., in] times a weight [out, in]: [..., out]."""
+"""x [T, in] times a weight [out, in]: [T, out]."""
 
 
 def multiply(x: Array, weight: Array) -> Array:
-    """As XLA does it."""
+    """As XLA does it; of any x [..., in]."""
     return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))

@@ -13,7 +13,7 @@
 #include "lanes.h"
 
 constexpr int64_t kFewRows = 16;        // whose sums fill half of the registers
-constexpr int64_t kInputsAtOnce = 640;  // of so many rows, 40 KiB, which stay in the first cache
+constexpr int64_t kInputsAtOnce = 640;  // of so many rows, 40 KiB, which the first cache of most such processors holds
 constexpr int64_t kOutputsAtOnce = 32;  // whose sums wait for the next inputs
 constexpr int64_t kOutputsAhead = 4;    // that are fetched before their turn
 constexpr int64_t kOutputsOfATask = 128;

@@ -1,5 +1,5 @@
 // What XLA calls on a CPU, shared out among XLA's own threads: products of few rows, keys and values on their way into
-// the cache, and the attention of a step's rows of one token.
+// the cache, and the attention of a step's rows of one token. The loops at the end of those headers are for torch.
 //
 // Letters: T tokens, R rows, H heads, K key/value heads, D head size, B blocks a row.
 
@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <thread>
-#include <utility>
+#include <vector>
 
 #include "attention.h"
 #include "few_rows.h"
@@ -26,25 +26,25 @@ struct Progress {
     std::atomic<int64_t> next{0}, done{0};
 };
 
-// Tasks 0 to `count`, by this thread and others: each works with what `begin` makes for it once it has a task.
-template <typename Begin>
-void side_by_side(int64_t count, bool is_worth_threads, ffi::ThreadPool& threads, const Begin& begin) {
+// This thread and others that may help it with so many tasks.
+int64_t workers_for(int64_t tasks, bool is_worth_threads, const ffi::ThreadPool& threads) {
+    return is_worth_threads ? std::max<int64_t>(1, std::min(threads.num_threads(), tasks)) : 1;
+}
+
+// Tasks 0 to `count`, by workers 0 to `workers`, of which this thread is the first. `run` may not allocate: where that
+// fails in a thread of XLA's, the process ends.
+template <typename Run>
+void side_by_side(int64_t count, int64_t workers, ffi::ThreadPool& threads, const Run& run) {
     const auto progress = std::make_shared<Progress>();
-    const auto work = [progress, count, begin] {
-        int64_t task = progress->next.fetch_add(1);
-        if (task >= count) return;  // a thread that begins late: what `begin` reads may be gone
-        auto run = begin();
-        for (; task < count; task = progress->next.fetch_add(1)) {
-            run(task);
+    const auto work = [progress, count, run](int64_t worker) {
+        // A thread that begins late finds no task, and so reads nothing: the inputs may be gone.
+        for (int64_t task = progress->next.fetch_add(1); task < count; task = progress->next.fetch_add(1)) {
+            run(task, worker);
             progress->done.fetch_add(1);
         }
     };
-    const int64_t others = is_worth_threads ? std::min(threads.num_threads(), count) - 1 : 0;
-    for (int64_t i = 0; i < others; ++i) {
-        auto one = work;
-        threads.Schedule(std::move(one));
-    }
-    work();
+    for (int64_t worker = 1; worker < workers; ++worker) threads.Schedule([work, worker] { work(worker); });
+    work(0);
     // Only what others have begun is waited for: in a pool whose threads are all busy, none would begin.
     while (progress->done.load() < count) std::this_thread::yield();
 }
@@ -77,12 +77,12 @@ ffi::Error attend_singles(ffi::ThreadPool threads, ffi::Buffer<Type> queries, ff
                                             attended,
                                             rows,
                                             heads};
-    const int64_t longest = attention.longest();
-    side_by_side(attention.num_tasks(), attention.is_worth_threads(), threads, [attention, longest] {
-        return [attention, workspace = Workspace(longest, attention.heads)](int64_t task) mutable {
-            attention.run(task, workspace);
-        };
-    });
+    const int64_t workers = workers_for(attention.num_tasks(), attention.is_worth_threads(), threads);
+    const auto workspaces = std::make_shared<std::vector<Workspace>>();
+    for (int64_t i = 0; i < workers; ++i) workspaces->emplace_back(attention.longest(), heads);
+    side_by_side(attention.num_tasks(), workers, threads,
+                 [=](int64_t task, int64_t worker) { attention.run(task, (*workspaces)[worker]); });
+    // Of other rows, zeros: what lies there by chance may be NaN, which is slow, and would go on into the cache.
     std::fill_n(attended + rows * width, (shape[0] - rows) * width, Number{});
     return ffi::Error::Success();
 }
@@ -109,8 +109,8 @@ ffi::Error rotate_and_store(ffi::ThreadPool threads, ffi::Buffer<Type> qkv, ffi:
                                      reinterpret_cast<Number*>(cache->untyped_data()),
                                      shape[0],
                                      heads_of(shape[1], cache->dimensions())};
-    side_by_side(step.tokens, step.is_worth_threads(), threads,
-                 [step] { return [step](int64_t token) { step.run(token); }; });
+    side_by_side(step.tokens, workers_for(step.tokens, step.is_worth_threads(), threads), threads,
+                 [step](int64_t token, int64_t) { step.run(token); });
     return ffi::Error::Success();
 }
 
@@ -119,11 +119,9 @@ ffi::Error multiply(ffi::ThreadPool threads, ffi::Buffer<ffi::F32> x, ffi::Buffe
                     ffi::ResultBuffer<ffi::F32> y) {
     const FewRowsProduct product = {x.typed_data(),    weight.typed_data(),    y->typed_data(),
                                     x.dimensions()[0], weight.dimensions()[0], x.dimensions()[1]};
-    side_by_side(product.num_tasks(), product.is_worth_threads(), threads, [product] {
-        return [product, packed = FewRows(product.x, product.rows, product.inputs)](int64_t task) {
-            product.run(task, packed);
-        };
-    });
+    const auto packed = std::make_shared<const FewRows>(product.x, product.rows, product.inputs);
+    side_by_side(product.num_tasks(), workers_for(product.num_tasks(), product.is_worth_threads(), threads), threads,
+                 [=](int64_t task, int64_t) { product.run(task, *packed); });
     return ffi::Error::Success();
 }
 #endif

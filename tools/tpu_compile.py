@@ -3,12 +3,13 @@
 libtpu holds the TPU compiler; a description of the chips stands in for them. The real XLA:TPU and Mosaic compilers run
 and report memory and cost; nothing is executed, so every number here is the compiler's estimate, not a measurement.
 
-    python tools/tpu_compile.py                     LLaVA-1.5-7B on v5e and v6e, on 1 chip and 4; the demo model
+    python tools/tpu_compile.py                     LLaVA-1.5-7B on v5e and v6e, on 1 chip and 4; the demo model;
+                                                    a layer of Mistral-7B with 256 sequences of 32,768 tokens
     python tools/tpu_compile.py --layers 2          the same, of which only so many layers are compiled
     python tools/tpu_compile.py --models llava --kernels ours --decode-only --json FILE.json
 
-Exits with 1 if a cache is not donated, a program takes too much memory beside its arguments, the model does not fit the
-chips, or a weight or the cache is gathered.
+Exits with 1 if a cache is not donated or is copied, a program takes too much memory beside its arguments, a decode step
+moves half as much again as it must, the model does not fit the chips, or a weight or the cache is gathered.
 """
 
 import argparse
@@ -26,20 +27,23 @@ from aphrodite.backends.jax_tpu.memory import bytes_of
 from aphrodite.backends.jax_tpu.model import NUM_HELD_BACK, DeviceModel
 from aphrodite.backends.jax_tpu.programs import Program
 from llava_7b import LLAVA_7B
-from tpu_models import DECODE_ROWS, KERNELS, MIXED_TOKENS, demo, llava
+from tpu_models import DECODE_ROWS, KERNELS, MIXED_TOKENS, demo, llava, mistral
 from tpu_program import CHIPS, Chip, Compiled, compile_program, describe_chips
 
+MODELS = ("llava", "demo", "mistral")
 NUM_IMAGES = 8
-MAX_TEMPORARY_BYTES = 1 << 30
+MAX_TEMPORARY_BYTES = 128 << 20
+MAX_DECODE_RATIO = 1.5  # the goal is 1.3; of two layers alone the table of embeddings is no small part
 COLUMNS = (
-    "program", "GFLOP", "GB counted", "expected ms", "GB of HBM", "MB summed", "temporary MB", "ms", "limit ms", "ratio"
+    "program", "GFLOP", "GB counted", "expected ms", "GB of HBM", "MB summed", "temporary MB", "ms", "limit ms",
+    "expected ratio", "ratio"
 )  # fmt: skip
 HEADER = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=("llava", "demo"), default=["llava", "demo"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--chips", nargs="+", choices=CHIPS, default=list(CHIPS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--kernels", nargs="+", choices=KERNELS, default=list(KERNELS))
@@ -53,6 +57,8 @@ def main() -> None:
     for chip in options.chips:
         if "demo" in options.models:
             failures += check_demo(chip)
+        if "mistral" in options.models:
+            failures += check_mistral(chip, options.kernels)
         for size in options.sizes if "llava" in options.models else []:
             failures += check_llava(chip, size, options.kernels, options.layers, options.decode_only, rows)
     print("\nThe compiler's estimates, not measurements.", *failures, sep="\n")
@@ -99,6 +105,8 @@ def check_llava(
         print(markdown(row), flush=True)
         rows.append({"chip": chip_name, "num_chips": num_chips, "num_layers": num_layers, **row})
         failures += [f"{row['name']}: {fault}" for fault in faults(compiled, model)]
+        if program.name == ("forward", DECODE_ROWS) and row["ratio"] > MAX_DECODE_RATIO:
+            failures.append(f"{row['name']}: {row['ratio']:.2f} times its limit")
     needed = bytes_of((whole.weights(), whole.cache(), whole.features(), whole.slots()))
     needed += max(each.temporary_bytes for each in found) + sum(each.code_bytes for each in found)
     if needed > chip.memory_bytes:
@@ -119,6 +127,19 @@ def check_demo(chip_name: str) -> list[str]:
     ]
 
 
+def check_mistral(chip_name: str, kernels: list[str]) -> list[str]:
+    """Compile a decode step of the most sequences, as long as they may be, on one chip."""
+    models = {kernel: mistral(describe_chips(chip_name, 1), kernel) for kernel in kernels}
+    found = {kernel: compile_all([model.forward_program(256)], model)[0] for kernel, model in models.items()}
+    largest = max(compiled.temporary_bytes for compiled in found.values())
+    print(f"\n{chip_name} x 1, Mistral-7B: {len(found)} programs, temporaries up to {largest / 1e6:,.1f} MB")
+    return [
+        f"{chip_name} x 1, Mistral-7B, {kernel}: {fault}"
+        for kernel, compiled in found.items()
+        for fault in faults(compiled, models[kernel])
+    ]
+
+
 def compile_all(programs: list[Program], model: DeviceModel) -> list[Compiled]:
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda program: compile_program(program, model.mesh), programs))
@@ -129,10 +150,13 @@ def faults(compiled: Compiled, model: DeviceModel) -> list[str]:
     gathered_bytes = model.limits.max_num_seqs * model.spec.decoder.vocab_size * 4
     if compiled.name == f"encode {NUM_IMAGES}" and model.spec.vision is not None:
         gathered_bytes = NUM_IMAGES * model.spec.vision.num_image_tokens * model.limits.bytes_per_feature
+    # A copy of a layer's cache would show in a decode step, whose other temporaries are small.
+    is_decode = compiled.name == f"forward {DECODE_ROWS}"
+    temporary_bytes = bytes_of(model.cache()[0]) if is_decode else MAX_TEMPORARY_BYTES
     found = {
         "the KV cache is not donated": compiled.name.startswith("forward")
         and compiled.aliased_bytes < bytes_of(model.cache()),
-        f"takes {compiled.temporary_bytes:,} bytes": compiled.temporary_bytes > MAX_TEMPORARY_BYTES,
+        f"takes {compiled.temporary_bytes:,} bytes": compiled.temporary_bytes > temporary_bytes,
         f"gathers {compiled.gathered_bytes:,} bytes": compiled.gathered_bytes > gathered_bytes,
     }
     return [fault for fault, is_there in found.items() if is_there]
@@ -153,8 +177,9 @@ def estimate(chip: Chip, model: DeviceModel, program: Program, compiled: Compile
     moved = compiled.counted_bytes if compiled.moved_bytes is None else compiled.moved_bytes
     seconds = max((moved + cache_bytes) / chip.bandwidth, compiled.operations / chip.peak)
     limit = max((weight_bytes + cache_bytes) / chip.bandwidth, compiled.operations / chip.peak)
-    found = {"cache_bytes_read": cache_bytes, "seconds": seconds, "limit_seconds": limit, "ratio": seconds / limit}
-    return asdict(compiled) | found
+    expected = compiled.expected_seconds + cache_bytes / chip.bandwidth
+    found = {"cache_bytes_read": cache_bytes, "seconds": seconds, "limit_seconds": limit}
+    return asdict(compiled) | found | {"expected_ratio": expected / limit, "ratio": seconds / limit}
 
 
 def markdown(row: dict[str, Any]) -> str:
@@ -162,7 +187,8 @@ def markdown(row: dict[str, Any]) -> str:
     numbers = [
         f"{row['operations'] / 1e9:,.1f}", f"{row['counted_bytes'] / 1e9:.2f}", f"{row['expected_seconds'] * 1e3:.2f}",
         moved, f"{row['reduced_bytes'] / 1e6:.1f}", f"{row['temporary_bytes'] / 1e6:.1f}",
-        f"{row['seconds'] * 1e3:.2f}", f"{row['limit_seconds'] * 1e3:.2f}", f"{row['ratio']:.2f}",
+        f"{row['seconds'] * 1e3:.2f}", f"{row['limit_seconds'] * 1e3:.2f}", f"{row['expected_ratio']:.2f}",
+        f"{row['ratio']:.2f}",
     ]  # fmt: skip
     return f"| {row['name']} | {' | '.join(numbers)} |"
 

@@ -13,6 +13,7 @@ from aphrodite.backends.jax_tpu.attention import (
     AttentionShape,
     attend_packaged,
     cache_width,
+    choose_block_size,
     packaged_takes,
 )
 from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
@@ -24,7 +25,9 @@ from aphrodite.backends.jax_tpu.rotary import rotate_and_store
 from aphrodite.backends.jax_tpu.sharding import make_mesh
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
+from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.scheduling.cache_size import DEFAULT_BLOCK_SIZE
 from llava_7b import LLAVA_7B
 
 KERNELS = {
@@ -32,7 +35,7 @@ KERNELS = {
     for name, attend in (("ours", attend_pallas), ("packaged", attend_packaged))
 }
 DECODE_ROWS, MIXED_TOKENS = 64, 1024
-_BLOCK_SIZE = 16
+_DEFAULTS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 
 
 def llava(devices: list[Any], kernel: str, num_blocks: int, num_layers: int) -> DeviceModel:
@@ -49,16 +52,31 @@ def llava(devices: list[Any], kernel: str, num_blocks: int, num_layers: int) -> 
     return _device_model(spec, devices, KERNELS[kernel], num_blocks, DECODE_ROWS, MIXED_TOKENS)
 
 
+def mistral(devices: list[Any], kernel: str) -> DeviceModel:
+    """One layer of Mistral-7B-Instruct-v0.2 with its 32,768 positions, and the default settings."""
+    decoder = replace(
+        LLAVA_7B.decoder,
+        vocab_size=32000,
+        intermediate_size=14336,
+        num_layers=1,
+        num_kv_heads=8,
+        max_position=32768,
+        windows=(None,),
+    )
+    spec = replace(LLAVA_7B, decoder=decoder)
+    return _device_model(spec, devices, KERNELS[kernel], num_blocks=1024, **_DEFAULTS)
+
+
 def demo(devices: list[Any]) -> DeviceModel:
     """The demo model with its default settings."""
     config = Path(aphrodite.__file__).parent / "demo_model" / "config.json"
     spec = read_model(json.loads(config.read_text()))
     decoder = spec.decoder
     shape = AttentionShape(
-        decoder.num_heads, decoder.num_kv_heads, decoder.head_dim, _BLOCK_SIZE, np.dtype(jnp.bfloat16)
+        decoder.num_heads, decoder.num_kv_heads, decoder.head_dim, DEFAULT_BLOCK_SIZE, np.dtype(jnp.bfloat16)
     )
     kernels = KERNELS["packaged" if packaged_takes(shape) else "ours"]
-    return _device_model(spec, devices, kernels, num_blocks=4096, max_num_seqs=256, max_num_batched_tokens=2048)
+    return _device_model(spec, devices, kernels, num_blocks=4096, **_DEFAULTS)
 
 
 def _device_model(
@@ -71,9 +89,10 @@ def _device_model(
 ) -> DeviceModel:
     assert spec.vision is not None
     bytes_per_feature, num_features = spec.decoder.hidden_size * 2, 16
+    config = EngineConfig(model="none", max_num_seqs=max_num_seqs)
     limits = BackendLimits(
         num_blocks=num_blocks,
-        block_size=_BLOCK_SIZE,
+        block_size=choose_block_size(config, spec.decoder.max_position, "tpu"),
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=spec.decoder.max_position,

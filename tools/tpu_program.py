@@ -49,7 +49,7 @@ class Compiled:
     temporary_bytes: int
     code_bytes: int
     aliased_bytes: int
-    gathered_bytes: int  # of the largest all-gather
+    gathered_bytes: int  # of the largest array that chips hand one another
 
 
 def compile_program(program: Program, mesh: Mesh) -> Compiled:
@@ -74,7 +74,7 @@ def compile_program(program: Program, mesh: Mesh) -> Compiled:
         temporary_bytes=memory.temp_size_in_bytes,
         code_bytes=memory.generated_code_size_in_bytes,
         aliased_bytes=memory.alias_size_in_bytes,
-        gathered_bytes=max(_results_of("all-gather", text), default=0),
+        gathered_bytes=max(_results_of("(?:all-gather|all-to-all|collective-permute)", text), default=0),
     )
 
 

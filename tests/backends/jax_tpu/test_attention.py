@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,14 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from aphrodite.backends.jax_tpu import kernels, native
-from aphrodite.backends.jax_tpu.attention import Attend, AttentionShape
+from aphrodite.backends.jax_tpu.attention import Attend, AttentionShape, choose_block_size
 from aphrodite.backends.jax_tpu.attention_pallas import attend_pallas
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
 from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.native import attend_native, is_native
 from aphrodite.backends.native.library import load_library
+from aphrodite.domain.config import EngineConfig
+from aphrodite.domain.errors import CapacityError
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,74 @@ def test_without_a_compiler_the_plain_way(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(kernels, "is_native", is_native.__wrapped__)
     shape = AttentionShape(4, 2, 16, 16, np.dtype(np.float32))
     assert choose_kernels(shape, jax.devices("cpu")[0]).attend is attend_plain
+
+
+class Tpu:
+    """Told to be a TPU; what is sent there stays on the CPU."""
+
+    platform = "tpu"
+
+
+@pytest.fixture
+def tpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(jax, "device_put", lambda arrays, _: arrays)
+    return Tpu()
+
+
+def plain(*inputs: Any) -> jax.Array:
+    queries, cache, *others = inputs
+    return attend_plain(queries, cache[..., : queries.shape[2]], *others)
+
+
+def off_by_one(*inputs: Any) -> jax.Array:
+    *others, window = inputs
+    return plain(*others, window and window + 1)
+
+
+SHAPE = AttentionShape(32, 32, 128, 16, np.dtype(np.float32))
+
+
+def test_the_packaged_kernel_where_it_is_right(tpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "attend_packaged", plain)
+    assert choose_kernels(SHAPE, tpu).attend is plain
+
+
+def test_ours_where_the_packaged_kernel_is_wrong(
+    tpu: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kernels, "attend_packaged", off_by_one)
+    assert choose_kernels(SHAPE, tpu).attend is attend_pallas
+    assert "computes wrongly" in caplog.text
+
+
+def test_ours_where_the_packaged_kernel_does_not_run(tpu: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """As on this CPU."""
+    assert choose_kernels(SHAPE, tpu).attend is attend_pallas
+    assert "does not run here" in caplog.text
+
+
+def test_ours_where_the_packaged_kernel_takes_no_such_heads(tpu: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert choose_kernels(replace(SHAPE, num_kv_heads=3, num_heads=3), tpu).attend is attend_pallas
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("max_model_len", "max_num_seqs", "platform", "block_size"),
+    [(4096, 256, "tpu", 16), (8192, 256, "tpu", 16), (32768, 256, "tpu", 64), (131072, 256, "tpu", 256),
+     (32768, 64, "tpu", 16), (131072, 256, "cpu", 16)],
+)  # fmt: skip
+def test_block_tables_fit_a_tpus_scalar_memory(
+    max_model_len: int, max_num_seqs: int, platform: str, block_size: int
+) -> None:
+    config = EngineConfig(model="demo", max_num_seqs=max_num_seqs)
+    assert choose_block_size(config, max_model_len, platform) == block_size
+
+
+def test_a_block_size_that_makes_too_large_a_table() -> None:
+    config = EngineConfig(model="demo", block_size=16)
+    assert choose_block_size(config, 8192, "tpu") == 16
+    with pytest.raises(CapacityError, match=r"2,097,152 bytes.*524,288; raise block_size"):
+        choose_block_size(config, 32768, "tpu")
 
 
 @pytest.mark.parametrize(

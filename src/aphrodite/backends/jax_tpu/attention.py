@@ -3,6 +3,7 @@
 Letters: T tokens, R rows, H query heads, K key/value heads, D head size, B blocks a row.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,11 +15,17 @@ from jax import Array
 from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
 
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
+from aphrodite.domain.config import EngineConfig
+from aphrodite.domain.errors import CapacityError
+from aphrodite.domain.scheduling.cache_size import DEFAULT_BLOCK_SIZE
+
+_log = logging.getLogger(__name__)
 
 _TPU_WIDTH = 128  # the lanes of a TPU's registers: head sizes are padded to a multiple
 _PACKAGED_SPAN = 128  # positions that jax's kernel computes on at once
 _PACKAGED_TILE = 32  # tokens of the same
 _VMEM_BYTES = 64 << 20
+_TABLE_BYTES = 512 << 10  # of the 1 MiB of scalar memory that a TPU has, where both kernels want the block table
 
 
 class AttentionInputs(NamedTuple):
@@ -55,6 +62,29 @@ def cache_shape(num_blocks: int, block_size: int, num_kv_heads: int, width: int)
     return (num_blocks, block_size, 2 * num_kv_heads, width)
 
 
+def choose_block_size(config: EngineConfig, max_model_len: int, platform: str) -> int:
+    """Tokens of a block: as many as asked for, or 16, or on a TPU what it takes for the block table to fit.
+
+    Raises CapacityError where the block size that was asked for is too small for that.
+    """
+    block_size, num_rows = config.block_size or DEFAULT_BLOCK_SIZE, config.max_num_seqs
+
+    def table_bytes() -> int:
+        return 4 * num_rows * -(-max_model_len // block_size)
+
+    if platform != "tpu" or table_bytes() <= _TABLE_BYTES:
+        return block_size
+    if config.block_size is not None:
+        raise CapacityError(
+            f"The blocks of {num_rows} sequences of {max_model_len} tokens, {block_size} tokens each, make a table of "
+            f"{table_bytes():,} bytes, and a TPU has room for {_TABLE_BYTES:,}; raise block_size, or lower "
+            "max_num_seqs or max_model_len."
+        )
+    while table_bytes() > _TABLE_BYTES:
+        block_size *= 2
+    return block_size
+
+
 def packaged_takes(shape: AttentionShape) -> bool:
     """Whether jax's kernel runs these heads: one register's width, and rows of heads that fill its tiles."""
     packing = 4 // shape.dtype.itemsize
@@ -85,7 +115,10 @@ def attend_packaged(
 
 
 def agrees_with_plain(attend: Attend, shape: AttentionShape, device: jax.Device) -> bool:
-    """Run a small step of short and long rows on the device, and hold it against plain code."""
+    """Run a small step of short and long rows on the device, and hold it against plain code.
+
+    What does not run at all does not agree; why, the log says.
+    """
     rng = np.random.default_rng(0)
     size, width = shape.block_size, cache_width(shape.head_dim, "tpu")
     rows = [(1, 3 * size - 1), (1, 1), (20, 2 * size + 20), (9, 9)]  # (tokens of the step, tokens in all)
@@ -104,11 +137,22 @@ def agrees_with_plain(attend: Attend, shape: AttentionShape, device: jax.Device)
         ),
         device,
     )
-    found, expected = (
-        np.asarray(jax.jit(way, static_argnums=5)(*arrays, None))[: starts[-1]].astype(np.float32)
-        for way in (attend, _plain_over_padded)
-    )
-    return bool(np.abs(found - expected).max() < 0.05)  # outputs are about 1, bfloat16 has 8 bits
+
+    def run(way: Attend, window: int | None) -> np.ndarray:
+        return np.asarray(jax.jit(way, static_argnums=5)(*arrays, window), np.float32)[: starts[-1]]
+
+    for window in (None, size + 3):
+        expected = run(_plain_over_padded, window)
+        try:
+            found = run(attend, window)
+        except Exception as error:  # noqa: BLE001  whatever a compiler takes offence at, there is another kernel
+            reason = str(error).partition("\n")[0]
+            _log.warning("The attention kernel of jax does not run here, another takes its place: %s", reason)
+            return False
+        if not np.abs(found - expected).max() < 0.05:  # outputs are about 1, bfloat16 has 8 bits
+            _log.warning("The attention kernel of jax computes wrongly here, another takes its place.")
+            return False
+    return True
 
 
 def _plain_over_padded(

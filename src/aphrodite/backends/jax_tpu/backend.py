@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from aphrodite.backends.jax_tpu import decoder
-from aphrodite.backends.jax_tpu.attention import AttentionShape, cache_width
+from aphrodite.backends.jax_tpu.attention import AttentionShape, cache_width, choose_block_size
 from aphrodite.backends.jax_tpu.buckets import Buckets, fit
 from aphrodite.backends.jax_tpu.devices import choose_devices, choose_dtype
 from aphrodite.backends.jax_tpu.errors import is_out_of_memory
@@ -49,17 +49,18 @@ def create_backend(
     spec, on_cpu = model.decoder, devices[0].platform == "cpu"
     max_model_len = longest_sequence(config, spec)
     head_width = cache_width(spec.head_dim, devices[0].platform)
-    block_bytes = bytes_per_block(replace(spec, head_dim=head_width), config.block_size, dtype.itemsize)
-    num_blocks = num_kv_blocks(config, block_bytes, max_model_len, free_bytes(config, devices))
+    block_size = choose_block_size(config, max_model_len, devices[0].platform)
+    block_bytes = bytes_per_block(replace(spec, head_dim=head_width), block_size, dtype.itemsize)
+    num_blocks = num_kv_blocks(config, block_size, block_bytes, max_model_len, free_bytes(config, devices))
     bytes_per_feature = spec.hidden_size * dtype.itemsize
     num_features = _num_feature_slots(config, model, bytes_per_feature)
     num_image_tokens = model.vision.num_image_tokens if model.vision is not None else 0
     limits = BackendLimits(
         num_blocks=num_blocks,
-        block_size=config.block_size,
+        block_size=block_size,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens or 2048,
-        max_model_len=fitting_length(config, max_model_len, num_blocks),
+        max_model_len=fitting_length(config, max_model_len, (num_blocks - 1) * block_size),
         max_steps_in_flight=2,
         encoder_cache_bytes=num_features * num_image_tokens * bytes_per_feature,
         bytes_per_feature=bytes_per_feature,
@@ -74,7 +75,7 @@ def create_backend(
                 spec.num_heads // len(devices),
                 spec.num_kv_heads // len(devices),
                 spec.head_dim,
-                config.block_size,
+                block_size,
                 dtype,
             ),
             devices[0],

@@ -4,6 +4,8 @@ from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CapacityError, ConfigError
 
+DEFAULT_BLOCK_SIZE = 16  # tokens
+
 
 def bytes_per_block(spec: DecoderSpec, block_size: int, bytes_per_number: int) -> int:
     """Keys and values of `block_size` tokens in all layers."""
@@ -21,25 +23,27 @@ def longest_sequence(config: EngineConfig, spec: DecoderSpec) -> int:
     return config.max_model_len
 
 
-def num_kv_blocks(config: EngineConfig, block_bytes: int, max_model_len: int, free_bytes: int) -> int:
+def num_kv_blocks(config: EngineConfig, block_size: int, block_bytes: int, max_model_len: int, free_bytes: int) -> int:
     """Blocks of the KV cache, the padding's included; never more than all slots could fill.
 
     Raises CapacityError when the memory does not hold one block beside the padding's.
     """
     budget = config.kv_cache_memory if config.kv_cache_memory is not None else free_bytes
-    useful = config.max_num_seqs * -(-max_model_len // config.block_size) + 1
+    useful = config.max_num_seqs * -(-max_model_len // block_size) + 1
     num_blocks = min(budget // block_bytes, useful)
     if num_blocks < 2:
         raise CapacityError(
-            f"The KV cache needs at least {2 * block_bytes:,} bytes for one block of {config.block_size} tokens, "
+            f"The KV cache needs at least {2 * block_bytes:,} bytes for one block of {block_size} tokens, "
             f"{max(budget, 0):,} are available; raise kv_cache_memory or gpu_memory_utilization, or lower block_size."
         )
     return num_blocks
 
 
-def fitting_length(config: EngineConfig, max_model_len: int, num_blocks: int) -> int:
-    """The longest sequence that the cache holds. Raises CapacityError when the user asked for a longer one."""
-    capacity = (num_blocks - 1) * config.block_size
+def fitting_length(config: EngineConfig, max_model_len: int, capacity: int) -> int:
+    """The longest sequence that a cache of `capacity` tokens holds.
+
+    Raises CapacityError when the user asked for a longer one.
+    """
     if config.max_model_len is not None and max_model_len > capacity:
         raise CapacityError(
             f"max_model_len is {max_model_len} tokens, the KV cache holds {capacity}; lower max_model_len, or raise "

@@ -33,5 +33,5 @@ def run_growth(config: EngineConfig, say: Callable[[str], None]) -> GrowthFigure
         say("Throughput against requests")
         requests = measure_requests(subject, model.spec, config.seed)
         say("Scheduler against waiting requests")
-        waiting = measure_waiting(config.block_size, config.seed)
+        waiting = measure_waiting(subject.engine.limits.block_size, config.seed)
         return GrowthFigures(subject.dtype, batches, contexts, NUM_SEQUENCES, requests, waiting)

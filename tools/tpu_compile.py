@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from aphrodite.backends.jax_tpu.memory import bytes_of
-from aphrodite.backends.jax_tpu.model import NUM_HELD_BACK, DeviceModel
+from aphrodite.backends.jax_tpu.model import DeviceModel
 from aphrodite.backends.jax_tpu.programs import Program
 from llava_7b import LLAVA_7B
 from tpu_models import DECODE_ROWS, KERNELS, MIXED_TOKENS, demo, llava, mistral
@@ -97,7 +97,10 @@ def check_llava(
     ]
     model = models[kernels[0]]
     if not decode_only:
-        programs += [("", model.sample_program(DECODE_ROWS, NUM_HELD_BACK)), ("", model.encode_program(NUM_IMAGES))]
+        programs += [
+            ("", model.sample_program(DECODE_ROWS, model.num_held_back)),
+            ("", model.encode_program(NUM_IMAGES)),
+        ]
     found = compile_all([program for _, program in programs], model)
     failures = []
     for (kernel, program), compiled in zip(programs, found, strict=True):

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
@@ -40,7 +42,7 @@ from aphrodite.engine.client import EngineClient
 from aphrodite.engine.engine import Engine
 
 _BACKEND_GROUP = "aphrodite.backends"
-_DEFAULT_BACKEND = "cuda"
+_LIBRARIES = {"cuda": "torch", "jax_tpu": "jax"}  # of "auto"'s backends, the first choice first
 _EXTRAS = {"cuda": "cuda", "jax_tpu": "tpu"}  # backend -> what to install of this package for it
 
 
@@ -190,13 +192,21 @@ def _engine(
     )
 
 
+def _automatic_backend() -> str:
+    """What $APHRODITE_BACKEND names; else torch's where torch is installed, or jax's where that is."""
+    named = os.environ.get("APHRODITE_BACKEND", "auto")
+    if named != "auto":
+        return named
+    return next((backend for backend, library in _LIBRARIES.items() if find_spec(library)), "cuda")
+
+
 def _backend_factory(name: str) -> Callable[..., ComputeBackend]:
     """The factory that the entry point `name` holds. Raises BackendNotFoundError."""
     installed: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=_BACKEND_GROUP)}
-    wanted = _DEFAULT_BACKEND if name == "auto" else name
+    wanted = _automatic_backend() if name == "auto" else name
     if wanted not in installed:
         raise BackendNotFoundError(
-            f"No backend {name!r} is installed; there are: auto, {', '.join(sorted(installed))}."
+            f"No backend {wanted!r} is installed; there are: auto, {', '.join(sorted(installed))}."
         )
     try:
         factory: Callable[..., ComputeBackend] = installed[wanted].load()

@@ -59,6 +59,12 @@ def test_unknown_backend(name: str, llava_folder: Path) -> None:
         build(llava_folder, backend=name)
 
 
+def test_unknown_backend_in_the_environment(llava_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APHRODITE_BACKEND", "opencl")
+    with pytest.raises(BackendNotFoundError, match=r"^No backend 'opencl' is installed"):
+        LLM(str(llava_folder))
+
+
 @pytest.mark.parametrize(("name", "sentence"), [("gpu", "Unknown device 'gpu'"), ("meta", "not on 'meta'")])
 def test_unknown_device(name: str, sentence: str, llava_folder: Path) -> None:
     with pytest.raises(BackendError, match=sentence):

@@ -68,6 +68,12 @@ def test_no_program_makes_a_copy_of_the_cache(llm: LLM) -> None:
     assert 0 < backend._programs.temporary_bytes < backend._cache[0].nbytes
 
 
+def test_the_environment_chooses_the_backend(llava_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APHRODITE_BACKEND", "jax_tpu")
+    with LLM(str(llava_folder), **SMALL | {"backend": "auto"}) as llm:
+        assert backend_of(llm).limits.max_num_seqs == 4
+
+
 def test_more_tokens_held_back_than_there_is_room_for(llm: LLM) -> None:
     ids = list(range(300))
     params = SamplingParams(temperature=0, min_tokens=3, max_tokens=3, stop_token_ids=ids)
@@ -117,6 +123,7 @@ def test_a_failed_step_fails_its_requests_alone(
         ({"tensor_parallel_size": 64}, BackendError, "64 devices were asked for"),
         ({"tensor_parallel_size": 0}, ConfigError, "tensor_parallel_size"),
         ({"device": "toaster"}, BackendError, "toaster"),
+        ({"device": "cpu:7"}, BackendError, "no device 'cpu:7': jax sees"),
         ({"device": "tpu"}, BackendError, "tpu"),
         ({"dtype": "float16"}, BackendError, "float16"),
         ({"kv_cache_memory": 100}, CapacityError, "at least"),

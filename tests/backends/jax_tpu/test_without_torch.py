@@ -23,7 +23,7 @@ except ModuleNotFoundError:
     from aphrodite import LLM, SamplingParams
 
     options = dict(device="cpu", max_num_seqs=1, max_num_batched_tokens=32, kv_cache_memory=1 << 20)
-    with LLM(sys.argv[1], backend="jax_tpu", **options) as llm:
+    with LLM(sys.argv[1], **options) as llm:
         picture = np.full((40, 30, 3), 200, dtype=np.uint8)
         prompt = {"prompt": "USER: <image>\\nWhat is this?\\nASSISTANT:", "multi_modal_data": {"image": picture}}
         (output,) = llm.generate(prompt, SamplingParams(temperature=0, max_tokens=4, ignore_eos=True), use_tqdm=False)

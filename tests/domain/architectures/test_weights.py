@@ -232,6 +232,14 @@ def test_the_same_tensor_under_two_names_is_an_error(spec: ModelSpec) -> None:
         list(assemble(spec, tensors.items()))
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.bool_])
+def test_weights_are_floats(spec: ModelSpec, dtype: type[np.generic]) -> None:
+    tensors = _tensors(spec)
+    tensors["decoder.norm.weight"] = tensors["decoder.norm.weight"].astype(dtype)
+    with pytest.raises(CheckpointError, match=rf"decoder\.norm\.weight holds {np.dtype(dtype).name} numbers"):
+        list(assemble(spec, tensors.items()))
+
+
 def test_a_wrong_shape_is_named_with_both_shapes(spec: ModelSpec) -> None:
     tensors = _tensors(spec) | {"decoder.norm.weight": np.zeros(31, np.float32)}
     with pytest.raises(CheckpointError, match=r"decoder\.norm\.weight has the shape \[31\].* \[32\]"):

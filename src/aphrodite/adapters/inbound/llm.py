@@ -41,8 +41,9 @@ class LLM:
         model: A folder in Hugging Face format, a .gguf file, a repository on the Hugging Face hub, or "demo" for the
             small model that comes with the package.
         tokenizer: Where the tokenizer lies, when not with the model.
-        backend: "cuda" (torch, on an NVIDIA GPU or the CPU), "jax_tpu", another installed backend's name, or "auto".
-        device: "auto", "cpu", "cuda" or "cuda:N"; with the backend "jax_tpu" also "tpu".
+        backend: "cuda" (torch, on an NVIDIA GPU or the CPU), "jax_tpu", another installed backend's name, or "auto":
+            what APHRODITE_BACKEND names, else torch where it is installed, else JAX.
+        device: "auto", "cpu", "cuda" or "cuda:N"; with the backend "jax_tpu" also "tpu" or "tpu:N".
         dtype: "auto", "float32", "bfloat16" or "float16".
         revision: Branch, tag or commit of a hub repository.
         trust_remote_code: Let transformers run code that comes with a model's tokenizer or processor.

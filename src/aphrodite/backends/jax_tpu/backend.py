@@ -15,7 +15,7 @@ from aphrodite.backends.jax_tpu.errors import is_out_of_memory
 from aphrodite.backends.jax_tpu.features import FeatureSlots
 from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, free_bytes, report_shortage
-from aphrodite.backends.jax_tpu.model import NUM_HELD_BACK, NUM_REPORTED, DeviceModel, is_decoders
+from aphrodite.backends.jax_tpu.model import NUM_REPORTED, DeviceModel, is_decoders
 from aphrodite.backends.jax_tpu.pending import DevicePendingStep, PromptReport, prompt_reports
 from aphrodite.backends.jax_tpu.programs import Programs, keep_compiled_programs
 from aphrodite.backends.jax_tpu.sampler import slot_rows
@@ -183,7 +183,7 @@ class JaxTpuBackend:
                 self._slots = self._programs.run("start", 1, self._slots, np.int32(row.slot), seen, bias)
         held_back = self._held_back(flat.suppressed) if len(flat.suppressed) else self._none_held_back
         bucket, num_held_back = fit(self._model.buckets.samples, flat.num_samples), len(held_back)
-        if num_held_back > NUM_HELD_BACK:  # beyond all reason, but right: compiled when it first occurs
+        if num_held_back > self._model.num_held_back:  # beyond all reason, but right: compiled when it first occurs
             self._programs.compile([self._model.sample_program(bucket, num_held_back)])
         packed: Array
         packed, self._slots = self._programs.run(
@@ -193,7 +193,7 @@ class JaxTpuBackend:
 
     def _held_back(self, pairs: np.ndarray) -> np.ndarray:
         """Pairs of sample and token id, padded with those of a sample that no step has."""
-        size = NUM_HELD_BACK
+        size = self._model.num_held_back
         while size < len(pairs):
             size *= 2
         padded = np.full((size, 2), np.iinfo(np.int32).max, np.int32)

@@ -27,6 +27,8 @@ def choose_devices(name: str, count: int) -> list[jax.Device]:
         raise BackendError(
             f"jax sees no device of the kind {kind!r}; use device='cpu', or install jax for it."
         ) from error
+    if int(index or 0) >= len(found):
+        raise BackendError(f"There is no device {name!r}: jax sees {len(found)} of that kind, counted from 0.")
     chosen = found[int(index or 0) :][:count]
     if len(chosen) < count:
         raise BackendError(

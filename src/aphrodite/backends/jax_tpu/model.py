@@ -23,8 +23,6 @@ from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.flatten import StepShape, layout
 
-NUM_HELD_BACK = 1024
-"""Pairs of sample and token id, not to be drawn, that one step has room for."""
 NUM_REPORTED = 64
 """Prompt tokens whose log-probabilities are computed at once."""
 
@@ -48,6 +46,11 @@ class DeviceModel:
         """Rows of the feature buffer; one where there are no pictures, as arrays of no rows cannot be read."""
         vision_spec = self.spec.vision
         return 1 if vision_spec is None else (self.num_feature_slots + 1) * vision_spec.num_image_tokens
+
+    @property
+    def num_held_back(self) -> int:
+        """Pairs of sample and token id, not to be drawn, that one step has room for: the end and seven more a row."""
+        return max(1024, 8 * self.limits.max_num_seqs)
 
     def weights(self) -> dict[str, jax.ShapeDtypeStruct]:
         return weight_structs(self.spec, self.dtype, self.mesh)
@@ -74,7 +77,7 @@ class DeviceModel:
         found = [self.start_program()]
         for num_tokens in self.buckets.tokens:
             found += [self.forward_program(num_tokens), self.rows_program(num_tokens)]
-        found += [self.sample_program(num_samples, NUM_HELD_BACK) for num_samples in self.buckets.samples]
+        found += [self.sample_program(num_samples, self.num_held_back) for num_samples in self.buckets.samples]
         found.append(self.report_program())
         if self.num_feature_slots:
             found += [self.encode_program(num_images) for num_images in self.buckets.images]

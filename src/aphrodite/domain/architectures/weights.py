@@ -59,7 +59,8 @@ def assemble(model: ModelSpec, tensors: Iterable[tuple[str, np.ndarray]]) -> Ite
     Yields each weight with its source arrays in order; only sources of unfinished weights are held back, so that
     memory stays near that of the weights themselves.
 
-    Raises CheckpointError, with the names, for a missing, left-over or duplicate tensor, or one of a wrong shape.
+    Raises CheckpointError, with the names, for a missing, left-over or duplicate tensor, or one of a wrong shape or of
+    integers.
     """
     owners = {source.name: weight for weight in declare_weights(model) for source in weight.sources}
     waiting: dict[str, np.ndarray] = {}
@@ -79,6 +80,8 @@ def assemble(model: ModelSpec, tensors: Iterable[tuple[str, np.ndarray]]) -> Ite
             raise CheckpointError(
                 f"The tensor {raw_name} has the shape {list(tensor.shape)}, the configuration says {list(expected)}."
             )
+        if tensor.dtype.kind in "biu":
+            raise CheckpointError(f"The tensor {raw_name} holds {tensor.dtype.name} numbers, where weights are floats.")
         waiting[name] = tensor
         if all(source.name in waiting for source in weight.sources):
             yield weight, [waiting.pop(source.name) for source in weight.sources]

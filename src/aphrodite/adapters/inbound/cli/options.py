@@ -35,7 +35,7 @@ TrustRemoteCode = Annotated[
 ServedModelName = Annotated[list[str] | None, _flag(_MODEL, "What requests call the model; repeatable.", "NAME")]
 
 Backend = Annotated[str, _flag(_ENGINE, "auto, cuda (GPU or CPU), jax_tpu, or another.", "NAME")]
-Device = Annotated[str, _flag(_ENGINE, "auto, cpu, cuda or cuda:N.", "NAME")]
+Device = Annotated[str, _flag(_ENGINE, "auto, cpu, cuda, tpu, or cuda:N.", "NAME")]
 Dtype = Annotated[config.Dtype, _flag(_ENGINE, "auto, float32, bfloat16 or float16.", "NAME")]
 TensorParallelSize = Annotated[int, _flag(_ENGINE, "Devices that share the model.", "N")]
 MaxModelLen = Annotated[int | None, _flag(_ENGINE, "Longest prompt and answer, in tokens; default: the model's.", "N")]

@@ -79,9 +79,9 @@ def test_answers_without_a_picture(demo: Reference, llm: LLM) -> None:
 
 
 def test_every_backend_gives_the_same_answers() -> None:
-    """Each with its own default settings."""
+    """Each with its own default settings; JAX in the format of a TPU, too."""
     asked, found = drawings(NUM_DRAWINGS, NUM_COMPARED), []
-    for backend in BACKENDS:
-        with LLM("demo", backend=backend, device="cpu", **CACHE) as llm:
+    for backend, dtype in [*((name, "auto") for name in BACKENDS), ("jax_tpu", "bfloat16")]:
+        with LLM("demo", backend=backend, device="cpu", dtype=dtype, **CACHE) as llm:
             found.append([output.outputs[0].token_ids for output in answers(llm, asked)])
     assert all(tokens == found[0] for tokens in found)

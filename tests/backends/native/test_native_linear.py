@@ -10,8 +10,8 @@ from aphrodite.backends.cuda.native.linear import NativeLinear
 
 sizes = {
     "rows": st.one_of(st.integers(1, 40), st.sampled_from([511, 512, 513, 1030])),
-    "outputs": st.integers(1, 100),
-    "inputs": st.integers(1, 70),
+    "outputs": st.one_of(st.integers(1, 100), st.sampled_from([256, 300])),
+    "inputs": st.one_of(st.integers(1, 70), st.sampled_from([32, 64, 576, 608, 1216])),  # 32 fill a tile of AMX's
     "has_bias": st.booleans(),
     "seed": st.integers(0, 2**32 - 1),
 }

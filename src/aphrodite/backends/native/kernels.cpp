@@ -14,6 +14,7 @@
 #include "prompt_attention.h"
 #include "rotary.h"
 #include "rows.h"
+#include "tiles.h"
 
 #define EXPORT(Number, suffix)                                                                                         \
     extern "C" void add_rms_norm_##suffix(Number* residual, const Number* x, const Number* weight, Number* normed,     \
@@ -55,6 +56,9 @@ EXPORT(BFloat16, bfloat16)
 #ifdef __AVX512BF16__
 extern "C" void multiply_bfloat16(const Pair* x, const Pair* weight, const float* bias, BFloat16* y, int64_t rows,
                                   int64_t outputs, int64_t inputs) {
+#ifdef APHRODITE_TILES
+    if (takes_tiles(rows, inputs)) return multiply_tiled(x, weight, bias, y, rows, outputs, inputs);
+#endif
     multiply(x, weight, bias, y, rows, outputs, inputs);
 }
 

@@ -29,6 +29,20 @@ struct Panel {
     __mmask16 masks[2];      // the outputs that exist
 };
 
+inline Panel panel_of(const Pair* weight, const float* bias, int64_t index, int64_t outputs, int64_t pairs) {
+    const int64_t output = index * kPanelOutputs, left = outputs - output;
+    const Pair* start = weight + output * pairs;
+    return {{start, start + pairs * kLanes},
+            bias == nullptr ? nullptr : bias + output,
+            {first_lanes(left), first_lanes(left - kLanes)}};
+}
+
+// The bias where each output's sum begins, or zeros.
+inline __m512 start_of(const Panel& panel, int half) {
+    return panel.bias == nullptr ? _mm512_setzero_ps()
+                                 : _mm512_maskz_loadu_ps(panel.masks[half], panel.bias + half * kLanes);
+}
+
 inline void store(BFloat16* y, __mmask16 mask, __m512 sums) {
     _mm256_mask_storeu_epi16(y, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sums)));
 }
@@ -39,9 +53,7 @@ template <int Rows, typename Output>
 void multiply_tile(const Pair* x, int64_t x_stride, const Panel& panel, Output* y, int64_t y_stride, int64_t pairs) {
     __m512 sums[Rows][2];
     for (int half = 0; half < 2; ++half) {
-        const __m512 start = panel.bias == nullptr
-                                 ? _mm512_setzero_ps()
-                                 : _mm512_maskz_loadu_ps(panel.masks[half], panel.bias + half * kLanes);
+        const __m512 start = start_of(panel, half);
         for (int row = 0; row < Rows; ++row) sums[row][half] = start;
     }
     for (int64_t i = 0; i < pairs; ++i) {
@@ -80,11 +92,8 @@ inline void multiply(const Pair* x, const Pair* weight, const float* bias, BFloa
         const int64_t tile_rows = (last - first + num_tiles - 1) / num_tiles;  // of about the same height
 #pragma omp parallel for schedule(static) if (rows * outputs * inputs > kSerialProducts)
         for (int64_t index = 0; index < num_panels; ++index) {
-            const int64_t output = index * kPanelOutputs, left = outputs - output;
-            const Pair* start = weight + output * pairs;
-            const Panel panel = {{start, start + pairs * kLanes},
-                                 bias == nullptr ? nullptr : bias + output,
-                                 {first_lanes(left), first_lanes(left - kLanes)}};
+            const int64_t output = index * kPanelOutputs;
+            const Panel panel = panel_of(weight, bias, index, outputs, pairs);
             for (int64_t row = first; row < last; row += tile_rows)
                 tile_of<BFloat16>(std::min(tile_rows, last - row))(x + row * pairs, pairs, panel,
                                                                    y + row * outputs + output, outputs, pairs);

@@ -40,6 +40,13 @@ def test_attention(
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
+def test_attention_after_a_larger_one_of_nan(dtype: torch.dtype) -> None:
+    functions = VisionFunctions.choose("quick_gelu", 32, dtype, CPU)
+    functions.attention(torch.full((1, 60, 3, 2, 32), torch.nan, dtype=dtype))
+    assert functions.attention(normal(dtype, 0, 1, 33, 3, 2, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
 @given(rows=st.integers(1, 20), width=st.integers(2, 200), mean=st.floats(-20, 20), seed=st.integers(0, 99))
 def test_layer_norm(dtype: torch.dtype, rows: int, width: int, mean: float, seed: int) -> None:
     x = (normal(torch.float32, seed, 2, rows, width) + mean).to(dtype)

@@ -46,6 +46,12 @@ inline bool has_tiles() {
     return is_granted;
 }
 
+// While it lives, its thread's tiles have those shapes.
+struct TilesInUse {
+    TilesInUse() { _tile_loadconfig(&kTileShapes); }
+    ~TilesInUse() { _tile_release(); }
+};
+
 inline bool takes_tiles(int64_t rows, int64_t inputs) {
     return rows >= kFewestTiledRows && inputs % (2 * kTileSide) == 0 && has_tiles();
 }
@@ -61,6 +67,13 @@ Item* kept_memory(int64_t count) {
     }
     return memory.get();
 }
+
+// Where a block's first tile of rows lies, and its second; all counts are of pairs.
+struct BlockOfRows {
+    const Pair *top, *bottom;
+    int64_t step;    // from a step's tile to the next
+    int64_t stride;  // from a row to the next
+};
 
 // x in tiles, [blocks, steps, Halves]: a block has one or two tiles of rows, the last filled up with zeros.
 template <int Halves>
@@ -81,6 +94,11 @@ struct TiledRows {
 
     Tile* at(int64_t block, int64_t step) const { return tiles + (block * steps + step) * Halves; }
 
+    BlockOfRows rows_of(int64_t block, int64_t step) const {
+        const Tile* first = at(block, step);
+        return {first[0].pairs[0], first[Halves - 1].pairs[0], Halves * kTileSide * kTileSide, kTileSide};
+    }
+
     const Pair* x;
     int64_t rows, steps, blocks;
     Tile* tiles;
@@ -90,44 +108,48 @@ struct alignas(64) Sums {
     float rows[kTileSide][kPanelOutputs];
 };
 
-// Adds steps [first, last) of a block of rows times a panel to sums [Halves], which the first steps begin.
+// Adds steps [first, last) of a block of rows, which begins there, times a panel to sums [16 * Halves, 32] that lie
+// `stride` numbers apart; step 0 begins them.
 template <int Halves>
-void add_tiles(const Tile* x, const Panel& panel, int64_t first, int64_t last, bool is_in_memory, Sums* sums) {
-    constexpr int64_t kStride = sizeof(sums->rows[0]), kTile = kTileSide * kTileSide;
-    Sums &top = sums[0], &bottom = sums[Halves - 1];
+void add_tiles(const BlockOfRows& rows, const Panel& panel, int64_t first, int64_t last, bool is_in_memory,
+               float* sums, int64_t stride) {
+    constexpr int64_t kTile = kTileSide * kTileSide, kLine = kTileSide * sizeof(Pair);
+    const int64_t sum_bytes = stride * sizeof(float), row_bytes = rows.stride * sizeof(Pair);
+    float *top = sums, *bottom = sums + (Halves - 1) * kTileSide * stride;
     if (first == 0) {
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
     } else {
-        _tile_loadd(0, top.rows[0], kStride);
-        _tile_loadd(1, top.rows[0] + kTileSide, kStride);
-        _tile_loadd(2, bottom.rows[0], kStride);
-        _tile_loadd(3, bottom.rows[0] + kTileSide, kStride);
+        _tile_loadd(0, top, sum_bytes);
+        _tile_loadd(1, top + kTileSide, sum_bytes);
+        _tile_loadd(2, bottom, sum_bytes);
+        _tile_loadd(3, bottom + kTileSide, sum_bytes);
     }
-    for (int64_t step = first; step < last; ++step, x += Halves) {
+    for (int64_t step = first; step < last; ++step) {
         const Pair *left = panel.weights[0] + step * kTile, *right = panel.weights[1] + step * kTile;
         for (int64_t pair = 0; is_in_memory && pair < kTile; pair += kTileSide) {
             _mm_prefetch(reinterpret_cast<const char*>(left + kTilesAhead * kTile + pair), _MM_HINT_T0);
             _mm_prefetch(reinterpret_cast<const char*>(right + kTilesAhead * kTile + pair), _MM_HINT_T0);
         }
-        _tile_stream_loadd(4, x, sizeof(x->pairs[0]));  // rows pass by, and leave the weight in the cache
-        _tile_loadd(6, left, sizeof(x->pairs[0]));
-        _tile_loadd(7, right, sizeof(x->pairs[0]));
+        const int64_t here = (step - first) * rows.step;
+        _tile_stream_loadd(4, rows.top + here, row_bytes);  // rows pass by, and leave the panel in the cache
+        _tile_loadd(6, left, kLine);
+        _tile_loadd(7, right, kLine);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         if (Halves == 1) continue;
-        _tile_stream_loadd(5, x + 1, sizeof(x->pairs[0]));
+        _tile_stream_loadd(5, rows.bottom + here, row_bytes);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
     }
     if (Halves == 2) {
-        _tile_stored(2, bottom.rows[0], kStride);
-        _tile_stored(3, bottom.rows[0] + kTileSide, kStride);
+        _tile_stored(2, bottom, sum_bytes);
+        _tile_stored(3, bottom + kTileSide, sum_bytes);
     }
-    _tile_stored(0, top.rows[0], kStride);
-    _tile_stored(1, top.rows[0] + kTileSide, kStride);
+    _tile_stored(0, top, sum_bytes);
+    _tile_stored(1, top + kTileSide, sum_bytes);
 }
 
 // Of an output row its part in a panel: 32 sums and the bias.
@@ -147,7 +169,7 @@ void multiply_tiles(const Pair* x, const Pair* weight, const float* bias, BFloat
     const int64_t num_sums = tiled.blocks * Halves;  // a panel
 #pragma omp parallel if (rows * outputs * inputs > kSerialProducts)
     {
-        _tile_loadconfig(&kTileShapes);
+        const TilesInUse tiles_in_use;
 #pragma omp for schedule(static)
         for (int64_t block = 0; block < tiled.blocks; ++block) tiled.fill(block);
         Sums* const sums = kept_memory<Sums>(kPanelsAtOnce * num_sums);
@@ -161,15 +183,14 @@ void multiply_tiles(const Pair* x, const Pair* weight, const float* bias, BFloat
                 const int64_t last = (stretch + 1) * tiled.steps / num_stretches;
                 for (int64_t i = 0; i < num_here; ++i)
                     for (int64_t block = 0; block < tiled.blocks; ++block)
-                        add_tiles<Halves>(tiled.at(block, first), panels[i], first, last, block == 0,
-                                          &sums[i * num_sums + block * Halves]);
+                        add_tiles<Halves>(tiled.rows_of(block, first), panels[i], first, last, block == 0,
+                                          sums[i * num_sums + block * Halves].rows[0], kPanelOutputs);
             }
             for (int64_t row = 0; row < rows; ++row)
                 for (int64_t i = 0; i < num_here; ++i)
                     store_sums(sums[i * num_sums + row / kTileSide].rows[row % kTileSide], panels[i],
                                y + row * outputs + (group + i) * kPanelOutputs);
         }
-        _tile_release();
     }
 }
 

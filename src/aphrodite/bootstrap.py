@@ -156,6 +156,8 @@ def open_model(config: EngineConfig) -> OpenedModel:
 
 
 def _frontend(config: EngineConfig, model: OpenedModel) -> Frontend:
+    if config.chat_template is not None:
+        ChatTemplate(config.chat_template)  # to hear of a mistake before the weights are loaded
     identity = json.dumps([str(model.location), dict(model.checkpoint.config)], sort_keys=True, default=str)
     processor = HuggingFaceProcessor(
         model.tokenizer,

@@ -53,6 +53,11 @@ def test_options(options: dict[str, Any], sentence: str, llava_folder: Path) -> 
         LLM(**({"model": str(llava_folder)} | options))
 
 
+def test_a_chat_template_that_is_no_jinja(llava_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^The chat template is not valid Jinja \(line 1\)"):
+        build(llava_folder, chat_template="{% for %}")
+
+
 @pytest.mark.parametrize("name", ["opencl", "", "CUDA"])
 def test_unknown_backend(name: str, llava_folder: Path) -> None:
     with pytest.raises(BackendNotFoundError, match=f"^No backend {name!r} is installed; there are: auto, .*cuda"):

@@ -31,7 +31,8 @@ def hbm_bytes(text: str) -> int:
     """Bytes that one run of the program reads from and writes to a chip's HBM.
 
     Of branches the cheapest counts, which is what greedy rows without log-probabilities take. What the attention kernel
-    reads of the KV cache is left out: the step's rows decide that. A loop goes over its arrays once, a part a turn.
+    reads of the KV cache is left out: the step's rows decide that. A loop is
+    taken to go over the arrays that it carries once, a part a turn, and arrays as large for those.
     Raises UnknownTrafficError for loops whose turns are not told, and for calls.
     """
     computations: dict[str, list[str]] = {}
@@ -119,4 +120,7 @@ def _arrays(types: str) -> list[_Array]:
 def _bits(kind: str) -> int:
     if kind == "token":
         return 0
-    return 8 if kind == "pred" else int(re.sub(r"\D+", "", kind))
+    found = re.fullmatch(r"(?:pred|[a-z]+(\d+))", kind)
+    if found is None:
+        raise UnknownTrafficError(f"how many bits a {kind} has is not known")
+    return int(found[1] or 8)

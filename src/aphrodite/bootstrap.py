@@ -196,7 +196,7 @@ def _engine(
 
 def _automatic_backend() -> str:
     """What $APHRODITE_BACKEND names; else torch's where torch is installed, or jax's where that is."""
-    named = os.environ.get("APHRODITE_BACKEND", "auto")
+    named = os.environ.get("APHRODITE_BACKEND") or "auto"
     if named != "auto":
         return named
     return next((backend for backend, library in _LIBRARIES.items() if find_spec(library)), "cuda")

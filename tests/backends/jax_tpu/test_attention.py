@@ -181,7 +181,10 @@ def test_block_tables_fit_a_tpus_scalar_memory(
 def test_a_block_size_that_makes_too_large_a_table() -> None:
     config = EngineConfig(model="demo", block_size=16)
     assert choose_block_size(config, 8192, "tpu") == 16
-    with pytest.raises(CapacityError, match=r"2,097,152 bytes.*524,288; raise block_size"):
+    assert choose_block_size(replace(config, max_num_batched_tokens=64), 32768, "tpu") == 16
+    with pytest.raises(CapacityError, match=r"blocks of 1000000 sequences.*lower max_num_seqs"):
+        choose_block_size(EngineConfig(model="demo", max_num_seqs=1_000_000), 4096, "tpu")
+    with pytest.raises(CapacityError, match=r"2,097,152 bytes.*524,288; lower max_num_seqs"):
         choose_block_size(config, 32768, "tpu")
 
 

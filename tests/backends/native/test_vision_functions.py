@@ -40,6 +40,16 @@ def test_attention(
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("size", [3e4, 1e5, 1e8])
+def test_attention_of_large_scores(dtype: torch.dtype, size: float) -> None:
+    qkv = normal(dtype, 0, 1, 40, 3, 2, 64)
+    qkv[:, :, :2] = size  # every position sees all others alike
+    attended = VisionFunctions.choose("quick_gelu", 64, dtype, CPU).attention(qkv)
+    mean = qkv[:, :, 2].double().mean(dim=1, keepdim=True).flatten(2)
+    torch.testing.assert_close(attended.double(), mean.expand(-1, 40, -1), atol=2 * TOLERANCES[dtype], rtol=0)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
 def test_attention_after_a_larger_one_of_nan(dtype: torch.dtype) -> None:
     functions = VisionFunctions.choose("quick_gelu", 32, dtype, CPU)
     functions.attention(torch.full((1, 60, 3, 2, 32), torch.nan, dtype=dtype))

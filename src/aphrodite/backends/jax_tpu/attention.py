@@ -25,6 +25,7 @@ _TPU_WIDTH = 128  # the lanes of a TPU's registers: head sizes are padded to a m
 _PACKAGED_SPAN = 128  # positions that jax's kernel computes on at once
 _PACKAGED_TILE = 32  # tokens of the same
 _VMEM_BYTES = 64 << 20
+_MAX_BLOCK_SIZE = 512  # of which two, and one in float32, are in a TPU's fast memory at a time
 _TABLE_BYTES = 512 << 10  # of the 1 MiB of scalar memory that a TPU has, where both kernels want the block table
 
 
@@ -65,23 +66,24 @@ def cache_shape(num_blocks: int, block_size: int, num_kv_heads: int, width: int)
 def choose_block_size(config: EngineConfig, max_model_len: int, platform: str) -> int:
     """Tokens of a block: as many as asked for, or 16, or on a TPU what it takes for the block table to fit.
 
-    Raises CapacityError where the block size that was asked for is too small for that.
+    Raises CapacityError where the block size that was asked for is too small for that, or it would be too large.
     """
-    block_size, num_rows = config.block_size or DEFAULT_BLOCK_SIZE, config.max_num_seqs
+    block_size = config.block_size or DEFAULT_BLOCK_SIZE
+    num_rows = min(config.max_num_seqs, config.max_num_batched_tokens or config.max_num_seqs)
 
     def table_bytes() -> int:
         return 4 * num_rows * -(-max_model_len // block_size)
 
-    if platform != "tpu" or table_bytes() <= _TABLE_BYTES:
+    if platform != "tpu":
         return block_size
-    if config.block_size is not None:
+    while config.block_size is None and table_bytes() > _TABLE_BYTES and block_size < _MAX_BLOCK_SIZE:
+        block_size *= 2
+    if table_bytes() > _TABLE_BYTES:
         raise CapacityError(
             f"The blocks of {num_rows} sequences of {max_model_len} tokens, {block_size} tokens each, make a table of "
-            f"{table_bytes():,} bytes, and a TPU has room for {_TABLE_BYTES:,}; raise block_size, or lower "
-            "max_num_seqs or max_model_len."
+            f"{table_bytes():,} bytes, and a TPU has room for {_TABLE_BYTES:,}; lower max_num_seqs or "
+            "max_model_len, or raise block_size."
         )
-    while table_bytes() > _TABLE_BYTES:
-        block_size *= 2
     return block_size
 
 

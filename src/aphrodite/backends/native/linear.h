@@ -37,7 +37,7 @@ inline Panel panel_of(const Pair* weight, const float* bias, int64_t index, int6
             {first_lanes(left), first_lanes(left - kLanes)}};
 }
 
-// The bias where each output's sum begins, or zeros.
+// What the bias adds to each output.
 inline __m512 start_of(const Panel& panel, int half) {
     return panel.bias == nullptr ? _mm512_setzero_ps()
                                  : _mm512_maskz_loadu_ps(panel.masks[half], panel.bias + half * kLanes);

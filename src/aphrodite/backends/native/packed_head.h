@@ -24,7 +24,7 @@ struct PackedHead {
 
     int64_t key_pairs;     // of a key, filled up to 16
     int64_t value_stride;  // pairs from 16 outputs to the next
-    Pair* keys;            // [C / 16, D / 2, 16]
+    Pair* keys;            // [C / 16, key_pairs, 16]
     Pair* values;          // [D / 16, C / 2, 16]
 };
 

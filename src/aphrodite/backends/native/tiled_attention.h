@@ -17,7 +17,7 @@ inline __m512 powers_of_two(__m512 x) {
 }
 
 // Of scores [start, stop), both multiples of 32, those in [from, to) as weights that are not divided by their sum yet,
-// zeros elsewhere; returns one by the sum.
+// zeros elsewhere; returns 1 / the sum.
 inline float soften(const float* scores, BFloat16* weights, int64_t start, int64_t from, int64_t to, int64_t stop,
                     float scale) {
     const auto seen = [&](int64_t i) {
@@ -27,11 +27,10 @@ inline float soften(const float* scores, BFloat16* weights, int64_t start, int64
     __m512 highest = lowest;
     for (int64_t i = start; i < stop; i += kLanes)
         highest = _mm512_max_ps(highest, _mm512_mask_loadu_ps(lowest, seen(i), scores + i));
-    const __m512 factor = _mm512_set1_ps(scale * 1.44269504f);
-    const __m512 offset = _mm512_mul_ps(_mm512_set1_ps(-_mm512_reduce_max_ps(highest)), factor);
+    const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(highest)), factor = _mm512_set1_ps(scale * 1.44269504f);
     __m512 sum = _mm512_setzero_ps();
     for (int64_t i = start; i < stop; i += kLanes) {
-        const __m512 power = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(seen(i), scores + i), factor, offset);
+        const __m512 power = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(seen(i), scores + i), most), factor);
         const __m512 weight = _mm512_maskz_mov_ps(seen(i), powers_of_two(power));
         sum = _mm512_add_ps(sum, weight);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(weights + i),

@@ -6,7 +6,7 @@
 // while all rows pass by, and the rows stay in the second from one panel to the next.
 #pragma once
 
-#if defined(__AMX_BF16__) && defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__AVX512BF16__) && defined(__linux__)
 #define APHRODITE_TILES
 
 #include <immintrin.h>
@@ -114,6 +114,7 @@ template <int Halves>
 void add_tiles(const BlockOfRows& rows, const Panel& panel, int64_t first, int64_t last, bool is_in_memory,
                float* sums, int64_t stride) {
     constexpr int64_t kTile = kTileSide * kTileSide, kLine = kTileSide * sizeof(Pair);
+    asm volatile("" ::: "memory");  // loads of tiles do not tell the compiler that they read what was written before
     const int64_t sum_bytes = stride * sizeof(float), row_bytes = rows.stride * sizeof(Pair);
     float *top = sums, *bottom = sums + (Halves - 1) * kTileSide * stride;
     if (first == 0) {

@@ -27,7 +27,6 @@ from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.ports import BackendLimits
-from aphrodite.domain.scheduling.cache_size import DEFAULT_BLOCK_SIZE
 from llava_7b import LLAVA_7B
 
 KERNELS = {
@@ -73,7 +72,11 @@ def demo(devices: list[Any]) -> DeviceModel:
     spec = read_model(json.loads(config.read_text()))
     decoder = spec.decoder
     shape = AttentionShape(
-        decoder.num_heads, decoder.num_kv_heads, decoder.head_dim, DEFAULT_BLOCK_SIZE, np.dtype(jnp.bfloat16)
+        decoder.num_heads,
+        decoder.num_kv_heads,
+        decoder.head_dim,
+        EngineConfig(model="demo").block_size,
+        np.dtype(jnp.bfloat16),
     )
     kernels = KERNELS["packaged" if packaged_takes(shape) else "ours"]
     return _device_model(spec, devices, kernels, num_blocks=4096, **_DEFAULTS)

@@ -31,7 +31,7 @@ class EngineConfig:
     max_model_len: int | None = None  # tokens, prompt and output; None: the model's own
     max_num_seqs: int = 256
     max_num_batched_tokens: int | None = None  # tokens of one step; None: chosen by the backend
-    block_size: int | None = None  # tokens; None: chosen by the backend
+    block_size: int = 16  # tokens; a TPU may take more
     gpu_memory_utilization: float = 0.9  # share of the device's memory for weights and KV cache
     kv_cache_memory: int | None = None  # bytes; overrides gpu_memory_utilization
     enable_prefix_caching: bool = True
@@ -46,9 +46,9 @@ class EngineConfig:
         for name, choices in (("dtype", get_args(Dtype)), ("load_format", get_args(LoadFormat))):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
-        for name in ("max_num_seqs", "tensor_parallel_size"):
+        for name in ("max_num_seqs", "block_size", "tensor_parallel_size"):
             _check_positive(name, getattr(self, name))
-        for name in ("max_model_len", "max_num_batched_tokens", "block_size", "kv_cache_memory"):
+        for name in ("max_model_len", "max_num_batched_tokens", "kv_cache_memory"):
             if getattr(self, name) is not None:
                 _check_positive(name, getattr(self, name))
         if not isinstance(self.gpu_memory_utilization, int | float) or not 0 < self.gpu_memory_utilization <= 1:

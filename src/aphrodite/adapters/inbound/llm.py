@@ -51,7 +51,7 @@ class LLM:
         max_model_len: Longest sequence, prompt and answer, in tokens; the model's own limit by default.
         max_num_seqs: Most sequences that run at once.
         max_num_batched_tokens: Most tokens of one step; longer prompts run in chunks.
-        block_size: Tokens of one KV cache block; 16 by default, more on a TPU where many long sequences may run.
+        block_size: Tokens of one KV cache block; a TPU takes more where many long sequences may run.
         gpu_memory_utilization: Share of a GPU's memory for weights and KV cache.
         kv_cache_memory: Bytes for the KV cache; overrides gpu_memory_utilization.
         enable_prefix_caching: Share the KV blocks of equal beginnings, pictures included.
@@ -77,7 +77,7 @@ class LLM:
         max_model_len: int | None = None,
         max_num_seqs: int = 256,
         max_num_batched_tokens: int | None = None,
-        block_size: int | None = None,
+        block_size: int = 16,
         gpu_memory_utilization: float = 0.9,
         kv_cache_memory: int | None = None,
         enable_prefix_caching: bool = True,

@@ -30,13 +30,7 @@ from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import BackendError, CapacityError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
-from aphrodite.domain.scheduling.cache_size import (
-    DEFAULT_BLOCK_SIZE,
-    bytes_per_block,
-    fitting_length,
-    longest_sequence,
-    num_kv_blocks,
-)
+from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, longest_sequence, num_kv_blocks
 from aphrodite.domain.scheduling.flatten import FlatStep, SamplingNeeds, flatten, unpack
 from aphrodite.domain.scheduling.step import StepPlan
 
@@ -75,7 +69,7 @@ class CudaBackend:
     ) -> None:
         spec = model.decoder
         max_model_len = longest_sequence(config, spec)
-        block_size = config.block_size or DEFAULT_BLOCK_SIZE
+        block_size = config.block_size
         block_bytes = bytes_per_block(spec, block_size, dtype.itemsize)
         num_blocks = num_kv_blocks(config, block_size, block_bytes, max_model_len, free_bytes(config, device))
         image_tokens = model.vision.num_image_tokens if model.vision is not None else 0

@@ -17,7 +17,6 @@ from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CapacityError
-from aphrodite.domain.scheduling.cache_size import DEFAULT_BLOCK_SIZE
 
 _log = logging.getLogger(__name__)
 
@@ -64,11 +63,11 @@ def cache_shape(num_blocks: int, block_size: int, num_kv_heads: int, width: int)
 
 
 def choose_block_size(config: EngineConfig, max_model_len: int, platform: str) -> int:
-    """Tokens of a block: as many as asked for, or 16, or on a TPU what it takes for the block table to fit.
+    """Tokens of a block: as many as asked for, on a TPU a multiple where the block table would not fit otherwise.
 
-    Raises CapacityError where the block size that was asked for is too small for that, or it would be too large.
+    Raises CapacityError where even the largest blocks make too many.
     """
-    block_size = config.block_size or DEFAULT_BLOCK_SIZE
+    block_size = config.block_size
     num_rows = min(config.max_num_seqs, config.max_num_batched_tokens or config.max_num_seqs)
 
     def table_bytes() -> int:
@@ -76,14 +75,15 @@ def choose_block_size(config: EngineConfig, max_model_len: int, platform: str) -
 
     if platform != "tpu":
         return block_size
-    while config.block_size is None and table_bytes() > _TABLE_BYTES and block_size < _MAX_BLOCK_SIZE:
+    while table_bytes() > _TABLE_BYTES and block_size < _MAX_BLOCK_SIZE:
         block_size *= 2
     if table_bytes() > _TABLE_BYTES:
         raise CapacityError(
             f"The blocks of {num_rows} sequences of {max_model_len} tokens, {block_size} tokens each, make a table of "
-            f"{table_bytes():,} bytes, and a TPU has room for {_TABLE_BYTES:,}; lower max_num_seqs or "
-            "max_model_len, or raise block_size."
+            f"{table_bytes():,} bytes, and a TPU has room for {_TABLE_BYTES:,}; lower max_num_seqs or max_model_len."
         )
+    if block_size > config.block_size:
+        _log.info("Blocks of the KV cache have %d tokens, for the block table to fit the TPU.", block_size)
     return block_size
 
 

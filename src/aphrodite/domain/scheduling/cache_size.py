@@ -4,8 +4,6 @@ from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CapacityError, ConfigError
 
-DEFAULT_BLOCK_SIZE = 16  # tokens
-
 
 def bytes_per_block(spec: DecoderSpec, block_size: int, bytes_per_number: int) -> int:
     """Keys and values of `block_size` tokens in all layers."""

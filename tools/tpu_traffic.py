@@ -31,9 +31,9 @@ def hbm_bytes(text: str) -> int:
     """Bytes that one run of the program reads from and writes to a chip's HBM.
 
     Of branches the cheapest counts, which is what greedy rows without log-probabilities take. What the attention kernel
-    reads of the KV cache is left out: the step's rows decide that. A loop is
-    taken to go over the arrays that it carries once, a part a turn, and arrays as large for those.
-    Raises UnknownTrafficError for loops whose turns are not told, and for calls.
+    reads of the KV cache is left out: the step's rows decide that. A loop is taken to go over the arrays that it
+    carries once, a part a turn, and arrays as large for those. Raises UnknownTrafficError for loops whose turns are not
+    told, for calls, and for numbers of a kind that is not known.
     """
     computations: dict[str, list[str]] = {}
     entry, lines = "", list[str]()

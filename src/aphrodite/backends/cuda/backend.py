@@ -69,17 +69,16 @@ class CudaBackend:
     ) -> None:
         spec = model.decoder
         max_model_len = longest_sequence(config, spec)
-        block_size = config.block_size
-        block_bytes = bytes_per_block(spec, block_size, dtype.itemsize)
-        num_blocks = num_kv_blocks(config, block_size, block_bytes, max_model_len, free_bytes(config, device))
+        block_bytes = bytes_per_block(spec, config.block_size, dtype.itemsize)
+        num_blocks = num_kv_blocks(config, config.block_size, block_bytes, max_model_len, free_bytes(config, device))
         image_tokens = model.vision.num_image_tokens if model.vision is not None else 0
         image_bytes = image_tokens * spec.hidden_size * dtype.itemsize  # one picture's features must fit
         self.limits = BackendLimits(
             num_blocks=num_blocks,
-            block_size=block_size,
+            block_size=config.block_size,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens or (8192 if device.type == "cuda" else 2048),
-            max_model_len=fitting_length(config, max_model_len, (num_blocks - 1) * block_size),
+            max_model_len=fitting_length(config, max_model_len, (num_blocks - 1) * config.block_size),
             max_steps_in_flight=2 if device.type == "cuda" else 1,
             encoder_cache_bytes=max(_ENCODER_CACHE_BYTES, image_bytes),
             bytes_per_feature=spec.hidden_size * dtype.itemsize,
@@ -91,9 +90,13 @@ class CudaBackend:
         self._encoder: Encoder | None = None
         if model.vision is not None and normalization is not None:
             self._encoder = Encoder(VisionTower(model.vision, weights, normalization), device)
-        self._cache = KvCache(spec.num_layers, num_blocks, block_size, spec.num_kv_heads, spec.head_dim, dtype, device)
+        self._cache = KvCache(
+            spec.num_layers, num_blocks, config.block_size, spec.num_kv_heads, spec.head_dim, dtype, device
+        )
         tables = RotaryTables.of(spec, self.limits.max_model_len, dtype, device)
-        self._execution = choose_execution(spec, tables, self._cache, block_size, self.limits.max_model_len, device)
+        self._execution = choose_execution(
+            spec, tables, self._cache, config.block_size, self.limits.max_model_len, device
+        )
         self._staging = Staging(self.limits.max_steps_in_flight, device)
         self._slots = SlotState(config.max_num_seqs, spec.vocab_size, device)
         self._decode_graphs = DecodeGraphs(self.limits, spec.vocab_size, self._decode, self._draw, device)

@@ -25,7 +25,6 @@ from aphrodite.backends.jax_tpu.rotary import rotate_and_store
 from aphrodite.backends.jax_tpu.sharding import make_mesh
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
-from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.ports import BackendLimits
 from llava_7b import LLAVA_7B
 
@@ -34,6 +33,7 @@ KERNELS = {
     for name, attend in (("ours", attend_pallas), ("packaged", attend_packaged))
 }
 DECODE_ROWS, MIXED_TOKENS = 64, 1024
+_BLOCK_SIZE = 16
 _DEFAULTS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 
 
@@ -72,11 +72,7 @@ def demo(devices: list[Any]) -> DeviceModel:
     spec = read_model(json.loads(config.read_text()))
     decoder = spec.decoder
     shape = AttentionShape(
-        decoder.num_heads,
-        decoder.num_kv_heads,
-        decoder.head_dim,
-        EngineConfig(model="demo").block_size,
-        np.dtype(jnp.bfloat16),
+        decoder.num_heads, decoder.num_kv_heads, decoder.head_dim, _BLOCK_SIZE, np.dtype(jnp.bfloat16)
     )
     kernels = KERNELS["packaged" if packaged_takes(shape) else "ours"]
     return _device_model(spec, devices, kernels, num_blocks=4096, **_DEFAULTS)
@@ -92,10 +88,9 @@ def _device_model(
 ) -> DeviceModel:
     assert spec.vision is not None
     bytes_per_feature, num_features = spec.decoder.hidden_size * 2, 16
-    config = EngineConfig(model="none", max_num_seqs=max_num_seqs)
     limits = BackendLimits(
         num_blocks=num_blocks,
-        block_size=choose_block_size(config, spec.decoder.max_position, "tpu"),
+        block_size=choose_block_size(_BLOCK_SIZE, max_num_seqs, spec.decoder.max_position, "tpu"),
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=spec.decoder.max_position,

@@ -17,7 +17,6 @@ from aphrodite.backends.jax_tpu.attention_plain import attend_plain
 from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.native import attend_native, is_native
 from aphrodite.backends.native.library import load_library
-from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CapacityError
 
 
@@ -168,22 +167,19 @@ def test_ours_where_the_packaged_kernel_takes_no_such_heads(tpu: Any, caplog: py
 
 
 @pytest.mark.parametrize(
-    ("max_model_len", "max_num_seqs", "platform", "block_size"),
+    ("max_model_len", "num_rows", "platform", "block_size"),
     [(4096, 256, "tpu", 16), (8192, 256, "tpu", 16), (32768, 256, "tpu", 64), (131072, 256, "tpu", 256),
      (32768, 64, "tpu", 16), (131072, 256, "cpu", 16)],
 )  # fmt: skip
 def test_block_tables_fit_a_tpus_scalar_memory(
-    max_model_len: int, max_num_seqs: int, platform: str, block_size: int
+    max_model_len: int, num_rows: int, platform: str, block_size: int
 ) -> None:
-    config = EngineConfig(model="demo", max_num_seqs=max_num_seqs)
-    assert choose_block_size(config, max_model_len, platform) == block_size
+    assert choose_block_size(16, num_rows, max_model_len, platform) == block_size
 
 
 def test_more_rows_than_the_largest_blocks_make_room_for() -> None:
-    config = EngineConfig(model="demo", max_num_seqs=1_000_000)
-    assert choose_block_size(replace(config, max_num_batched_tokens=64), 32768, "tpu") == 16
-    with pytest.raises(CapacityError, match=r"1000000 sequences of 4096 tokens, 512 tokens each.*32,000,000 bytes"):
-        choose_block_size(config, 4096, "tpu")
+    with pytest.raises(CapacityError, match=r"20000 sequences of 4096 tokens, 512 tokens each.* 640,000 bytes"):
+        choose_block_size(16, 20_000, 4096, "tpu")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from jax import Array
 from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
 
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
-from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CapacityError
 
 _log = logging.getLogger(__name__)
@@ -62,19 +61,18 @@ def cache_shape(num_blocks: int, block_size: int, num_kv_heads: int, width: int)
     return (num_blocks, block_size, 2 * num_kv_heads, width)
 
 
-def choose_block_size(config: EngineConfig, max_model_len: int, platform: str) -> int:
-    """Tokens of a block: as many as asked for, on a TPU a multiple where the block table would not fit otherwise.
+def choose_block_size(wanted: int, num_rows: int, max_model_len: int, platform: str) -> int:
+    """Tokens of a block: as many as wanted, on a TPU a multiple where the block table would not fit otherwise.
 
     Raises CapacityError where even the largest blocks make too many.
     """
-    block_size = config.block_size
-    num_rows = min(config.max_num_seqs, config.max_num_batched_tokens or config.max_num_seqs)
+    block_size = wanted
 
     def table_bytes() -> int:
         return 4 * num_rows * -(-max_model_len // block_size)
 
     if platform != "tpu":
-        return block_size
+        return wanted
     while table_bytes() > _TABLE_BYTES and block_size < _MAX_BLOCK_SIZE:
         block_size *= 2
     if table_bytes() > _TABLE_BYTES:
@@ -82,7 +80,7 @@ def choose_block_size(config: EngineConfig, max_model_len: int, platform: str) -
             f"The blocks of {num_rows} sequences of {max_model_len} tokens, {block_size} tokens each, make a table of "
             f"{table_bytes():,} bytes, and a TPU has room for {_TABLE_BYTES:,}; lower max_num_seqs or max_model_len."
         )
-    if block_size > config.block_size:
+    if block_size > wanted:
         _log.info("Blocks of the KV cache have %d tokens, for the block table to fit the TPU.", block_size)
     return block_size
 

@@ -49,7 +49,9 @@ def create_backend(
     spec, on_cpu = model.decoder, devices[0].platform == "cpu"
     max_model_len = longest_sequence(config, spec)
     head_width = cache_width(spec.head_dim, devices[0].platform)
-    block_size = choose_block_size(config, max_model_len, devices[0].platform)
+    max_num_batched_tokens = config.max_num_batched_tokens or 2048
+    max_num_rows = min(config.max_num_seqs, max_num_batched_tokens)
+    block_size = choose_block_size(config.block_size, max_num_rows, max_model_len, devices[0].platform)
     block_bytes = bytes_per_block(replace(spec, head_dim=head_width), block_size, dtype.itemsize)
     num_blocks = num_kv_blocks(config, block_size, block_bytes, max_model_len, free_bytes(config, devices))
     bytes_per_feature = spec.hidden_size * dtype.itemsize
@@ -59,7 +61,7 @@ def create_backend(
         num_blocks=num_blocks,
         block_size=block_size,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens or 2048,
+        max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=fitting_length(config, max_model_len, (num_blocks - 1) * block_size),
         max_steps_in_flight=2,
         encoder_cache_bytes=num_features * num_image_tokens * bytes_per_feature,

@@ -9,6 +9,11 @@
 #include "linear.h"
 #include "numbers.h"
 
+// A line of the cache; rooms for it begin with one.
+struct alignas(64) PackedLine {
+    Pair pairs[kLanes];
+};
+
 // Keys [C, D] as a weight of C outputs, values [C, D] as one of D outputs, for one head.
 struct PackedHead {
     PackedHead(Pair* memory, int64_t length, int64_t size)
@@ -49,7 +54,8 @@ inline void pack_head(const PackedHead& packed, int64_t length, int64_t size, Ro
     }
 }
 
-// What queries see: all keys, or with `start` not below 0 those up to their own position, which for the first is `start`.
+// What queries see: all keys, or with `start` not below 0 those up to their own position, which is `start` for the
+// first.
 struct Sight {
     int64_t length;  // C
     int64_t start;

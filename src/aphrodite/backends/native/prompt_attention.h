@@ -11,9 +11,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <vector>
 
 #include "heads.h"
+#include "kept_memory.h"
 #include "linear.h"
 #include "numbers.h"
 #include "packed_head.h"
@@ -65,10 +65,8 @@ struct VectorBlock {
 template <typename Block, typename Row, typename Queries, typename Out>
 void attend_blocks(int64_t num_packed, int64_t group, int64_t tokens, const Sight& sight, int64_t size, Row row,
                    Queries queries, int64_t query_stride, Out out, int64_t out_stride) {
-    static thread_local std::vector<uint32_t> memory;  // Pairs
     const int64_t head_pairs = PackedHead::num_pairs(sight.length, size);
-    if (static_cast<int64_t>(memory.size()) < num_packed * head_pairs) memory.resize(num_packed * head_pairs);
-    Pair* const shared = memory.data();
+    Pair* const shared = reinterpret_cast<Pair*>(kept_memory<PackedLine>(num_packed * head_pairs / kLanes));
     const int64_t num_blocks = (tokens + Block::kRows - 1) / Block::kRows;
     const int64_t width = PackedHead::round_up(sight.length, kPanelOutputs);
 #pragma omp parallel if (num_packed * group * tokens * sight.length * size > kSerialProducts)

@@ -15,8 +15,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 
+#include "kept_memory.h"
 #include "linear.h"
 
 // Measured on a Xeon with 48 KiB of first cache and 2 MiB of second.
@@ -54,18 +54,6 @@ struct TilesInUse {
 
 inline bool takes_tiles(int64_t rows, int64_t inputs) {
     return rows >= kFewestTiledRows && inputs % (2 * kTileSide) == 0 && has_tiles();
-}
-
-// Memory that a thread keeps from call to call: fresh pages would cost as much time as the products.
-template <typename Item>
-Item* kept_memory(int64_t count) {
-    static thread_local std::unique_ptr<Item[]> memory;
-    static thread_local int64_t size = 0;
-    if (size < count) {
-        memory.reset(new Item[count]);
-        size = count;
-    }
-    return memory.get();
 }
 
 // Where a block's first tile of rows lies, and its second; all counts are of pairs.

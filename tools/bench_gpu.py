@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from aphrodite import bootstrap
-from aphrodite.adapters.inbound.cli.bench.device_rates import better, measure_rates
-from aphrodite.adapters.inbound.cli.bench.model_folder import with_tokenizer
-from aphrodite.adapters.inbound.cli.bench.report import report, write_json
-from aphrodite.adapters.inbound.cli.bench.subject import Subject
+from aphrodite.bench.device_rates import better, measure_rates
+from aphrodite.bench.model_folder import with_tokenizer
+from aphrodite.bench.report import report, write_json
+from aphrodite.bench.subject import Subject
 from aphrodite.domain.config import Dtype, EngineConfig
 from aphrodite.domain.errors import AphroditeError
 from gpu_rows import ASKED, SMALL, Figure, Rows

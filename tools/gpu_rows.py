@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from aphrodite.adapters.inbound.cli.bench.curves.driver import StepDriver
-from aphrodite.adapters.inbound.cli.bench.limit import DeviceRates, ModelCosts, total_limit_s
-from aphrodite.adapters.inbound.cli.bench.subject import Round, Subject
-from aphrodite.adapters.inbound.cli.bench.token_workload import TokenCounts, TokenWorkload, draw_token_ids
+from aphrodite.bench.curves.driver import StepDriver
+from aphrodite.bench.limit import DeviceRates, ModelCosts, total_limit_s
+from aphrodite.bench.subject import Round, Subject
+from aphrodite.bench.token_workload import TokenCounts, TokenWorkload, draw_token_ids
 from aphrodite.domain.architectures.spec import ModelSpec
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan

@@ -27,13 +27,13 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from aphrodite.backends.cuda.kernels.add_rms_norm import add_rms_norm
-from aphrodite.backends.cuda.kernels.gated_activation import gated_activation
-from aphrodite.backends.cuda.kernels.paged_attention import paged_attention
-from aphrodite.backends.cuda.kernels.quick_gelu import quick_gelu
-from aphrodite.backends.cuda.kernels.rotary_cache import rotate_and_cache
-from aphrodite.backends.cuda.kernels.sampling import sample_tokens
-from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
+from aphrodite.backends.cuda.gpu.kernels.add_rms_norm import add_rms_norm
+from aphrodite.backends.cuda.gpu.kernels.gated_activation import gated_activation
+from aphrodite.backends.cuda.gpu.kernels.paged_attention import paged_attention
+from aphrodite.backends.cuda.gpu.kernels.quick_gelu import quick_gelu
+from aphrodite.backends.cuda.gpu.kernels.rotary_cache import rotate_and_cache
+from aphrodite.backends.cuda.gpu.kernels.sampling import sample_tokens
+from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 
 NUM_MULTIPROCESSORS = 132  # of an H100
 MAX_MODEL_LEN = 4096

@@ -11,7 +11,7 @@ from tests.e2e.conftest import MODEL
 from tests.e2e.server_process import ServerProcess
 from tests.e2e.test_errors import post
 
-from aphrodite.adapters.inbound.openai_api.openapi import build_openapi
+from aphrodite.adapters.inbound.http.openai.openapi import build_openapi
 
 DOCUMENT = build_openapi()
 ANYTHING = st.recursive(

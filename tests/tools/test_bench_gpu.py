@@ -10,7 +10,7 @@ from tests.builders import tiny_llava
 
 import bench_gpu
 from aphrodite import bootstrap
-from aphrodite.adapters.inbound.cli.bench.model_folder import with_tokenizer
+from aphrodite.bench.model_folder import with_tokenizer
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import StepError
 from gpu_rows import Figure, Rows
@@ -20,7 +20,7 @@ from llava_7b import CONFIG, LLAVA_7B
 def test_every_row_is_measured_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("aphrodite.adapters.inbound.cli.bench.device_rates._SECONDS_EACH", 0.01)
+    monkeypatch.setattr("aphrodite.bench.device_rates._SECONDS_EACH", 0.01)
     folder = tmp_path / "tiny"
     folder.mkdir()
     tiny_llava(folder)
@@ -47,7 +47,7 @@ def test_a_row_that_fails_takes_no_other_with_it(tmp_path: Path, monkeypatch: py
 
     good = [Figure(what, "ms", 1.0, None, None, more_is_better=False) for what in ("before", "after")]
     monkeypatch.setattr(Rows, "measurements", lambda _: [lambda: good[0], fail, lambda: good[1]])
-    monkeypatch.setattr("aphrodite.adapters.inbound.cli.bench.device_rates._SECONDS_EACH", 0.01)
+    monkeypatch.setattr("aphrodite.bench.device_rates._SECONDS_EACH", 0.01)
     folder = tmp_path / "tiny"
     folder.mkdir()
     tiny_llava(folder)

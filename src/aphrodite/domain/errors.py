@@ -28,7 +28,8 @@
     │   └── EngineDeadError                the engine's process ended; its requests end with this
     ├── GenerationError                  some requests of one call failed; the others' outputs are in it
     ├── QueueFullError                   too many requests wait already; ask again later
-    └── EngineClosedError                the engine was closed
+    ├── EngineClosedError                the engine was closed
+    └── ServerTalkError                  a server that we are a client of cannot be reached, or answers with an error
 
 Foreign exceptions are translated once, where an adapter meets them, and kept as `__cause__`.
 """
@@ -158,3 +159,7 @@ class GenerationError(AphroditeError):
 
 class EngineClosedError(AphroditeError):
     """The engine was closed and takes no more requests."""
+
+
+class ServerTalkError(AphroditeError):
+    """The server cannot be reached, or answers with an error; raised by `aphrodite chat` and `aphrodite bench`."""

@@ -1,4 +1,4 @@
-"""Tiny checkpoints, and one engine for each."""
+"""One engine for each tiny checkpoint."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.builders import tiny_llava, tiny_text
 
 from aphrodite import LLM
 
@@ -18,16 +17,6 @@ KV_CACHE_BYTES = 4 << 20
 def _one_thread() -> None:
     """Models this small gain nothing from threads, and test workers side by side lose much by them."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def llava_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_llava(tmp_path_factory.mktemp("llava"))
-
-
-@pytest.fixture(scope="session")
-def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_text(tmp_path_factory.mktemp("text"), "qwen2")
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from aphrodite.adapters.inbound.openai_api import errors as api
-from aphrodite.adapters.inbound.openai_api.auth import BearerAuth
-from aphrodite.adapters.inbound.openai_api.body_layer import BodyLayer
-from aphrodite.adapters.inbound.openai_api.request_layer import RequestLayer
-from aphrodite.adapters.inbound.openai_api.sse import DONE, EventStream
+from aphrodite.adapters.inbound.http import errors as api
+from aphrodite.adapters.inbound.http.auth import BearerAuth
+from aphrodite.adapters.inbound.http.body_layer import BodyLayer
+from aphrodite.adapters.inbound.http.request_layer import RequestLayer
+from aphrodite.adapters.inbound.http.sse import DONE, EventStream
 from aphrodite.domain import errors as domain
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -9,10 +9,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion import Completion
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
 
-from aphrodite.adapters.inbound.openai_api import protocol
-from aphrodite.adapters.inbound.openai_api.errors import InvalidRequestError
-from aphrodite.adapters.inbound.openai_api.parsing import _IGNORED, _UNSUPPORTED, parse_body
-from aphrodite.adapters.inbound.openai_api.protocol import ChatCompletionRequest, CompletionRequest
+from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.openai import protocol
+from aphrodite.adapters.inbound.http.openai.parsing import _IGNORED, _UNSUPPORTED, parse_body
+from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest, CompletionRequest
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 

@@ -18,8 +18,8 @@ from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckp
 from aphrodite.backends.cuda import backend as backend_module
 from aphrodite.backends.cuda.backend import CudaBackend, create_backend
 from aphrodite.backends.cuda.choice import Execution, triton_execution
-from aphrodite.backends.cuda.graphs import Capture, CudaCapture, Function
-from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
+from aphrodite.backends.cuda.gpu.graphs import Capture, CudaCapture, Function
+from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 from aphrodite.backends.cuda.operations import TorchOperations
 from aphrodite.backends.cuda.sampler import choose_tokens
 from aphrodite.domain.architectures.registry import read_model

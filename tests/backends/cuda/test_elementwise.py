@@ -8,10 +8,10 @@ from torch.nn.functional import rms_norm
 from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from aphrodite.backends.cuda.kernels.add_rms_norm import add_rms_norm
-from aphrodite.backends.cuda.kernels.gated_activation import gated_activation
-from aphrodite.backends.cuda.kernels.quick_gelu import quick_gelu
-from aphrodite.backends.cuda.kernels.rotary_cache import rotate_and_cache
+from aphrodite.backends.cuda.gpu.kernels.add_rms_norm import add_rms_norm
+from aphrodite.backends.cuda.gpu.kernels.gated_activation import gated_activation
+from aphrodite.backends.cuda.gpu.kernels.quick_gelu import quick_gelu
+from aphrodite.backends.cuda.gpu.kernels.rotary_cache import rotate_and_cache
 from aphrodite.domain.architectures.spec import Activation
 
 HUGGING_FACE_NAMES: dict[Activation, str] = {

@@ -6,7 +6,7 @@ from tests.builders import tiny_llava
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
 from aphrodite.backends.cuda.encoder import Encoder
-from aphrodite.backends.cuda.graphs import CudaCapture
+from aphrodite.backends.cuda.gpu.graphs import CudaCapture
 from aphrodite.backends.cuda.vision import VisionTower
 from aphrodite.backends.cuda.weights import load_weights
 from aphrodite.domain.architectures.registry import read_model

@@ -13,7 +13,7 @@ from tests.builders import tiny_llava
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
 from aphrodite.backends.cuda.backend import CudaBackend, create_backend
-from aphrodite.backends.cuda.graphs import Function
+from aphrodite.backends.cuda.gpu.graphs import Function
 from aphrodite.backends.cuda.memory import free_bytes
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.config import EngineConfig

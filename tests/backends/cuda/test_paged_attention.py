@@ -7,8 +7,8 @@ from tests.backends.cuda.place import Place
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from aphrodite.backends.cuda.kernels.paged_attention import paged_attention
-from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
+from aphrodite.backends.cuda.gpu.kernels.paged_attention import paged_attention
+from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import StepShape, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan

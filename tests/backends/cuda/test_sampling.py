@@ -7,9 +7,9 @@ from tests.backends import sampler_oracle as oracle
 from tests.backends.cuda.place import Place
 from tests.backends.test_sampler import Case, Sampler, clear_cases
 
-from aphrodite.backends.cuda.kernels.sampling import sample_tokens
+from aphrodite.backends.cuda.gpu.kernels.sampling import sample_tokens
+from aphrodite.backends.cuda.gpu.triton_operations import choose_tokens_with_triton
 from aphrodite.backends.cuda.sampler import SlotState, choose_tokens, sample
-from aphrodite.backends.cuda.triton_operations import choose_tokens_with_triton
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import SamplingNeeds
 

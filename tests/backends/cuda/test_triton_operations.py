@@ -9,10 +9,10 @@ from tests.backends.cuda.place import Place
 from torch import Tensor
 
 from aphrodite.backends.cuda.decoder import Decoder
-from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
+from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
+from aphrodite.backends.cuda.gpu.triton_operations import TritonOperations
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
-from aphrodite.backends.cuda.triton_operations import TritonOperations
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, RopeSpec
 from aphrodite.domain.architectures.weights import declare_weights
 from aphrodite.domain.prompting.sampling_params import SamplingParams

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aphrodite.backends.cuda.cpu.function import native_function
+from aphrodite.backends.cuda.cpu.linear import NativeLinear
 from aphrodite.backends.cuda.linear import linear
-from aphrodite.backends.cuda.native.function import native_function
-from aphrodite.backends.cuda.native.linear import NativeLinear
 
 sizes = {
     "rows": st.one_of(st.integers(1, 40), st.sampled_from([511, 512, 513, 1030])),

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.backends.native.steps import MAX_POSITION, Rows, make_step, spec
 from torch import Tensor
 
+from aphrodite.backends.cuda.cpu.kernels import NativeKernels
+from aphrodite.backends.cuda.cpu.native_operations import NativeOperations
+from aphrodite.backends.cuda.cpu.rows import native_softmax
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.native.kernels import NativeKernels
-from aphrodite.backends.cuda.native.rows import native_softmax
-from aphrodite.backends.cuda.native_operations import NativeOperations
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
 from aphrodite.domain.architectures.spec import Activation, DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.weights import declare_weights

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from aphrodite.backends.cuda.product_attention import TorchSoftmax, picture_attention
+from aphrodite.backends.cuda.cpu.product_attention import TorchSoftmax, picture_attention
 from aphrodite.backends.cuda.vision_functions import VisionFunctions
 from aphrodite.domain.architectures.spec import Activation
 

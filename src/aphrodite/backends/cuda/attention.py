@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aphrodite.backends.cuda.cpu.product_attention import Softmax, TorchSoftmax, product_attention
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.product_attention import Softmax, TorchSoftmax, product_attention
 from aphrodite.domain.scheduling.flatten import FlatStep
 
 _QUERIES_AT_ONCE = 128  # of a chunk: their scores stay in a core's cache, and what lies after them is not computed

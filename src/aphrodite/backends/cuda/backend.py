@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.choice import choose_execution
-from aphrodite.backends.cuda.decode_graphs import Decoded, DecodeGraphs
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.devices import choose_device, choose_dtype
 from aphrodite.backends.cuda.encoder import Encoder
+from aphrodite.backends.cuda.gpu.decode_graphs import Decoded, DecodeGraphs
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.memory import free_bytes
 from aphrodite.backends.cuda.operations import RotaryTables

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from aphrodite.backends.cuda.graphs import Capture, CudaCapture
+from aphrodite.backends.cuda.cpu.kernels import NativeKernels
+from aphrodite.backends.cuda.cpu.native_operations import NativeOperations
+from aphrodite.backends.cuda.cpu.rows import native_softmax
+from aphrodite.backends.cuda.gpu.graphs import Capture, CudaCapture
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.native.kernels import NativeKernels
-from aphrodite.backends.cuda.native.rows import native_softmax
-from aphrodite.backends.cuda.native_operations import NativeOperations
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
 from aphrodite.backends.cuda.sampler import Choose, choose_tokens
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 
 if TYPE_CHECKING:
-    from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
+    from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def choose_execution(
         _log.info("Steps run in plain torch on %s.", device)
         return Execution(partial(TorchOperations, spec, tables, cache), choose_tokens, None)
     # Imported only where it is used: a machine without a GPU need not have triton.
-    from aphrodite.backends.cuda.kernels.split_workspace import SplitWorkspace
+    from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 
     workspace = SplitWorkspace.allocate(spec.num_heads, spec.num_kv_heads, spec.head_dim, max_model_len, device)
     _log.info("Steps run in Triton kernels, those of one token a row as CUDA graphs, on %s.", device)
@@ -69,7 +69,7 @@ def triton_execution(
     capture: Capture | None,
 ) -> Execution:
     """Triton kernels, and graphs where there is a way to capture them."""
-    from aphrodite.backends.cuda.triton_operations import TritonOperations, choose_tokens_with_triton
+    from aphrodite.backends.cuda.gpu.triton_operations import TritonOperations, choose_tokens_with_triton
 
     make_operations = partial(TritonOperations, spec, tables, cache, block_size, workspace)
     return Execution(make_operations, choose_tokens_with_triton, capture)

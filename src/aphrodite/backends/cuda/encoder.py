@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from aphrodite.backends.cuda.graphs import Capture, SizedGraphs
+from aphrodite.backends.cuda.gpu.graphs import Capture, SizedGraphs
 from aphrodite.backends.cuda.vision import VisionTower
 
 _SIZES = (1, 2, 4, 8)  # with more pictures the device is slower than the host that starts its work

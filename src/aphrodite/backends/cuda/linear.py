@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aphrodite.backends.cuda.native.linear import NativeLinear
+from aphrodite.backends.cuda.cpu.linear import NativeLinear
 
 Linear = Callable[[Tensor], Tensor]  # [..., inputs] -> [..., outputs]
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from aphrodite.backends.cuda.activations import activation
-from aphrodite.backends.cuda.native.rows import (
+from aphrodite.backends.cuda.cpu.product_attention import TorchSoftmax, picture_attention
+from aphrodite.backends.cuda.cpu.rows import (
     native_activation,
     native_layer_norm,
     native_picture_attention,
     native_softmax,
 )
-from aphrodite.backends.cuda.product_attention import TorchSoftmax, picture_attention
 from aphrodite.domain.architectures.spec import Activation
 
 
@@ -48,7 +48,7 @@ def _triton_activation(name: Activation) -> Callable[[Tensor], Tensor] | None:
     if name != "quick_gelu" or find_spec("triton") is None:
         return None
     # Imported only where it is used: a machine without a GPU need not have triton.
-    from aphrodite.backends.cuda.kernels.quick_gelu import quick_gelu
+    from aphrodite.backends.cuda.gpu.kernels.quick_gelu import quick_gelu
 
     return quick_gelu
 

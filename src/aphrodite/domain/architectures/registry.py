@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aphrodite.domain.architectures.clip import CLIP
 from aphrodite.domain.architectures.config_fields import ConfigFields
-from aphrodite.domain.architectures.llama import read_llama
-from aphrodite.domain.architectures.llava import read_llava
-from aphrodite.domain.architectures.mistral import read_mistral
-from aphrodite.domain.architectures.qwen2 import read_qwen2
-from aphrodite.domain.architectures.qwen3 import read_qwen3
-from aphrodite.domain.architectures.siglip import SIGLIP
+from aphrodite.domain.architectures.families.clip import CLIP
+from aphrodite.domain.architectures.families.llama import read_llama
+from aphrodite.domain.architectures.families.llava import read_llava
+from aphrodite.domain.architectures.families.mistral import read_mistral
+from aphrodite.domain.architectures.families.qwen2 import read_qwen2
+from aphrodite.domain.architectures.families.qwen3 import read_qwen3
+from aphrodite.domain.architectures.families.siglip import SIGLIP
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.vision_family import VisionFamily
 from aphrodite.domain.errors import UnsupportedModelError

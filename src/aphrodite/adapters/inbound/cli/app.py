@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from aphrodite.adapters.inbound.cli.bench import bench
-from aphrodite.adapters.inbound.cli.chat import ServerTalkError, chat
+from aphrodite.adapters.inbound.cli.chat import chat
 from aphrodite.adapters.inbound.cli.run import run
-from aphrodite.domain.errors import AphroditeError, EngineDeadError
+from aphrodite.bench import bench
+from aphrodite.domain.errors import AphroditeError, EngineDeadError, ServerTalkError
 
 app = typer.Typer(name="aphrodite", add_completion=False, pretty_exceptions_enable=False)
 # The prefix makes of --port the variable APHRODITE_PORT.

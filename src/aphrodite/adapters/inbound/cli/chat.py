@@ -12,13 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from aphrodite.domain.errors import AphroditeError, ConfigError
+from aphrodite.domain.errors import ConfigError, ServerTalkError
 
 _TIMEOUT_S = 600.0  # between two pieces of an answer
-
-
-class ServerTalkError(AphroditeError):
-    """The server cannot be reached, or answers with an error."""
 
 
 def chat(

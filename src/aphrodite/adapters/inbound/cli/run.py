@@ -60,7 +60,7 @@ def run(
     """
     # The libraries behind it take a second to load; --help and mistakes need not wait for them.
     from aphrodite import bootstrap
-    from aphrodite.adapters.inbound.openai_api.server import serve
+    from aphrodite.adapters.inbound.http.server import serve
 
     server_config = ServerConfig(
         host=host,

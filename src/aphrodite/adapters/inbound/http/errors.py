@@ -1,0 +1,111 @@
+"""Every error in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from aphrodite.adapters.inbound.http.openai.protocol import ErrorBody, ErrorDetail
+from aphrodite.domain import errors as domain
+
+_logger = logging.getLogger(__name__)
+
+
+class InvalidRequestError(domain.RequestError):
+    """A request's body is wrong; `param` names the field where one is to blame."""
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class UnauthorizedError(domain.AphroditeError):
+    """No key, or a wrong one."""
+
+
+class UnknownModelError(domain.AphroditeError):
+    """A model of that name is not served here."""
+
+
+class BodyTooLargeError(domain.AphroditeError):
+    """The request's body exceeds --max-body-bytes."""
+
+
+class RequestTimeoutError(domain.AphroditeError):
+    """The request took longer than --request-timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    status: int
+    type: str
+    code: str | None = None
+    param: str | None = None
+
+
+_INVALID = "invalid_request_error"
+
+# The first class that an error is an instance of decides.
+_KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
+    (domain.NotAnImageError, _Kind(400, _INVALID, "not_an_image", "messages")),
+    (domain.ImageTooLargeError, _Kind(400, _INVALID, "image_too_large", "messages")),
+    (domain.ImageUrlError, _Kind(400, _INVALID, "invalid_image_url", "messages")),
+    (domain.ImageForbiddenError, _Kind(400, _INVALID, "image_forbidden", "messages")),
+    (domain.ImageUnreachableError, _Kind(400, _INVALID, "image_unreachable", "messages")),
+    (domain.ImageTimeoutError, _Kind(400, _INVALID, "image_timeout", "messages")),
+    (domain.ImageStatusError, _Kind(400, _INVALID, "image_http_status", "messages")),
+    (domain.ImageError, _Kind(400, _INVALID, "invalid_image", "messages")),
+    (domain.PromptTooLongError, _Kind(400, _INVALID, "context_length_exceeded", "messages")),
+    (domain.RequestError, _Kind(400, _INVALID)),
+    # At run time only a template can be misconfigured, one that came with the request.
+    (domain.ConfigError, _Kind(400, _INVALID)),
+    (UnauthorizedError, _Kind(401, _INVALID, "invalid_api_key")),
+    (UnknownModelError, _Kind(404, _INVALID, "model_not_found", "model")),
+    (BodyTooLargeError, _Kind(413, _INVALID, "body_too_large")),
+    (domain.QueueFullError, _Kind(429, "rate_limit_error", "queue_full")),
+    (domain.EngineDeadError, _Kind(503, "service_unavailable_error", "engine_unavailable")),
+    (domain.EngineClosedError, _Kind(503, "service_unavailable_error", "shutting_down")),
+    (RequestTimeoutError, _Kind(504, "timeout_error", "request_timeout")),
+    (domain.StepError, _Kind(500, "server_error", "step_failed")),
+)
+
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    413: {"Connection": "close"},  # what is left of the body is not read
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "5"},
+}
+
+_FRAMEWORK = {
+    404: ("There is no such path here; GET /openapi.json lists what there is.", "path_not_found"),
+    405: ("This path does not take that method; the Allow header lists those it takes.", "method_not_allowed"),
+}
+
+
+def error_response(error: Exception) -> Response:
+    """The response that says what went wrong; one that nobody foresaw is logged and becomes a 500 without details."""
+    status, body, headers = describe(error)
+    return Response(msgspec.json.encode(body), status, headers, "application/json")
+
+
+def describe(error: Exception) -> tuple[int, ErrorBody, dict[str, str]]:
+    """Status, body and headers for an error."""
+    if isinstance(error, HTTPException):
+        message, code = _FRAMEWORK.get(error.status_code, ("The server cannot answer this request.", None))
+        body = ErrorBody(ErrorDetail(message, _INVALID, None, code))
+        return error.status_code, body, dict(error.headers or {})
+    kind = next((kind for cls, kind in _KINDS if isinstance(error, cls)), None)
+    if kind is None:
+        _logger.error("A request failed for a reason that nobody foresaw", exc_info=error)
+        detail = ErrorDetail("The server failed on this request; its log says why.", "server_error", None, None)
+        return 500, ErrorBody(detail), {}
+    param, code = kind.param, kind.code
+    if isinstance(error, InvalidRequestError):
+        param, code = error.param, error.code
+    elif isinstance(error, domain.SamplingParamsError):
+        param = str(error).split(" ", 1)[0]  # its sentences begin with the field
+    return kind.status, ErrorBody(ErrorDetail(str(error), kind.type, param, code)), dict(_HEADERS.get(kind.status, {}))

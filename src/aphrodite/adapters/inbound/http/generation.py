@@ -1,0 +1,153 @@
+"""The completions of one API request while they are made."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+
+from aphrodite.adapters.inbound.http.openai.protocol import PromptTokensDetails, Usage
+from aphrodite.domain.errors import AphroditeError
+from aphrodite.domain.generation.assembler import RequestAssembler, TextDelta
+from aphrodite.domain.generation.delta import SequenceDelta
+from aphrodite.domain.generation.outputs import RequestOutput
+from aphrodite.domain.ports import Clock, Metrics, Tokenizer
+from aphrodite.domain.prompting.prompts import ProcessedPrompt
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.engine.client import EngineClient
+from aphrodite.engine.engine import EngineRequest
+
+
+class Generation:
+    """Has prompts answered, `sampling.n` times each. Iterate it once, to the end or under `contextlib.aclosing`.
+
+    Choices are counted over all prompts: completion i of prompt p is choice p * n + i.
+    """
+
+    def __init__(
+        self,
+        request_id: str,
+        prompts: Sequence[ProcessedPrompt],
+        sampling: SamplingParams,
+        *,
+        client: EngineClient,
+        tokenizer: Tokenizer,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self.num_completions = sampling.n  # of each prompt
+        self.num_choices = len(prompts) * sampling.n
+        self._client = client
+        self._clock = clock
+        self._metrics = metrics
+        self._sampling = sampling
+        self._prompts = prompts
+        # Ids are the engine's keys, and a client may send its own twice: so they are made unique by the object's.
+        self._ids = [f"{request_id}/{id(self)}/{index}" for index in range(len(prompts))]
+        arrival_s = clock.now_s()
+        self._assemblers = [
+            RequestAssembler(engine_id, prompt, sampling, tokenizer, arrival_s, incremental=True)
+            for engine_id, prompt in zip(self._ids, prompts, strict=True)
+        ]
+        self._deltas = self._text_deltas()
+        self._first: tuple[int, TextDelta] | None = None
+
+    async def begin(self) -> None:
+        """Wait for the first delta, so that what goes wrong until then can still be told by a status.
+
+        Raises RequestError, QueueFullError, EngineDeadError, EngineClosedError or StepError.
+        """
+        self._first = await anext(self._deltas)
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, TextDelta]]:
+        if self._first is not None:
+            yield self._first
+        async for choice_and_delta in self._deltas:
+            yield choice_and_delta
+
+    async def aclose(self) -> None:
+        """Abort what is left."""
+        await self._deltas.aclose()
+
+    async def finish(self) -> list[RequestOutput]:
+        """Wait for everything. Raises as `begin` does."""
+        async with aclosing(self._deltas) as deltas:
+            async for _ in deltas:
+                pass
+        return self.outputs()
+
+    def outputs(self) -> list[RequestOutput]:
+        """For each prompt, all that is known by now."""
+        return [assembler.output() for assembler in self._assemblers]
+
+    def usage(self) -> Usage:
+        """Tokens by now; a prompt counts once, however many completions it has."""
+        outputs = self.outputs()
+        num_prompt = sum(len(output.prompt_token_ids) for output in outputs)
+        num_completion = sum(len(completion.token_ids) for output in outputs for completion in output.outputs)
+        details = PromptTokensDetails(
+            cached_tokens=sum(output.num_cached_tokens for output in outputs),
+            image_tokens=sum(prompt.image.num_tokens for prompt in self._prompts if prompt.image is not None),
+        )
+        return Usage(num_prompt, num_completion, num_prompt + num_completion, details)
+
+    async def _text_deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
+        streams = [
+            self._client.submit(EngineRequest(engine_id, prompt.token_ids, self._sampling, prompt.image))
+            for engine_id, prompt in zip(self._ids, self._prompts, strict=True)
+        ]
+        try:
+            async with aclosing(_merge(streams)) as merged:
+                async for prompt_index, delta in merged:
+                    assembler = self._assemblers[prompt_index]
+                    text = assembler.push(delta, self._clock.now_s())
+                    if assembler.error is not None:
+                        raise assembler.error
+                    if text is None:
+                        continue
+                    if text.abort:
+                        self._client.abort_sequence(delta.request_id, delta.index)
+                    yield prompt_index * self._sampling.n + text.index, text
+        except AphroditeError as error:
+            self._metrics.note_error(error)
+            raise
+        finally:
+            for assembler in self._assemblers:
+                assembler.abort()
+                self._metrics.note_output(assembler.output())
+
+
+async def _merge(
+    streams: Sequence[AsyncGenerator[SequenceDelta, None]],
+) -> AsyncGenerator[tuple[int, SequenceDelta], None]:
+    """What several streams yield, as it comes. The first error ends them all."""
+    if len(streams) == 1:
+        async with aclosing(streams[0]) as stream:
+            async for delta in stream:
+                yield 0, delta
+        return
+    queue: asyncio.Queue[tuple[int, SequenceDelta] | Exception | None] = asyncio.Queue()
+
+    async def pump(index: int, stream: AsyncGenerator[SequenceDelta, None]) -> None:
+        try:
+            async with aclosing(stream):
+                async for delta in stream:
+                    queue.put_nowait((index, delta))
+        except Exception as error:  # noqa: BLE001 - raised on the other side
+            queue.put_nowait(error)
+        else:
+            queue.put_nowait(None)
+
+    tasks = [asyncio.create_task(pump(index, stream)) for index, stream in enumerate(streams)]
+    num_open = len(tasks)
+    try:
+        while num_open:
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                num_open -= 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -1,0 +1,134 @@
+"""A request's body to its type: what is missing, wrong, unsupported or unknown."""
+
+import logging
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_logger = logging.getLogger(__name__)
+
+# Fields of the OpenAI reference, and of other servers, that change the answer and that we do not follow: the values
+# with which they ask for nothing. To ignore another value in silence would give an answer to another question.
+_UNSUPPORTED: dict[str, tuple[object, ...]] = {
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": ("none",),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+    "store": (False,),
+    "moderation": (),
+    "best_of": (1,),
+    "suffix": ("",),
+    "use_beam_search": (False,),
+    "length_penalty": (1, 1.0),
+    "prompt_logprobs": (),
+    "continue_final_message": (False,),
+    "documents": ([],),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": (),
+    "allowed_token_ids": (),
+    "bad_words": ([],),
+    "logits_processors": ([],),
+    "typical_p": (1, 1.0),
+    "top_a": (0, 0.0),
+    "tfs": (1, 1.0),
+    "mirostat_mode": (0,),
+}
+# Fields that may be ignored because the answer does not depend on them.
+_IGNORED = {
+    "metadata",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+}
+
+_MAX_NAMED = 20  # unknown fields in one warning
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*?)`)?$", re.DOTALL)
+
+
+def parse_body(body: bytes, kind: type[T]) -> T:
+    """Decode and validate. Unknown fields are ignored, and logged by name. Raises InvalidRequestError."""
+    try:
+        fields = msgspec.json.decode(body)
+    except RecursionError as error:
+        raise InvalidRequestError("The body is nested too deeply.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequestError("The body is not valid JSON.") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequestError("The body must be a JSON object.")
+    _check_fields(fields, kind)
+    try:
+        return msgspec.convert(fields, kind, str_keys=True)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise _invalid(str(error)) from error
+
+
+def _check_fields(fields: dict[str, Any], kind: type[msgspec.Struct]) -> None:
+    known = set(kind.__struct_fields__)
+    for name in sorted(fields.keys() & (_UNSUPPORTED.keys() - known)):
+        value = fields[name]
+        if value is not None and value not in _UNSUPPORTED[name]:
+            raise InvalidRequestError(f"{name} is not supported yet; leave it out.", name, "unsupported_parameter")
+    response_format = fields.get("response_format")
+    if kind is ChatCompletionRequest and isinstance(response_format, dict):
+        asked = response_format.get("type")
+        if isinstance(asked, str) and asked != "text":
+            raise InvalidRequestError(
+                'response_format is supported with {"type": "text"} only.', "response_format", "unsupported_parameter"
+            )
+    unknown = sorted(fields.keys() - known - _UNSUPPORTED.keys() - _IGNORED)
+    if unknown:
+        names = ", ".join(repr(name[:64]) for name in unknown[:_MAX_NAMED])
+        _logger.warning("Ignored unknown fields of a request: %s", names)
+
+
+def _invalid(sentence: str) -> InvalidRequestError:
+    """The sentence without the decoder's own way to write a path: `messages[0].content must be ...`."""
+    match = _PATH.match(sentence)
+    what, path = (match["what"], match["path"]) if match else (sentence, None)
+    param = (path or "").lstrip(".") or None
+    missing = re.match(r"Object missing required field `(.*)`", what)
+    if missing:
+        param = f"{param}.{missing[1]}" if param else missing[1]
+        return InvalidRequestError(f"{param} is missing.", param, "missing_required_parameter")
+    what = what.replace("`", "").replace("array", "a list")
+    what = re.sub(r"^Expected (.*?)(?:, got (.*))?$", _expected, what)
+    for sign, words in ((" >= ", " of at least "), (" <= ", " of at most "), (" > ", " above "), (" < ", " below ")):
+        what = what.replace(sign, words)
+    what = re.sub(r"^Invalid (?:enum )?value ", "has the unknown value ", what)
+    subject = f"Each key of {param}" if " - at `key` in " in sentence else param or "The body"
+    return InvalidRequestError(f"{subject} {what}.", param, "invalid_value")
+
+
+def _expected(match: re.Match[str]) -> str:
+    """`Expected int | null, got str` -> `must be an integer or null, got a string`."""
+    names = {
+        "int": "an integer",
+        "float": "a number",
+        "str": "a string",
+        "bool": "true or false",
+        "object": "an object",
+    }
+
+    def in_json(text: str) -> str:
+        return re.sub(r"\b(int|float|str|bool|object)\b", lambda word: names[word[0]], text).replace(" | ", " or ")
+
+    got = f", got {in_json(match[2])}" if match[2] else ""
+    return f"must be {in_json(match[1])}{got}"

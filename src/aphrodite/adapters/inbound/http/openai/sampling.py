@@ -1,0 +1,67 @@
+"""A request's fields to sampling parameters; the model's own where it says nothing."""
+
+import dataclasses
+
+from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest, CompletionRequest, GenerationFields
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+
+_DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of text completions
+
+_FIELDS = (
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "stop",
+    "stop_token_ids",
+    "include_stop_str_in_output",
+    "ignore_eos",
+    "min_tokens",
+    "logit_bias",
+    "skip_special_tokens",
+)
+
+
+def chat_sampling(request: ChatCompletionRequest, default: SamplingParams) -> SamplingParams:
+    """Answers end with the context unless a request, with either name of the field, asks for less.
+
+    Raises SamplingParamsError or InvalidRequestError.
+    """
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidRequestError('top_logprobs needs "logprobs": true.', "top_logprobs")
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    max_tokens = request.max_completion_tokens or request.max_tokens
+    return _sampling(request, default, max_tokens=max_tokens, logprobs=logprobs)
+
+
+def completion_sampling(request: CompletionRequest, default: SamplingParams) -> SamplingParams:
+    """Raises SamplingParamsError."""
+    return _sampling(
+        request,
+        default,
+        max_tokens=request.max_tokens or _DEFAULT_COMPLETION_TOKENS,
+        logprobs=request.logprobs,
+        prompt_logprobs=request.logprobs if request.echo else None,
+    )
+
+
+def _sampling(
+    request: GenerationFields,
+    default: SamplingParams,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None,
+    prompt_logprobs: int | None = None,
+) -> SamplingParams:
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequestError('stream_options needs "stream": true.', "stream_options")
+    given = {name: value for name in _FIELDS if (value := getattr(request, name)) is not None}
+    return dataclasses.replace(
+        default, max_tokens=max_tokens, logprobs=logprobs, prompt_logprobs=prompt_logprobs, **given
+    )

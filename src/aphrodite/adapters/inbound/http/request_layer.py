@@ -1,0 +1,61 @@
+"""The outermost layer: an id, a deadline, a line in the log, and an answer whatever happens inside."""
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aphrodite.adapters.inbound.http.deadline import set_deadline
+from aphrodite.adapters.inbound.http.errors import error_response
+
+_logger = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET_PATHS = frozenset({"/health", "/metrics"})  # asked every few seconds by machines
+
+
+class RequestLayer:
+    """ASGI middleware. A client's own x-request-id is kept where it is a plain word; it is returned with every answer.
+
+    The log says method, path, status and time; never what was asked or answered.
+    """
+
+    def __init__(self, app: ASGIApp, timeout_s: float) -> None:
+        self._app = app
+        self._timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        started_s, status = time.perf_counter(), 0
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        set_deadline(scope, self._timeout_s)
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if status:
+                raise  # too late for another answer: the connection is closed
+            await error_response(error)(scope, receive, send_with_id)
+        finally:
+            duration_s = time.perf_counter() - started_s
+            _logger.log(
+                logging.DEBUG if scope["path"] in _QUIET_PATHS else logging.INFO,
+                "%s %s %s in %.0f ms",
+                scope["method"],
+                ascii(scope["path"])[1:-1],
+                status or "client went away",
+                duration_s * 1000,
+                extra={"request_id": request_id, "status": status, "duration_s": round(duration_s, 6)},
+            )

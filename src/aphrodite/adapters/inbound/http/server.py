@@ -1,0 +1,168 @@
+"""The server process: from parts to an open port, and to a good end."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from math import ceil
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from aphrodite.adapters.inbound.http.app import create_app
+from aphrodite.adapters.inbound.http.errors import InvalidRequestError, describe
+from aphrodite.adapters.inbound.http.preparation import Preparer
+from aphrodite.adapters.inbound.http.service import Service
+from aphrodite.bootstrap import ServerParts
+from aphrodite.domain.config import EngineConfig, ServerConfig
+from aphrodite.domain.errors import ConfigError, EngineDeadError
+
+_logger = logging.getLogger(__name__)
+
+_MAX_THREADS = 8
+_LAST_ANSWERS_S = 5  # for errors to reach their clients once the time of requests is up
+_KEEP_ALIVE_S = 65  # longer than the minute that proxies commonly keep idle connections
+
+
+def serve(parts: ServerParts, config: EngineConfig, server: ServerConfig) -> None:
+    """Serve until SIGTERM or SIGINT; returns when what ran has ended.
+
+    Raises ConfigError for an address or certificate that cannot be used, ModelError or BackendError when the engine
+    cannot be built, EngineDeadError when it died too often.
+    """
+    with _bind(server.host, server.port) as listener, ThreadPoolExecutor(_num_threads(), "aphrodite-prepare") as pool:
+        http = _Server(_uvicorn_config(parts, config, server, pool))
+        with asyncio.Runner(loop_factory=http.config.get_loop_factory()) as runner:
+            runner.run(_run(http, parts, server, listener))
+
+
+async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listener: socket.socket) -> None:
+    client = parts.client
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stopped = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(client.start())
+    tasks: list[asyncio.Task[object]] = [stopped, starting]
+    try:
+        await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return
+        starting.result()
+        failed = asyncio.create_task(client.failed())
+        serving = asyncio.create_task(http.serve(sockets=[listener]))
+        tasks += [failed, serving]
+        host, port = listener.getsockname()[:2]
+        _logger.info("Aphrodite is ready at %s://%s:%d", "https" if server.ssl_certfile else "http", host, port)
+        await asyncio.wait({stopped, failed, serving}, return_when=asyncio.FIRST_COMPLETED)
+        _logger.info("Shutting down: no more requests are taken, those that run may finish.")
+        http.should_exit = True
+        if not failed.done():
+            await asyncio.wait({serving}, timeout=server.shutdown_timeout)
+        await client.shutdown(timeout_s=0)
+        await serving
+        if failed.done():
+            raise EngineDeadError(str(failed.result()))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await client.shutdown(timeout_s=0)
+        await parts.fetcher.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn's own handling would end the process by the signal, not with exit code 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _HttpProtocol(HttpToolsProtocol):
+    """Answers what is no HTTP in the shape of all errors."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature; the message is its own
+        _, body, _ = describe(InvalidRequestError("The request is not valid HTTP."))
+        content = msgspec.json.encode(body)
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + content)
+        self.transport.close()
+
+
+def _uvicorn_config(
+    parts: ServerParts, config: EngineConfig, server: ServerConfig, pool: ThreadPoolExecutor
+) -> uvicorn.Config:
+    uvicorn_config = uvicorn.Config(
+        create_app(_service(parts, config, server, pool), server),
+        http=_HttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=ceil(server.shutdown_timeout) + _LAST_ANSWERS_S,
+        ssl_certfile=server.ssl_certfile,
+        ssl_keyfile=server.ssl_keyfile,
+    )
+    try:
+        uvicorn_config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(
+            "--ssl-certfile and --ssl-keyfile must be a certificate and its key, in PEM files."
+        ) from error
+    return uvicorn_config
+
+
+def _service(parts: ServerParts, config: EngineConfig, server: ServerConfig, pool: ThreadPoolExecutor) -> Service:
+    frontend, content_format = parts.frontend, server.chat_template_content_format
+    preparer = Preparer(
+        processor=frontend.processor,
+        tokenizer=frontend.tokenizer,
+        image_token=frontend.image_token,
+        chat_template=parts.chat_template,
+        content_format=None if content_format == "auto" else content_format,
+        fetcher=parts.fetcher,
+        decoder=parts.decoder,
+        executor=pool,
+        clock=frontend.clock,
+        metrics=parts.metrics,
+        max_open=server.max_queue,
+    )
+    return Service(
+        model=config.model,
+        model_names=server.served_model_name or (config.model,),
+        client=parts.client,
+        preparer=preparer,
+        tokenizer=frontend.tokenizer,
+        clock=frontend.clock,
+        metrics=parts.metrics,
+        default_sampling=frontend.default_sampling,
+        trust_request_chat_template=server.trust_request_chat_template,
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port at once, to hear early of one that is taken. Raises ConfigError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ConfigError(f"Cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}.") from error
+    return listener
+
+
+def _num_threads() -> int:
+    return min(os.cpu_count() or 1, _MAX_THREADS)

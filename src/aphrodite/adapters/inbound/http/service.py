@@ -1,0 +1,69 @@
+"""What the routes share."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from starlette.requests import Request
+
+from aphrodite.adapters.inbound.http.errors import UnknownModelError
+from aphrodite.adapters.inbound.http.generation import Generation
+from aphrodite.adapters.inbound.http.preparation import Preparer
+from aphrodite.domain.ports import Clock, Metrics, Tokenizer
+from aphrodite.domain.prompting.prompts import ProcessedPrompt
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.engine.client import EngineClient
+
+
+class ExposedMetrics(Metrics, Protocol):
+    """Metrics that can be shown."""
+
+    content_type: str
+
+    def exposition(self) -> bytes:
+        """All of them, as `content_type` says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One model, ready to be asked."""
+
+    model: str  # what it was loaded from
+    model_names: tuple[str, ...]  # what requests may call it
+    client: EngineClient
+    preparer: Preparer
+    tokenizer: Tokenizer
+    clock: Clock
+    metrics: ExposedMetrics
+    default_sampling: SamplingParams
+    trust_request_chat_template: bool
+    created: int = field(default_factory=lambda: int(time.time()))  # seconds since 1970
+
+    def check_model(self, name: str | None) -> str:
+        """The name under which a request asks. Raises UnknownModelError."""
+        if name is not None and name not in self.model_names:
+            raise UnknownModelError(
+                f"The model {name[:200]!r} is not served here; there is: {', '.join(self.model_names)}."
+            )
+        return name or self.model_names[0]
+
+    async def begin(self, request: Request, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams) -> Generation:
+        """Have prompts answered; returns when the first token is there. Raises as Generation.begin does."""
+        generation = Generation(
+            request.state.request_id,
+            prompts,
+            sampling,
+            client=self.client,
+            tokenizer=self.tokenizer,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        await generation.begin()
+        return generation
+
+
+def service_of(request: Request) -> Service:
+    """The service behind the application that a request came to."""
+    service: Service = request.app.state.service
+    return service

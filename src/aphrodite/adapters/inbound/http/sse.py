@@ -1,0 +1,54 @@
+"""Server-sent events: answers in pieces."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from aphrodite.adapters.inbound.http.deadline import within_deadline
+from aphrodite.adapters.inbound.http.errors import describe
+
+DONE = b"data: [DONE]\n\n"
+
+_LAST_WORDS_S = 5.0  # to tell an error to a client that may have stopped reading
+
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # proxies hand on what they have
+}
+
+
+def encode_event(data: msgspec.Struct) -> bytes:
+    """One event; JSON holds no line breaks, so one `data:` line is enough."""
+    return b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends events as they come. An error on the way becomes the last event, with no [DONE] behind it.
+
+    The generator is closed in any case, also when the client goes away, or reads too slowly for the request's deadline.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(headers=_HEADERS)
+        del self.headers["content-length"]
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
+        async with aclosing(self._events) as events:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            try:
+                async with within_deadline(Request(scope)):
+                    async for event in events:
+                        await send({"type": "http.response.body", "body": event, "more_body": True})
+            except Exception as error:  # noqa: BLE001 - the status is out already: whatever it is goes into the stream
+                _, body, _ = describe(error)
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await send({"type": "http.response.body", "body": encode_event(body), "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,86 @@
+"""The decoder's steps between its matrix products, and the draw, each one Triton kernel.
+
+Letters as in operations.py; S samples, V vocabulary.
+"""
+
+import torch
+from torch import Tensor
+
+from aphrodite.backends.cuda.gpu.kernels.add_rms_norm import add_rms_norm
+from aphrodite.backends.cuda.gpu.kernels.gated_activation import gated_activation
+from aphrodite.backends.cuda.gpu.kernels.paged_attention import paged_attention
+from aphrodite.backends.cuda.gpu.kernels.rotary_cache import rotate_and_cache
+from aphrodite.backends.cuda.gpu.kernels.sampling import sample_tokens
+from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
+from aphrodite.backends.cuda.kv_cache import KvCache
+from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
+from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.scheduling.flatten import FlatStep, SamplingNeeds
+
+
+class TritonOperations:
+    """Implements `operations.StepOperations` on a GPU: nothing of a step's lengths is worked out on the host."""
+
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        tables: RotaryTables,
+        cache: KvCache,
+        block_size: int,
+        workspace: SplitWorkspace,
+        flat: FlatStep,
+        arrays: dict[str, Tensor],
+    ) -> None:
+        self._spec = spec
+        self._tables = tables
+        self._cache = cache
+        self._arrays = arrays
+        self._block_size = block_size
+        self._workspace = workspace
+        self._has_single_rows = flat.num_single_rows > 0
+        self._has_chunks = flat.num_tokens > flat.num_single_rows
+
+    def add_rms_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor) -> Tensor:
+        return add_rms_norm(residual, x, weight, self._spec.rms_norm_eps)
+
+    def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
+        return rotate_and_cache(
+            qkv,
+            self._arrays["positions"],
+            self._arrays["kv_slots"],
+            self._tables.cos,
+            self._tables.sin,
+            self._cache.keys[layer],
+            self._cache.values[layer],
+            None if norm is None else norm.queries,
+            None if norm is None else norm.keys,
+            self._spec.rms_norm_eps,
+        )
+
+    def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
+        output = torch.empty_like(queries)
+        paged_attention(
+            queries,
+            self._cache.keys[layer],
+            self._cache.values[layer],
+            self._arrays["block_table"],
+            self._arrays["row_starts"],
+            self._arrays["kv_lengths"],
+            self._block_size,
+            window,
+            self._workspace,
+            output,
+            has_single_rows=self._has_single_rows,
+            has_chunks=self._has_chunks,
+        )
+        return output
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        return gated_activation(gate_up, self._spec.activation)
+
+
+def choose_tokens_with_triton(logits: Tensor, arrays: dict[str, Tensor], _needs: SamplingNeeds) -> Tensor:
+    """`sampler.Choose` in one kernel, whatever the rows need."""
+    return sample_tokens(
+        logits, arrays["temperature"], arrays["top_k"], arrays["top_p"], arrays["min_p"], arrays["uniform"]
+    )

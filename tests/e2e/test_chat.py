@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
+from PIL import Image, ImageOps
 from tests.e2e.conftest import MODEL, picture
 from tests.e2e.server_process import ServerProcess
 
@@ -35,6 +38,28 @@ def test_every_kind_of_picture_gives_one_answer(client: openai.OpenAI, images: s
     answers = {answer(client, ask("What is this?", url)).choices[0].message.content for url in urls}
     assert len(answers) == 1
     assert answer(client, ask("What is this?", f"{images}/red")).choices[0].message.content not in answers
+
+
+def test_a_picture_is_turned_once_as_its_metadata_says(client: openai.OpenAI) -> None:
+    def first_token(data: bytes) -> list[tuple[str, float]]:
+        chosen = answer(client, ask("What is this?", data_url(data)), max_tokens=1, logprobs=True, top_logprobs=5)
+        return [(token.token, token.logprob) for token in chosen.choices[0].logprobs.content[0].top_logprobs]
+
+    def png(image: Image.Image) -> bytes:
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        return file.getvalue()
+
+    ramp = np.linspace(0, 255, 56, dtype=np.uint8)
+    lying = Image.merge("RGB", [Image.fromarray(np.broadcast_to(part, (56, 56))) for part in (ramp, ramp[::-1], ramp)])
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    lying.save(file, "JPEG", exif=exif)
+    with Image.open(file) as photo:
+        upright, twice = ImageOps.exif_transpose(photo), ImageOps.exif_transpose(photo).transpose(Image.ROTATE_270)
+    asked = first_token(file.getvalue())
+    assert asked == first_token(png(upright))
+    assert asked != first_token(png(twice))
 
 
 def test_bare_string_as_image_url(client: openai.OpenAI, images: str) -> None:

@@ -21,6 +21,7 @@ def to_rgb(image: object) -> Image.Image:
 
     EXIF orientation is applied; transparency is put on white; 16 bits a channel become the upper 8 of them; integers
     of 32 bits are read as 8 bits, or as 16 where they exceed 255; floats as 0..1, or as 0..255 where they exceed 1.
+    What comes out carries no metadata, which would have all this done a second time.
 
     Raises ImageError for a broken or empty picture and for anything that is no picture.
     """
@@ -33,19 +34,33 @@ def to_rgb(image: object) -> Image.Image:
     _check_size(image)
     try:
         image.load()  # files are read when first needed, so here is where a truncated one shows
-        return _convert(_upright(image))
+        upright = _convert(_upright(image))
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
         raise ImageError("The image is broken or truncated and cannot be decoded.") from error
+    upright.info.clear()
+    return upright
 
 
 def open_image(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
     """Decode the bytes of an image file (PNG, JPEG, WebP, GIF, BMP, TIFF), its first frame.
 
-    The format is found from the bytes; the size is read from the header and judged before anything is decoded.
     Raises NotAnImageError when the bytes are no such file, ImageTooLargeError when it holds more than `max_pixels`
     pixels (or more than Pillow finds safe) and ImageError when it is damaged.
+    """
+    image = open_header(data, max_pixels)
+    try:
+        image.load()
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        raise ImageError("The image is broken or truncated and cannot be decoded.") from error
+    return image
+
+
+def open_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
+    """The image in a file's bytes, its pixels still to be decoded: the format and the size are known and judged.
+
+    Raises NotAnImageError or ImageTooLargeError.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -54,10 +69,6 @@ def open_image(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
         raise NotAnImageError(f"The image cannot be read; it must be one of {', '.join(_FORMATS)}.") from error
     _check_size(image, max_pixels)
-    try:
-        image.load()
-    except Exception as error:  # as above
-        raise ImageError("The image is broken or truncated and cannot be decoded.") from error
     return image
 
 

@@ -6,7 +6,7 @@ IMAGE ?=
 QUESTION ?=
 LAYERS ?=
 
-.PHONY: setup demo serve check test test-gpu bench-gpu test-tpu-compile
+.PHONY: setup demo serve check test attack test-gpu bench-gpu test-tpu-compile
 
 setup: $(STAMP)
 
@@ -30,6 +30,10 @@ check: setup
 # One thread a process: the test processes share the cores among themselves.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+# What strangers can do to a server, with the figures: all attacks, those that take too long for `make test` among them.
+attack: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 0 -s -m "" tests/e2e/attacks
 
 # What needs an NVIDIA GPU; elsewhere every one of these tests skips.
 test-gpu: setup

@@ -130,6 +130,7 @@ class FakeTokenizer:
     """A byte a token; then the end of sequence and the image."""
 
     vocab_size = VOCAB_SIZE
+    max_token_chars = len("<image>")
     eos_token_ids = frozenset({EOS})
     chat_template: str | None = None
     special_tokens: Mapping[str, str] = {"eos_token": "</s>", "image_token": "<image>"}
@@ -137,6 +138,9 @@ class FakeTokenizer:
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         before, *after = text.split("<image>")
         return [*before.encode(), *(token for part in after for token in (IMAGE_TOKEN, *part.encode()))]
+
+    def exceeds(self, text: str, num_tokens: int) -> bool:
+        return len(text) > self.max_token_chars * num_tokens
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         special = {} if skip_special_tokens else {EOS: b"</s>", IMAGE_TOKEN: b"<image>"}

@@ -22,3 +22,13 @@ def test_special_tokens_are_left_out_unless_wanted(tokenizer: Tokenizer) -> None
     ids = [*tokenizer.encode("Yes", add_special_tokens=False), *tokenizer.eos_token_ids]
     assert tokenizer.decode(ids).strip() == "Yes"
     assert tokenizer.special_tokens["eos_token"] in tokenizer.decode(ids, skip_special_tokens=False)
+
+
+@pytest.mark.parametrize(
+    "text", [*TEXTS, "a", " " * 3000, "the picture " * 2000, "<image>" * 2000, "\U0001f600" * 2000]
+)
+def test_only_a_text_of_more_tokens_is_found_to_exceed_them(tokenizer: Tokenizer, text: str) -> None:
+    num_tokens = len(tokenizer.encode(text, add_special_tokens=False))
+    assert len(text) <= num_tokens * tokenizer.max_token_chars
+    assert not tokenizer.exceeds(text, num_tokens)
+    assert tokenizer.exceeds(text * 100, num_tokens)

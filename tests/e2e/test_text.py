@@ -93,3 +93,33 @@ def test_information(server: ServerProcess, client: openai.OpenAI) -> None:
     _, metrics = server.get("/metrics")
     for name in ("num_requests_running", "time_to_first_token_seconds_bucket", "kv_cache_usage_perc"):
         assert f"aphrodite:{name}" in metrics
+
+
+def test_the_longest_prompt_is_answered_and_a_longer_one_refused(server: ServerProcess) -> None:
+    for num_tokens in (4095, 4096, 3_000_000):
+        status, body = post(server, "/v1/completions", {"model": MODEL, "prompt": [[10] * num_tokens], "max_tokens": 1})
+        if num_tokens < 4096:
+            assert (status, body["usage"]["total_tokens"]) == (200, 4096)
+        else:
+            assert status == 400
+            assert f"{num_tokens} tokens; the context holds 4096" in body["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "the picture " * 500_000}),
+        ("/v1/completions", {"prompt": "the picture " * 5_000}),
+        ("/v1/tokenize", {"prompt": "the picture " * 500_000}),
+        ("/v1/detokenize", {"tokens": [10] * 1_000_000}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "the picture " * 500_000}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "the picture " * 5_000}]}),
+    ],
+)
+def test_what_is_far_too_long_is_refused_before_it_is_read(
+    server: ServerProcess, path: str, body: dict[str, Any]
+) -> None:
+    status, answer = post(server, path, {"model": MODEL} | body)
+    assert status == 400
+    assert answer["error"]["code"] == "context_length_exceeded"
+    assert "the context holds 4096" in answer["error"]["message"]

@@ -60,11 +60,18 @@ class Tokenizer(Protocol):
     """Text to token ids and back."""
 
     vocab_size: int  # ids are below this
+    max_token_chars: int  # most characters of a text that become one token
     eos_token_ids: frozenset[int]
     chat_template: str | None
     special_tokens: Mapping[str, str]  # bos_token, eos_token ... as chat templates know them
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
+
+    def exceeds(self, text: str, num_tokens: int) -> bool:
+        """Whether `text` has more tokens than that, at a cost that grows with `num_tokens` alone.
+
+        False does not say that it has not; then its length is a small multiple at most, and `encode` is cheap, too.
+        """
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
 

@@ -3,10 +3,11 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from aphrodite.domain.errors import AphroditeError, CacheLostError, EngineClosedError, PromptTooLongError, StepError
+from aphrodite.domain.errors import AphroditeError, CacheLostError, EngineClosedError, StepError
 from aphrodite.domain.generation.delta import SequenceDelta, TokenReport, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
 from aphrodite.domain.ports import BackendLimits, Clock, ComputeBackend, PendingStep
+from aphrodite.domain.prompting.prompt_length import check_num_tokens
 from aphrodite.domain.prompting.prompts import ProcessedImage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
@@ -101,13 +102,8 @@ class Engine:
 
     def check(self, request: EngineRequest) -> None:
         """Raises PromptTooLongError or SamplingParamsError for a request that `add` would not take."""
-        num_tokens, limit = len(request.prompt_token_ids), self._backend.limits.max_model_len
-        if num_tokens >= limit:
-            image = f", {request.image.num_tokens} of them for its image" if request.image is not None else ""
-            raise PromptTooLongError(
-                f"The prompt has {num_tokens} tokens{image}; the context holds {limit}, one of them for the answer. "
-                "Shorten the prompt, or raise max_model_len where the model allows it."
-            )
+        num_image_tokens = request.image.num_tokens if request.image is not None else 0
+        check_num_tokens(len(request.prompt_token_ids), self._backend.limits.max_model_len, num_image_tokens)
         request.sampling.check_vocabulary(self._vocab_size)
 
     def add(self, request: EngineRequest) -> None:

@@ -2,15 +2,18 @@
 
 import json
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.builders import CHAT_TEMPLATE, TokenizerKind, smollm2_gguf, tiny_tokenizer
 from transformers import AutoTokenizer
 
-from aphrodite.adapters.outbound.huggingface.location import ModelLocation
+from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.domain.errors import CheckpointError, PromptError, UnsupportedModelError
 
@@ -183,6 +186,59 @@ def test_gguf() -> None:
     assert ours.chat_template == reference.chat_template
     assert ours.image_token is None
     assert ours.encode_with_placeholder(text, None) == ours.encode(text)
+
+
+@pytest.fixture(scope="module", params=["bytelevel", "metaspace", "smollm2", "demo"])
+def any_tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceTokenizer:
+    if request.param == "demo":
+        return load(locate_model("demo").folder)
+    if request.param == "smollm2":
+        location = ModelLocation(smollm2_gguf().parent, smollm2_gguf().name)
+        return HuggingFaceTokenizer(location, vocab_size=49152, config={}, generation_config={})
+    folder = tmp_path_factory.mktemp("any")
+    save(folder, request.param, None)
+    return load(folder)
+
+
+_PIECES = st.sampled_from([" ", "  ", "\n", "a", "image", "What is the content", "e\u0301", "何", "\U0001f600", "</s>"])
+
+
+@given(pieces=st.lists(st.tuples(_PIECES, st.integers(1, 3000)), min_size=1, max_size=8), data=st.data())
+def test_no_text_that_fits_is_found_to_be_too_long(
+    any_tokenizer: HuggingFaceTokenizer, pieces: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    text = "".join(piece * count for piece, count in pieces)
+    num_tokens = len(any_tokenizer.encode(text, add_special_tokens=False))
+    assert len(text) <= num_tokens * any_tokenizer.max_token_chars
+    assert not any_tokenizer.exceeds(text, data.draw(st.integers(num_tokens, 2 * num_tokens)))
+
+
+def test_a_text_that_is_far_too_long_is_not_read_to_its_end(any_tokenizer: HuggingFaceTokenizer) -> None:
+    read = 0
+
+    class Counted(str):
+        def __getitem__(self, key: Any) -> str:
+            nonlocal read
+            read += len(piece := str(self)[key])
+            return piece
+
+    assert any_tokenizer.exceeds(Counted("the picture " * 1_000_000), 1000)
+    assert read < 60_000
+
+
+def test_other_threads_run_while_a_long_text_is_encoded(any_tokenizer: HuggingFaceTokenizer) -> None:
+    finished, beats = threading.Event(), 0
+
+    def work() -> None:
+        any_tokenizer.decode(any_tokenizer.encode("the picture " * 20_000))
+        finished.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not finished.wait(0.001):
+        beats += 1
+    thread.join()
+    assert beats > 10
 
 
 def test_text_that_is_not_unicode(tmp_path: Path) -> None:

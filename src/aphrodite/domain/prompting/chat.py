@@ -55,6 +55,11 @@ class Conversation:
     def has_image(self) -> bool:
         return any(message.has_image for message in self.messages)
 
+    @property
+    def num_chars(self) -> int:
+        """Characters of all that templates may show; a picture has none."""
+        return sum(_num_chars(message.extra) + len(message.text) for message in self.messages)
+
 
 def parse(messages: object) -> Conversation:
     """Check a conversation: a list of messages, each with a role and a content, a string or a list of parts.
@@ -130,6 +135,14 @@ def _plain(value: object, where: str) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item, where) for item in value]
     raise PromptError(f"{where} must hold plain JSON values, got {_type_name(value)}.")
+
+
+def _num_chars(value: object) -> int:
+    if isinstance(value, Mapping):
+        return sum(len(key) + _num_chars(item) for key, item in value.items())
+    if isinstance(value, list):
+        return sum(map(_num_chars, value))
+    return len(value) if isinstance(value, str) else 1
 
 
 def _shown(value: object) -> str:

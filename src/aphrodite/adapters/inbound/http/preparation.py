@@ -6,27 +6,32 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, TypeVar, TypeVarTuple
 
 import msgspec
 
 from aphrodite.adapters.inbound.http.openai.protocol import Message
-from aphrodite.domain.errors import QueueFullError
+from aphrodite.domain.errors import PromptTooLongError, QueueFullError
 from aphrodite.domain.ports import Clock, ImageDecoder, ImageFetcher, Metrics, Processor, Tokenizer
 from aphrodite.domain.prompting.chat import Conversation, parse
 from aphrodite.domain.prompting.chat_rendering import render
 from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.content_format import ContentFormat
+from aphrodite.domain.prompting.prompt_length import check_num_chars, check_num_tokens, check_prompt
 from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
 
-P = ParamSpec("P")
+Args = TypeVarTuple("Args")
 R = TypeVar("R")
+
+_MAX_SHORT_CHARS = 50_000  # tokenised within a few hundredths of a second
 
 
 class Preparer:
     """Fetches, decodes, renders and tokenises.
 
-    At most `max_open` requests are prepared at once; each may hold a body and a picture in memory.
+    At most `max_open` requests are prepared at once; each may hold a body and a picture in memory. Long texts have an
+    executor of their own, so that short ones need not wait for them.
     """
 
     def __init__(
@@ -40,6 +45,8 @@ class Preparer:
         fetcher: ImageFetcher,
         decoder: ImageDecoder,
         executor: Executor,
+        long_text_executor: Executor,
+        max_model_len: Callable[[], int],  # known once the engine is ready
         clock: Clock,
         metrics: Metrics,
         max_open: int,
@@ -52,6 +59,8 @@ class Preparer:
         self._fetcher = fetcher
         self._decoder = decoder
         self._executor = executor
+        self._long_text_executor = long_text_executor
+        self._max_model_len = max_model_len
         self._clock = clock
         self._metrics = metrics
         self._max_open = max_open
@@ -67,32 +76,48 @@ class Preparer:
     ) -> ProcessedPrompt:
         """A conversation, rendered with `template` or the server's own.
 
-        Raises PromptError and its children for what the messages, their image or the template has wrong, ConfigError
-        for a `template` that is none, and QueueFullError.
+        Raises PromptError and its children for what the messages, their image or the template has wrong,
+        PromptTooLongError, ConfigError for a `template` that is none, and QueueFullError.
         """
         conversation = parse(msgspec.to_builtins(messages))
+        num_chars = conversation.num_chars
+        check_num_chars(num_chars, self._tokenizer, self._max_model_len())
         async with self._place():
             if conversation.image_url is not None:
-                picture = await self._on_pool(self._decoder.decode, await self._fetch(conversation.image_url))
+                data = await self._fetch(conversation.image_url)
+                picture = await _run(self._executor, self._decoder.decode, data)
                 conversation = dataclasses.replace(conversation, image_url=None, image=picture)
-            return await self._on_pool(self._render, conversation, add_generation_prompt, template, variables)
+            return await _run(
+                self._executor_for(num_chars), self._render, conversation, add_generation_prompt, template, variables
+            )
 
     async def prompts(
         self, prompts: Sequence[str | list[int]], *, add_special_tokens: bool = True
     ) -> list[ProcessedPrompt]:
         """Text or token ids as they are; what looks like an image's placeholder is text.
 
-        Raises PromptError or QueueFullError.
+        Raises PromptError, PromptTooLongError or QueueFullError.
         """
+        max_model_len = self._max_model_len()
+        for prompt in prompts:
+            if isinstance(prompt, str):
+                check_num_chars(len(prompt), self._tokenizer, max_model_len)
+            else:
+                check_num_tokens(len(prompt), max_model_len)
+
+        def work() -> list[ProcessedPrompt]:
+            return [self._process(_prompt(prompt, add_special_tokens)) for prompt in prompts]
+
         async with self._place():
-            return await self._on_pool(
-                lambda: [self._processor.process(_prompt(prompt, add_special_tokens)) for prompt in prompts]
-            )
+            return await _run(self._executor_for(sum(map(len, prompts))), work)
 
     async def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens shown. Raises QueueFullError."""
+        """Text of token ids, special tokens shown. Raises PromptTooLongError or QueueFullError."""
+        if len(token_ids) > self._max_model_len():
+            raise PromptTooLongError(f"There are {len(token_ids)} tokens; the context holds {self._max_model_len()}.")
         async with self._place():
-            return await self._on_pool(self._tokenizer.decode, token_ids, skip_special_tokens=False)
+            executor = self._executor_for(len(token_ids))
+            return await _run(executor, partial(self._tokenizer.decode, token_ids, skip_special_tokens=False))
 
     async def _fetch(self, url: str) -> bytes:
         started_s = self._clock.now_s()
@@ -118,7 +143,18 @@ class Preparer:
             content_format=self._content_format,
             variables=variables,
         )
-        return self._processor.process(prompt)
+        return self._process(prompt)
+
+    def _process(self, prompt: Prompt) -> ProcessedPrompt:
+        max_model_len = self._max_model_len()
+        check_prompt(prompt, self._tokenizer, max_model_len)
+        processed = self._processor.process(prompt)
+        num_image_tokens = 0 if processed.image is None else processed.image.num_tokens
+        check_num_tokens(len(processed.token_ids), max_model_len, num_image_tokens)
+        return processed
+
+    def _executor_for(self, num_chars: int) -> Executor:
+        return self._executor if num_chars <= _MAX_SHORT_CHARS else self._long_text_executor
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -130,8 +166,9 @@ class Preparer:
         finally:
             self._num_open -= 1
 
-    async def _on_pool(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: work(*args, **kwargs))
+
+async def _run(executor: Executor, work: Callable[[*Args], R], *args: *Args) -> R:
+    return await asyncio.get_running_loop().run_in_executor(executor, work, *args)
 
 
 def _prompt(prompt: str | list[int], add_special_tokens: bool) -> Prompt:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from math import ceil
 
@@ -35,8 +35,12 @@ def serve(parts: ServerParts, config: EngineConfig, server: ServerConfig) -> Non
     Raises ConfigError for an address or certificate that cannot be used, ModelError or BackendError when the engine
     cannot be built, EngineDeadError when it died too often.
     """
-    with _bind(server.host, server.port) as listener, ThreadPoolExecutor(_num_threads(), "aphrodite-prepare") as pool:
-        http = _Server(_uvicorn_config(parts, config, server, pool))
+    with (
+        _bind(server.host, server.port) as listener,
+        ThreadPoolExecutor(_num_threads(), "aphrodite-prepare") as pool,
+        ThreadPoolExecutor(1, "aphrodite-long-text") as long_text_pool,
+    ):
+        http = _Server(_uvicorn_config(parts, config, server, pool, long_text_pool))
         with asyncio.Runner(loop_factory=http.config.get_loop_factory()) as runner:
             runner.run(_run(http, parts, server, listener))
 
@@ -99,10 +103,10 @@ class _HttpProtocol(HttpToolsProtocol):
 
 
 def _uvicorn_config(
-    parts: ServerParts, config: EngineConfig, server: ServerConfig, pool: ThreadPoolExecutor
+    parts: ServerParts, config: EngineConfig, server: ServerConfig, pool: Executor, long_text_pool: Executor
 ) -> uvicorn.Config:
     uvicorn_config = uvicorn.Config(
-        create_app(_service(parts, config, server, pool), server),
+        create_app(_service(parts, config, server, pool, long_text_pool), server),
         http=_HttpProtocol,
         ws="none",
         lifespan="off",
@@ -124,7 +128,9 @@ def _uvicorn_config(
     return uvicorn_config
 
 
-def _service(parts: ServerParts, config: EngineConfig, server: ServerConfig, pool: ThreadPoolExecutor) -> Service:
+def _service(
+    parts: ServerParts, config: EngineConfig, server: ServerConfig, pool: Executor, long_text_pool: Executor
+) -> Service:
     frontend, content_format = parts.frontend, server.chat_template_content_format
     preparer = Preparer(
         processor=frontend.processor,
@@ -135,6 +141,8 @@ def _service(parts: ServerParts, config: EngineConfig, server: ServerConfig, poo
         fetcher=parts.fetcher,
         decoder=parts.decoder,
         executor=pool,
+        long_text_executor=long_text_pool,
+        max_model_len=lambda: parts.client.limits.max_model_len,
         clock=frontend.clock,
         metrics=parts.metrics,
         max_open=server.max_queue,

@@ -13,6 +13,10 @@ from aphrodite.domain.errors import CheckpointError, PromptError, UnsupportedMod
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_CHEAP_CHARS_PER_TOKEN = 2
+_MIN_WINDOW_CHARS = 8192
+_MAX_COMPOSED_CHARS = 4  # that Unicode's normal forms put together into one
+
 
 class HuggingFaceTokenizer:
     """The fast tokenizer of a folder or of a .gguf file; implements the Tokenizer port. Thread-safe.
@@ -43,6 +47,7 @@ class HuggingFaceTokenizer:
         self.vocab_size = vocab_size
         self.eos_token_ids = _eos_token_ids(tokenizer.eos_token_id, generation_config, config)
         self.chat_template = _chat_template(location.folder, tokenizer.chat_template)
+        self._longest_token, self.max_token_chars = _lengths(self._fast)
         self.special_tokens: Mapping[str, str] = {
             name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
         }
@@ -70,12 +75,29 @@ class HuggingFaceTokenizer:
             text = text[:placeholder_offset] + self._mark + text[end:]
         return _encode(self._marked, text, add_special_tokens)
 
+    def exceeds(self, text: str, num_tokens: int) -> bool:
+        """Whether `text` has more tokens than that; False where to encode it is cheap enough to find out.
+
+        Counts in windows, until there are twice as many tokens: where N tokens of at most L characters are cut every
+        L * L characters, each cut splits one of them, which makes at most N more.
+        """
+        if len(text) <= _CHEAP_CHARS_PER_TOKEN * num_tokens:
+            return False
+        window = max(self._longest_token**2, _MIN_WINDOW_CHARS)
+        found = 0
+        for start in range(0, len(text), window):
+            found += len(_encode(self._fast, text[start : start + window], add_special_tokens=False))
+            if found > 2 * num_tokens:
+                return True
+        return False
+
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Text of token ids, as transformers decodes with clean_up_tokenization_spaces=False.
 
         That is its default for BPE vocabularies, whatever tokenizer_config.json says. Ids without a token are left out.
         """
-        return self._fast.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+        # The call for batches lets other threads run meanwhile, and the one for a single text does not.
+        return self._fast.decode_batch([list(token_ids)], skip_special_tokens=skip_special_tokens)[0]
 
 
 def _load(location: ModelLocation, trust_remote_code: bool) -> Any:
@@ -100,9 +122,16 @@ def _load(location: ModelLocation, trust_remote_code: bool) -> Any:
 
 def _encode(fast: "Tokenizer", text: str, add_special_tokens: bool) -> list[int]:
     try:
-        return list(fast.encode(text, add_special_tokens=add_special_tokens).ids)
+        # The call for batches lets other threads run meanwhile, and the one for a single text does not.
+        return list(fast.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids)
     except (UnicodeEncodeError, TypeError) as error:  # the library takes such a string for no string at all
         raise PromptError("The prompt holds half of a surrogate pair, which is not valid Unicode text.") from error
+
+
+def _lengths(fast: "Tokenizer") -> tuple[int, int]:
+    """Characters of the longest token, and most characters of a text that become one token."""
+    longest = max(map(len, fast.get_vocab(with_added_tokens=True)))
+    return longest, longest * (1 if fast.normalizer is None else _MAX_COMPOSED_CHARS)
 
 
 def _mark_placeholder(fast: "Tokenizer", image_token_id: int, folder: Path) -> tuple[str, str, "Tokenizer"]:

@@ -1,0 +1,33 @@
+"""Prompts that do not fit into the context, refused before work is done on them."""
+
+from aphrodite.domain.errors import PromptTooLongError
+from aphrodite.domain.ports import Tokenizer
+from aphrodite.domain.prompting.prompts import Prompt
+
+
+def check_num_chars(num_chars: int, tokenizer: Tokenizer, max_model_len: int) -> None:
+    """Raises PromptTooLongError for a text of so many characters, whatever it says."""
+    if num_chars > tokenizer.max_token_chars * max_model_len:
+        raise _too_long(f"The prompt of {num_chars} characters has more than {max_model_len} tokens", max_model_len)
+
+
+def check_prompt(prompt: Prompt, tokenizer: Tokenizer, max_model_len: int) -> None:
+    """Raises PromptTooLongError for one that is far too long, without reading all of it."""
+    if prompt.token_ids is not None:
+        check_num_tokens(len(prompt.token_ids), max_model_len)
+    elif prompt.text is not None and tokenizer.exceeds(prompt.text, max_model_len):
+        raise _too_long(f"The prompt has more than {max_model_len} tokens", max_model_len)
+
+
+def check_num_tokens(num_tokens: int, max_model_len: int, num_image_tokens: int = 0) -> None:
+    """Raises PromptTooLongError unless there is room for an answer behind the prompt."""
+    if num_tokens >= max_model_len:
+        image = f", {num_image_tokens} of them for its image" if num_image_tokens else ""
+        raise _too_long(f"The prompt has {num_tokens} tokens{image}", max_model_len)
+
+
+def _too_long(what: str, max_model_len: int) -> PromptTooLongError:
+    return PromptTooLongError(
+        f"{what}; the context holds {max_model_len}, one of them for the answer. "
+        "Shorten the prompt, or raise max_model_len where the model allows it."
+    )

@@ -147,6 +147,9 @@ class FakeTokenizer:
         pieces = (special.get(token_id, b"") if token_id > 255 else bytes([token_id]) for token_id in token_ids)
         return b"".join(pieces).decode(errors="replace")
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return {EOS: b"</s>", IMAGE_TOKEN: b"<image>"}.get(token_id) or bytes([token_id])
+
 
 class FakeProcessor:
     """Every picture is `num_image_tokens` tokens; pictures are uint8 arrays."""

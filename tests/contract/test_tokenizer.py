@@ -32,3 +32,11 @@ def test_only_a_text_of_more_tokens_is_found_to_exceed_them(tokenizer: Tokenizer
     assert len(text) <= num_tokens * tokenizer.max_token_chars
     assert not tokenizer.exceeds(text, num_tokens)
     assert tokenizer.exceeds(text * 100, num_tokens)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_made_of_the_bytes_of_its_tokens(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert b"".join(map(tokenizer.token_bytes, ids)).decode().removeprefix(" ") == text
+    [eos] = tokenizer.eos_token_ids
+    assert tokenizer.token_bytes(eos).decode() == tokenizer.special_tokens["eos_token"]

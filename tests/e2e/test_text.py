@@ -123,3 +123,44 @@ def test_what_is_far_too_long_is_refused_before_it_is_read(
     assert status == 400
     assert answer["error"]["code"] == "context_length_exceeded"
     assert "the context holds 4096" in answer["error"]["message"]
+
+
+def test_every_candidate_has_a_key_and_every_token_its_place(client: openai.OpenAI) -> None:
+    """The tiny model's answers are mostly bytes that are no characters."""
+    prompt = "A naïve café 🙂, £3.50"
+    fields: dict[str, Any] = {"model": MODEL, "prompt": prompt, "max_tokens": 24, "echo": True, "logprobs": 20}
+    [choice] = client.completions.create(**fields).choices
+    logprobs = choice.logprobs
+    assert logprobs is not None
+    assert all(len(top) >= 20 for top in logprobs.top_logprobs[1:])
+    assert logprobs.tokens[0] == "<s>"
+    assert logprobs.text_offset[:2] == [0, 0]
+    ends = [*logprobs.text_offset[1:], len(choice.text)]
+    for token, start, end in zip(logprobs.tokens, logprobs.text_offset, ends, strict=True):
+        if not token.startswith("bytes:") and start != end:
+            assert choice.text[start:end].endswith(token.lstrip())
+
+
+def test_bytes_of_log_probabilities_are_the_tokens_own(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=ask("Hello"),  # type: ignore[arg-type]
+        max_tokens=32,
+        logprobs=True,
+        top_logprobs=20,
+        extra_body={"ignore_eos": True},
+    )
+    [choice] = answer.choices
+    assert choice.logprobs is not None
+    pieces = [top for token in choice.logprobs.content or [] for top in token.top_logprobs]
+    assert any(piece.token.startswith("bytes:") and len(piece.bytes or []) == 1 for piece in pieces)
+    assert [239, 191, 189] not in [piece.bytes for piece in pieces]
+
+
+def test_what_would_be_too_many_choices_is_refused(server: ServerProcess) -> None:
+    body = {"model": MODEL, "prompt": ["Hello"] * 256, "n": 16, "echo": True}
+    check_error(post(server, "/v1/completions", body), 400, "256 prompts with n = 16 ask for 4096 choices", "n")
+    body = {"model": MODEL, "prompt": [[10] * 3000] * 16, "echo": True, "logprobs": 20}
+    check_error(post(server, "/v1/completions", body), 400, "1008000 log-probabilities of prompt tokens", "logprobs")
+    body = {"model": MODEL, "prompt": "Hello", "stop": ["x" * 3_000_000]}
+    check_error(post(server, "/v1/completions", body), 400, "at most 8192 characters in all", "stop")

@@ -75,6 +75,9 @@ class Tokenizer(Protocol):
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """What the token adds to a text, blanks and parts of characters as they are; b"" for an id without a token."""
+
 
 class Processor(Protocol):
     """A validated prompt to what the engine runs: token ids with the image expanded, and pixels."""

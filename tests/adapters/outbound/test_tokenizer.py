@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import CHAT_TEMPLATE, TokenizerKind, smollm2_gguf, tiny_tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer
 
 from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model
-from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
+from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer, _byte_alphabet
 from aphrodite.domain.errors import CheckpointError, PromptError, UnsupportedModelError
 
 # How a folder says its tokenizer is made: plainly, or as the families' own classes that rebuild parts of it.
@@ -211,6 +212,23 @@ def test_no_text_that_fits_is_found_to_be_too_long(
     num_tokens = len(any_tokenizer.encode(text, add_special_tokens=False))
     assert len(text) <= num_tokens * any_tokenizer.max_token_chars
     assert not any_tokenizer.exceeds(text, data.draw(st.integers(num_tokens, 2 * num_tokens)))
+
+
+@given(st.text(max_size=40))
+def test_a_text_is_made_of_the_bytes_of_its_tokens(any_tokenizer: HuggingFaceTokenizer, text: str) -> None:
+    ids = any_tokenizer.encode(text, add_special_tokens=False)
+    # SmolLM2's vocabulary lacks a few bytes.
+    written = b"".join(map(any_tokenizer.token_bytes, ids)).decode(errors="replace")
+    assert written == any_tokenizer.decode(ids, skip_special_tokens=False) or written == f" {text}"
+
+
+def test_every_byte_has_its_letter_in_byte_level_vocabularies(any_tokenizer: HuggingFaceTokenizer) -> None:
+    pieces = list(map(any_tokenizer.token_bytes, any_tokenizer.encode("\U0001f600", add_special_tokens=False)))
+    assert b"".join(pieces).lstrip() == b"\xf0\x9f\x98\x80"
+    assert len(pieces) > 1
+    assert set(_byte_alphabet()) == set(ByteLevel.alphabet())
+    assert set(_byte_alphabet().values()) == {bytes([byte]) for byte in range(256)}
+    assert any_tokenizer.token_bytes(10**6) == b""
 
 
 def test_a_text_that_is_far_too_long_is_not_read_to_its_end(any_tokenizer: HuggingFaceTokenizer) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aphrodite.domain.generation.stopping import StopChecker, StopStrings, Verdict
+from aphrodite.domain.generation.stopping import StopChecker, StopSearch, StopStrings, Verdict
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 EOS = frozenset({2, 5})
@@ -29,7 +29,7 @@ def _plain_search(text: str, stops: list[str], num_exempt: int = 0) -> tuple[int
 
 @given(text=_TEXT, stops=_STOPS, cuts=st.lists(st.integers(0, 99), max_size=6), include=st.booleans())
 def test_any_cut_gives_what_a_plain_search_gives(text: str, stops: list[str], cuts: list[int], include: bool) -> None:
-    strings, shown, matched = StopStrings(stops, include), "", None
+    strings, shown, matched = StopSearch(StopStrings(stops), include), "", None
     for piece in _cut(text, cuts):
         match = strings.push(piece)
         shown += match.text
@@ -48,7 +48,7 @@ def test_any_cut_gives_what_a_plain_search_gives(text: str, stops: list[str], cu
 
 @given(text=_TEXT, stops=_STOPS, cuts=st.lists(st.integers(0, 99), max_size=6))
 def test_only_a_beginning_of_a_stop_string_is_held_back(text: str, stops: list[str], cuts: list[int]) -> None:
-    strings, seen, shown = StopStrings(stops), "", ""
+    strings, seen, shown = StopSearch(StopStrings(stops)), "", ""
     for piece in _cut(text, cuts):
         match = strings.push(piece)
         if match.matched is not None:
@@ -60,7 +60,7 @@ def test_only_a_beginning_of_a_stop_string_is_held_back(text: str, stops: list[s
 
 @given(before=_TEXT, after=_TEXT, stops=_STOPS)
 def test_no_match_ends_before_min_tokens(before: str, after: str, stops: list[str]) -> None:
-    strings = StopStrings(stops)
+    strings = StopSearch(StopStrings(stops))
     first = strings.push(before, min_tokens_reached=False)
     assert first.matched is None
     second = strings.push(after)
@@ -74,15 +74,23 @@ def test_no_match_ends_before_min_tokens(before: str, after: str, stops: list[st
 
 
 def test_the_longest_of_equal_ends_wins() -> None:
-    assert StopStrings(["b", "ab"]).push("xab").text == "x"
-    assert StopStrings(["b", "ab"]).push("xab").matched == "ab"
+    match = StopSearch(StopStrings(["b", "ab"])).push("xab")
+    assert (match.text, match.matched) == ("x", "ab")
 
 
 def test_a_long_stop_string_costs_no_more_per_character() -> None:
-    strings = StopStrings(["a" * 200_000 + "b"])
+    strings = StopSearch(StopStrings(["a" * 200_000 + "b"]))
     for _ in range(20_000):
         assert strings.push("aaaa").text == ""
     assert strings.push("c").text == "a" * 80_000 + "c"
+
+
+def test_completions_share_what_they_look_for_and_not_how_far_they_are() -> None:
+    strings = StopStrings(["stop"])
+    one, other = StopSearch(strings), StopSearch(strings)
+    assert one.push("a st").text == "a "
+    assert other.push("op").text == "op"
+    assert one.push("op").matched == "stop"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from aphrodite.domain.errors import AphroditeError
 from aphrodite.domain.generation.delta import FinishReason, RankedLogprobs, SequenceDelta
 from aphrodite.domain.generation.detokenizer import Detokenizer
-from aphrodite.domain.generation.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
-from aphrodite.domain.generation.stopping import StopStrings
+from aphrodite.domain.generation.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput, shown_bytes
+from aphrodite.domain.generation.stopping import StopSearch, StopStrings
 from aphrodite.domain.ports import Tokenizer
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
@@ -18,6 +18,7 @@ class TextDelta:
 
     index: int
     text: str
+    text_offset: int  # characters of the completion's text in front of the first of the tokens
     token_ids: list[int]
     logprobs: list[dict[int, Logprob]] | None
     finish_reason: FinishReason | None
@@ -47,10 +48,14 @@ class RequestAssembler:
         self._prompt = prompt
         self._tokenizer = tokenizer
         self._incremental = incremental or bool(sampling.stop)
-        self._completions = [_Completion(i, prompt, sampling, tokenizer) for i in range(sampling.n)]
-        self._prompt_logprobs: list[dict[int, Logprob] | None] | None = None
+        detokenizer = Detokenizer(tokenizer, sampling.skip_special_tokens, prompt.token_ids)
+        stop_strings = StopStrings(sampling.stop)
+        self._completions = [
+            _Completion(index, sampling, tokenizer, detokenizer.fork(), stop_strings) for index in range(sampling.n)
+        ]
+        self.prompt_logprobs: list[dict[int, Logprob] | None] | None = None
         if sampling.prompt_logprobs is not None:
-            self._prompt_logprobs = [None] * len(prompt.token_ids)
+            self.prompt_logprobs = [None] * len(prompt.token_ids)
         self._arrival_s = arrival_s
         self._first_scheduled_s: float | None = None
         self._first_token_s: float | None = None
@@ -71,6 +76,7 @@ class RequestAssembler:
             self.error = delta.error
         if not delta.token_ids:
             return None
+        text_offset = completion.num_chars
         text = completion.push(delta, self._incremental)
         if self.finished:
             self._finished_s = now_s
@@ -78,6 +84,7 @@ class RequestAssembler:
         return TextDelta(
             index=delta.index,
             text=text,
+            text_offset=text_offset,
             token_ids=delta.token_ids,
             logprobs=None if logprobs is None else logprobs[-len(delta.token_ids) :],
             finish_reason=completion.finish_reason,
@@ -97,7 +104,7 @@ class RequestAssembler:
             request_id=self.request_id,
             prompt=self._prompt.text,
             prompt_token_ids=self._prompt.token_ids,
-            prompt_logprobs=self._prompt_logprobs,
+            prompt_logprobs=self.prompt_logprobs,
             outputs=[completion.output() for completion in self._completions],
             finished=self.finished,
             metrics=RequestMetrics(self._arrival_s, self._first_scheduled_s, self._first_token_s, self._finished_s),
@@ -111,23 +118,32 @@ class RequestAssembler:
         if delta.token_ids and self._first_token_s is None:
             self._first_token_s = now_s
             self._num_cached_tokens = max(delta.num_cached_tokens, 0)
-        if delta.report is not None and self._prompt_logprobs is not None:
+        if delta.report is not None and self.prompt_logprobs is not None:
             for position, ranked in enumerate(delta.report.prompt, start=delta.report.prompt_start):
-                self._prompt_logprobs[position] = _named(ranked, self._tokenizer)
+                if self.prompt_logprobs[position] is None:  # else another completion's row has told it already
+                    self.prompt_logprobs[position] = _named(ranked, self._tokenizer)
 
 
 class _Completion:
     """One completion's tokens and text."""
 
-    def __init__(self, index: int, prompt: ProcessedPrompt, sampling: SamplingParams, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        index: int,
+        sampling: SamplingParams,
+        tokenizer: Tokenizer,
+        detokenizer: Detokenizer,
+        stop_strings: StopStrings,
+    ) -> None:
         self.logprobs: list[dict[int, Logprob]] | None = None if sampling.logprobs is None else []
+        self.num_chars = 0  # of the text that is worked out, shown or held back
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
         self._index = index
         self._sampling = sampling
         self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer, sampling.skip_special_tokens, prompt.token_ids)
-        self._stop_strings = StopStrings(sampling.stop, sampling.include_stop_str_in_output)
+        self._detokenizer = detokenizer
+        self._stop_search = StopSearch(stop_strings, sampling.include_stop_str_in_output)
         self._token_ids: list[int] = []
         self._pending: list[int] = []  # tokens whose text is not worked out yet
         self._pieces: list[str] = []
@@ -175,19 +191,21 @@ class _Completion:
 
     def _show(self, piece: str) -> str:
         """The part of new text that no stop string cuts off or could still cut off."""
-        match = self._stop_strings.push(piece, len(self._token_ids) >= self._sampling.min_tokens)
+        self.num_chars += len(piece)
+        match = self._stop_search.push(piece, len(self._token_ids) >= self._sampling.min_tokens)
         text = match.text
         if match.matched is not None:
             self.finish_reason, self.stop_reason = "stop", match.matched
         elif self.finish_reason is not None:
-            text += self._stop_strings.flush()
+            text += self._stop_search.flush()
         if text:
             self._pieces.append(text)
         return text
 
 
 def _named(ranked: RankedLogprobs, tokenizer: Tokenizer) -> dict[int, Logprob]:
-    return {
-        token_id: Logprob(logprob, rank, tokenizer.decode([token_id], skip_special_tokens=False))
-        for token_id, (logprob, rank) in ranked.items()
-    }
+    named = {}
+    for token_id, (logprob, rank) in ranked.items():
+        token_bytes = tokenizer.token_bytes(token_id)
+        named[token_id] = Logprob(logprob, rank, shown_bytes(token_bytes), token_bytes)
+    return named

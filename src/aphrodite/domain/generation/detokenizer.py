@@ -1,6 +1,7 @@
 """Token ids to text while they come, never cutting a character."""
 
 from collections.abc import Sequence
+from copy import copy
 
 from aphrodite.domain.ports import Tokenizer
 
@@ -33,6 +34,12 @@ class Detokenizer:
         self._num_read = len(self._window)  # tokens of the window whose text is out
         self._length = len(self._decode(self._window))  # characters of the window's text
         self._num_given = self._length  # those of them that are out
+
+    def fork(self) -> "Detokenizer":
+        """Another one that has come as far, for the next completion of the same prompt."""
+        other = copy(self)
+        other._window = self._window.copy()
+        return other
 
     def push(self, token_ids: Sequence[int]) -> str:
         """Append tokens; the text that is certain now, which may be empty."""
@@ -84,14 +91,16 @@ class Detokenizer:
 
         Where it can, it does not start within a character, which could spoil the bytes behind.
         """
-        length = _KEPT_TOKENS
-        while not self._decode(list(prompt_token_ids[-length:])) and length < len(prompt_token_ids):
+        end, length = len(prompt_token_ids), _KEPT_TOKENS
+        while not self._decode(list(prompt_token_ids[max(0, end - length) : end])) and length < end:
             length *= 2
+            if length > _MAX_WINDOW_TOKENS:  # tokens without text, of which none is needed
+                end, length = end - length // 2, _KEPT_TOKENS
         for longer in range(length, length + _MAX_PENDING_TOKENS + 1):
-            context = list(prompt_token_ids[-longer:])
+            context = list(prompt_token_ids[max(0, end - longer) : end])
             if not self._decode(context).startswith(_REPLACEMENT):
                 return context
-        return list(prompt_token_ids[-length:])
+        return list(prompt_token_ids[max(0, end - length) : end])
 
     def _decode(self, token_ids: list[int]) -> str:
         return self._tokenizer.decode(token_ids, skip_special_tokens=self._skip_special_tokens)

@@ -11,7 +11,16 @@ class Logprob:
 
     logprob: float  # natural logarithm of its probability
     rank: int  # 1: the most likely
-    decoded_token: str | None = None
+    decoded_token: str | None = None  # `bytes:\\xf0` where its bytes are no text by themselves
+    token_bytes: bytes | None = None  # what the token adds to a text
+
+
+def shown_bytes(token_bytes: bytes) -> str:
+    """A token's bytes as a string, that of other bytes never: `bytes:\\xf0` where they are no text by themselves."""
+    try:
+        return token_bytes.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """When a sequence ends: end-of-sequence and stop tokens, lengths, and strings in its text."""
 
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from aphrodite.domain.generation.delta import FinishReason
@@ -51,7 +52,64 @@ class StopMatch:
 
 
 class StopStrings:
-    """Looks for stop strings in text that comes in pieces; how it was cut makes no difference.
+    """The stop strings of a request, which the texts of all its completions are searched for.
+
+    One automaton (Aho and Corasick, 1975) for all strings, so that a character costs the same however many there are.
+    A state stands for the longest beginning of a stop string that the text ends with; state 0 for none.
+    """
+
+    def __init__(self, stop: Collection[str]) -> None:
+        self._next: list[dict[str, int]] = [{}]  # of each state, where a character leads
+        self._lengths = [0]  # characters that a state stands for
+        self._matches: list[str | None] = [None]  # the longest stop string that a state's characters end with
+        for string in stop:
+            self._insert(string)
+        self._shorter = [0] * len(self._next)  # of each state, that of its longest proper end
+        for state in self._breadth_first():
+            for character, following in self._next[state].items():
+                shorter = self.advance(self._shorter[state], character) if state else 0
+                self._shorter[following] = shorter
+                self._matches[following] = self._matches[following] or self._matches[shorter]
+
+    def __bool__(self) -> bool:
+        return len(self._next) > 1
+
+    def advance(self, state: int, character: str) -> int:
+        """The state after one more character."""
+        while state and character not in self._next[state]:
+            state = self._shorter[state]
+        return self._next[state].get(character, 0)
+
+    def match(self, state: int) -> str | None:
+        """The longest stop string that is complete."""
+        return self._matches[state]
+
+    def num_open(self, state: int) -> int:
+        """Characters at the text's end that may become a stop string, or one that is longer than what they are."""
+        while state and not self._next[state]:
+            state = self._shorter[state]
+        return self._lengths[state]
+
+    def _insert(self, string: str) -> None:
+        state = 0
+        for character in string:
+            if character not in self._next[state]:
+                self._next[state][character] = len(self._next)
+                self._next.append({})
+                self._lengths.append(self._lengths[state] + 1)
+                self._matches.append(None)
+            state = self._next[state][character]
+        self._matches[state] = string
+
+    def _breadth_first(self) -> Iterator[int]:
+        states = deque([0])
+        while states:
+            yield states[0]
+            states.extend(self._next[states.popleft()].values())
+
+
+class StopSearch:
+    """Looks for stop strings in one text that comes in pieces; how it was cut makes no difference.
 
     The match that is complete first ends the text; of those that are complete at the same character the longest does.
     Text is held back while it could still turn out to be the beginning of a stop string:
@@ -61,8 +119,9 @@ class StopStrings:
                           the longest beginning of a stop string that the text ends with
     """
 
-    def __init__(self, stop: Collection[str], include_stop_str_in_output: bool = False) -> None:
-        self._progress = [_Progress(string) for string in sorted(stop, key=len, reverse=True)]
+    def __init__(self, strings: StopStrings, include_stop_str_in_output: bool = False) -> None:
+        self._strings = strings
+        self._state = 0
         self._include = include_stop_str_in_output
         self._held = ""
 
@@ -71,16 +130,16 @@ class StopStrings:
 
         A stop string that ends in a piece pushed with `min_tokens_reached=False` is ordinary text.
         """
-        if not self._progress:
+        if not self._strings:
             return StopMatch(piece)
         text, self._held = self._held + piece, ""
         for end, character in enumerate(piece, start=len(text) - len(piece) + 1):
-            complete = [progress.stop for progress in self._progress if progress.advance(character)]
-            if complete and min_tokens_reached:
-                longest = complete[0]
-                return StopMatch(text[: end if self._include else end - len(longest)], longest)
+            self._state = self._strings.advance(self._state, character)
+            complete = self._strings.match(self._state) if min_tokens_reached else None
+            if complete is not None:
+                return StopMatch(text[: end if self._include else end - len(complete)], complete)
         # With the stop string in the output there is nothing to take back.
-        num_held = 0 if self._include else max(progress.length for progress in self._progress)
+        num_held = 0 if self._include else self._strings.num_open(self._state)
         self._held = text[len(text) - num_held :]
         return StopMatch(text[: len(text) - num_held])
 
@@ -88,28 +147,3 @@ class StopStrings:
         """The text that was held back, once no more will come."""
         held, self._held = self._held, ""
         return held
-
-
-class _Progress:
-    """How much of one stop string the text ends with, kept up by the Knuth-Morris-Pratt automaton."""
-
-    def __init__(self, stop: str) -> None:
-        self.stop = stop
-        self.length = 0  # characters of `stop` that the text ends with
-        # borders[n]: the longest proper beginning of stop[:n] that is its end as well
-        self._borders = [0, 0]
-        for character in stop[1:]:
-            self._borders.append(self._longer(self._borders[-1], character))
-
-    def advance(self, character: str) -> bool:
-        """Whether `stop` is complete with this character."""
-        self.length = self._longer(self.length, character)
-        if self.length < len(self.stop):
-            return False
-        self.length = self._borders[self.length]
-        return True
-
-    def _longer(self, length: int, character: str) -> int:
-        while length and self.stop[length] != character:
-            length = self._borders[length]
-        return length + (self.stop[length] == character)

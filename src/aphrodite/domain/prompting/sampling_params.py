@@ -12,7 +12,10 @@ MAX_COMPLETIONS = 128
 """Most completions of one prompt."""
 
 MAX_STOP_STRINGS = 64
-"""Most stop strings of one request: every piece of its text is searched for each."""
+"""Most stop strings of one request."""
+
+MAX_STOP_CHARS = 8192
+"""Most characters of all stop strings of one request: what looks for them has a state for each."""
 
 MAX_LOGPROBS = 20
 """Most candidates reported beside each token."""
@@ -150,6 +153,9 @@ def _stop_strings(value: object) -> tuple[str, ...]:
         )
     if len(strings) > MAX_STOP_STRINGS:
         raise SamplingParamsError(f"stop must hold at most {MAX_STOP_STRINGS} strings, got {len(strings)}.")
+    num_chars = sum(map(len, strings))
+    if num_chars > MAX_STOP_CHARS:
+        raise SamplingParamsError(f"stop must hold at most {MAX_STOP_CHARS} characters in all, got {num_chars}.")
     return tuple(strings)
 
 

@@ -8,7 +8,7 @@ from aphrodite.adapters.inbound.http.openai.protocol import PromptTokensDetails,
 from aphrodite.domain.errors import AphroditeError
 from aphrodite.domain.generation.assembler import RequestAssembler, TextDelta
 from aphrodite.domain.generation.delta import SequenceDelta
-from aphrodite.domain.generation.outputs import RequestOutput
+from aphrodite.domain.generation.outputs import Logprob, RequestOutput
 from aphrodite.domain.ports import Clock, Metrics, Tokenizer
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
@@ -77,6 +77,10 @@ class Generation:
     def outputs(self) -> list[RequestOutput]:
         """For each prompt, all that is known by now."""
         return [assembler.output() for assembler in self._assemblers]
+
+    def prompt_logprobs(self, prompt_index: int) -> list[dict[int, Logprob] | None] | None:
+        """For each token of one prompt, None for the first; None where they were not asked for."""
+        return self._assemblers[prompt_index].prompt_logprobs
 
     def usage(self) -> Usage:
         """Tokens by now; a prompt counts once, however many completions it has."""

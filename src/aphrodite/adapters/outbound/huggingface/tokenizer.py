@@ -1,6 +1,7 @@
 """Transformers' tokenizers behind the Tokenizer port, with placeholders that users cannot forge."""
 
 import json
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _CHEAP_CHARS_PER_TOKEN = 2
 _MIN_WINDOW_CHARS = 8192
+_BLANK = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's
 _MAX_COMPOSED_CHARS = 4  # that Unicode's normal forms put together into one
 
 
@@ -47,6 +49,7 @@ class HuggingFaceTokenizer:
         self.vocab_size = vocab_size
         self.eos_token_ids = _eos_token_ids(tokenizer.eos_token_id, generation_config, config)
         self.chat_template = _chat_template(location.folder, tokenizer.chat_template)
+        self._token_bytes = _TokenBytes(self._fast)
         self._longest_token, self.max_token_chars = _lengths(self._fast)
         self.special_tokens: Mapping[str, str] = {
             name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
@@ -98,6 +101,46 @@ class HuggingFaceTokenizer:
         """
         # The call for batches lets other threads run meanwhile, and the one for a single text does not.
         return self._fast.decode_batch([list(token_ids)], skip_special_tokens=skip_special_tokens)[0]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What the token adds to a text; b"" for an id without a token."""
+        return self._token_bytes[token_id]
+
+
+class _TokenBytes(dict[int, bytes]):
+    """Token id -> the bytes that it stands for, worked out when first asked for."""
+
+    def __init__(self, fast: "Tokenizer") -> None:
+        super().__init__()
+        decoder = json.dumps(json.loads(fast.to_str())["decoder"])
+        self._fast = fast
+        self._added = {token_id: token.content for token_id, token in fast.get_added_tokens_decoder().items()}
+        self._alphabet = _byte_alphabet() if '"ByteLevel"' in decoder else {}
+        self._has_fallback = '"ByteFallback"' in decoder
+
+    def __missing__(self, token_id: int) -> bytes:
+        self[token_id] = found = self._find(token_id)
+        return found
+
+    def _find(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            return self._added[token_id].encode()
+        token = self._fast.id_to_token(token_id)
+        if token is None:
+            return b""
+        if self._alphabet:
+            return b"".join(self._alphabet.get(character) or character.encode() for character in token)
+        if self._has_fallback and re.fullmatch("<0x[0-9A-F]{2}>", token):
+            return bytes.fromhex(token[3:5])
+        return token.replace(_BLANK, " ").encode()
+
+
+def _byte_alphabet() -> dict[str, bytes]:
+    """GPT-2's: what can be printed stands for itself, other bytes for characters from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    stand_ins = {chr(0x100 + index): byte for index, byte in enumerate(others)}
+    return {character: bytes([byte]) for character, byte in ({chr(b): b for b in printable} | stand_ins).items()}
 
 
 def _load(location: ModelLocation, trust_remote_code: bool) -> Any:

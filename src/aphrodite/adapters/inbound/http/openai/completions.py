@@ -1,5 +1,6 @@
 """POST /v1/completions."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -13,7 +14,7 @@ from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.json_response import json_response
-from aphrodite.adapters.inbound.http.openai.logprobs import Candidates, CompletionLogprobsWriter
+from aphrodite.adapters.inbound.http.openai.logprobs import Candidates, completion_logprobs, echo_logprobs
 from aphrodite.adapters.inbound.http.openai.parsing import parse_body
 from aphrodite.adapters.inbound.http.openai.protocol import (
     Completion,
@@ -25,6 +26,10 @@ from aphrodite.adapters.inbound.http.openai.sampling import completion_sampling
 from aphrodite.adapters.inbound.http.service import Service, service_of
 from aphrodite.adapters.inbound.http.sse import DONE, EventStream, encode_event
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+
+_MAX_CHOICES = 1024  # of one request
+_MAX_PROMPT_LOGPROBS = 1 << 19  # of one request, all candidates counted
 
 
 async def completions(request: Request) -> Response:
@@ -34,9 +39,10 @@ async def completions(request: Request) -> Response:
         asked = parse_body(await request.body(), CompletionRequest)
         model = service.check_model(asked.model)
         sampling = completion_sampling(asked, service.default_sampling)
-        given = _prompts(asked)
+        given = _prompts(asked, sampling.n)
         add_special_tokens = asked.add_special_tokens is not False
         prompts = await service.preparer.prompts(given, add_special_tokens=add_special_tokens)
+        _check_num_logprobs(asked, prompts, sampling)
         echoes = [await _echo(asked, text, prompt, service) for text, prompt in zip(given, prompts, strict=True)]
         generation = await service.begin(request, prompts, sampling)
         answer_id, created = f"cmpl-{request.state.request_id}", int(time.time())
@@ -50,18 +56,42 @@ class _Echo:
     """What stands in front of a completion when `echo` is asked for."""
 
     text: str = ""
-    first_token: str = ""  # the one without a log-probability
+    first_token: bytes = b""  # the one without a log-probability
 
 
 async def _echo(asked: CompletionRequest, given: str | list[int], prompt: ProcessedPrompt, service: Service) -> _Echo:
     if not asked.echo:
         return _Echo()
     text = given if isinstance(given, str) else await service.preparer.decode(given)
-    return _Echo(text, await service.preparer.decode(prompt.token_ids[:1]))
+    return _Echo(text, service.tokenizer.token_bytes(prompt.token_ids[0]))
 
 
-def _prompts(asked: CompletionRequest) -> list[str | list[int]]:
-    """One token list is one prompt; a list of texts or of token lists is several. Raises InvalidRequestError."""
+def _check_num_logprobs(asked: CompletionRequest, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams) -> None:
+    """Those of the prompts; what is generated is bounded by what a client reads."""
+    if asked.echo and asked.logprobs is not None:
+        num_logprobs = sum(len(prompt.token_ids) for prompt in prompts) * (asked.logprobs + 1) * sampling.n
+        if num_logprobs > _MAX_PROMPT_LOGPROBS:
+            raise InvalidRequestError(
+                f"echo with logprobs asks for {num_logprobs} log-probabilities of prompt tokens in all; at most "
+                f"{_MAX_PROMPT_LOGPROBS} may be asked for in one request.",
+                "logprobs",
+            )
+
+
+def _prompts(asked: CompletionRequest, n: int) -> list[str | list[int]]:
+    """What to complete, each `n` times. Raises InvalidRequestError."""
+    prompts = _prompt_list(asked)
+    if len(prompts) * n > _MAX_CHOICES:
+        raise InvalidRequestError(
+            f"{len(prompts)} prompts with n = {n} ask for {len(prompts) * n} choices; at most {_MAX_CHOICES} may be "
+            "asked for in one request.",
+            "n",
+        )
+    return prompts
+
+
+def _prompt_list(asked: CompletionRequest) -> list[str | list[int]]:
+    """One token list is one prompt; a list of texts or of token lists is several."""
     if isinstance(asked.prompt, str):
         return [asked.prompt]
     numbers = [item for item in asked.prompt if isinstance(item, int)]
@@ -75,22 +105,34 @@ def _prompts(asked: CompletionRequest) -> list[str | list[int]]:
 async def _whole(
     asked: CompletionRequest, echoes: Sequence[_Echo], generation: Generation, answer_id: str, created: int, model: str
 ) -> Completion:
-    choices: list[CompletionChoice] = []
-    for echo, output in zip(echoes, await generation.finish(), strict=True):
-        for completion in output.outputs:
-            logprobs = None
-            if completion.logprobs is not None:
-                before = output.prompt_logprobs or []
-                logprobs = _writer(asked).write([*before, *completion.logprobs], echo.first_token)
-            choices.append(
-                CompletionChoice(
-                    len(choices),
-                    echo.text + completion.text,
-                    logprobs,
-                    completion.finish_reason,
-                    completion.stop_reason,
+    offsets: list[list[int]] = [[] for _ in range(generation.num_choices)]
+    async with aclosing(generation):
+        async for index, delta in generation:
+            offsets[index].append(delta.text_offset)
+
+    def write() -> list[CompletionChoice]:
+        choices: list[CompletionChoice] = []
+        for prompt_index, (echo, output) in enumerate(zip(echoes, generation.outputs(), strict=True)):
+            echoed = _echoed_logprobs(asked, echo, generation.prompt_logprobs(prompt_index))
+            for completion in output.outputs:
+                logprobs = None
+                if completion.logprobs is not None:
+                    logprobs = _logprobs(asked, echo, completion.logprobs, offsets[len(choices)])
+                    if echoed is not None:
+                        logprobs = _joined(echoed, logprobs)
+                choices.append(
+                    CompletionChoice(
+                        len(choices),
+                        echo.text + completion.text,
+                        logprobs,
+                        completion.finish_reason,
+                        completion.stop_reason,
+                    )
                 )
-            )
+        return choices
+
+    # Log-probabilities can be many; other requests go on meanwhile.
+    choices = write() if asked.logprobs is None else await asyncio.to_thread(write)
     return Completion(id=answer_id, created=created, model=model, choices=choices, usage=generation.usage())
 
 
@@ -99,21 +141,21 @@ async def _events(
 ) -> AsyncGenerator[bytes, None]:
     """Text with, in the last piece of a choice, why it ended; usage if asked for; [DONE]."""
     chunk = partial(Completion, id=answer_id, created=created, model=model)
-    writers = [_writer(asked) for _ in range(generation.num_choices)]
     begun: set[int] = set()
     async with aclosing(generation):
         async for index, delta in generation:
-            text, positions = delta.text, list[Candidates | None](delta.logprobs or [])
-            echo = echoes[index // generation.num_completions]
+            prompt_index = index // generation.num_completions
+            echo, text = echoes[prompt_index], delta.text
+            logprobs = None
+            if delta.logprobs is not None:
+                logprobs = _logprobs(asked, echo, delta.logprobs, [delta.text_offset])
             if asked.echo and index not in begun:
                 begun.add(index)
                 text = echo.text + text
-                output = generation.outputs()[index // generation.num_completions]
-                positions = [*(output.prompt_logprobs or []), *positions]
-            if text or positions or delta.finish_reason:
-                logprobs: CompletionLogprobs | None = None
-                if asked.logprobs is not None:
-                    logprobs = writers[index].write(positions, echo.first_token)
+                echoed = _echoed_logprobs(asked, echo, generation.prompt_logprobs(prompt_index))
+                if echoed is not None and logprobs is not None:
+                    logprobs = _joined(echoed, logprobs)
+            if text or logprobs or delta.finish_reason:
                 choice = CompletionChoice(index, text, logprobs, delta.finish_reason, delta.stop_reason)
                 yield encode_event(chunk(choices=[choice]))
         if asked.stream_options is not None and asked.stream_options.include_usage:
@@ -121,5 +163,26 @@ async def _events(
         yield DONE
 
 
-def _writer(asked: CompletionRequest) -> CompletionLogprobsWriter:
-    return CompletionLogprobsWriter(asked.logprobs or 0)
+def _logprobs(
+    asked: CompletionRequest, echo: _Echo, positions: Sequence[Candidates], offsets: Sequence[int]
+) -> CompletionLogprobs:
+    return completion_logprobs(positions, [len(echo.text) + offset for offset in offsets], asked.logprobs or 0)
+
+
+def _echoed_logprobs(
+    asked: CompletionRequest, echo: _Echo, positions: Sequence[Candidates | None] | None
+) -> CompletionLogprobs | None:
+    """Of the prompt; None where none were asked for."""
+    if positions is None:
+        return None
+    found = [position for position in positions if position is not None]
+    return echo_logprobs(echo.text, echo.first_token, found, asked.logprobs or 0)
+
+
+def _joined(first: CompletionLogprobs, second: CompletionLogprobs) -> CompletionLogprobs:
+    return CompletionLogprobs(
+        first.tokens + second.tokens,
+        first.token_logprobs + second.token_logprobs,
+        first.top_logprobs + second.top_logprobs,
+        first.text_offset + second.text_offset,
+    )

@@ -1,6 +1,6 @@
 """Log-probabilities as chat and text completions show them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from aphrodite.adapters.inbound.http.openai.protocol import (
     ChatLogprobs,
@@ -8,7 +8,7 @@ from aphrodite.adapters.inbound.http.openai.protocol import (
     TokenLogprob,
     TopLogprob,
 )
-from aphrodite.domain.generation.outputs import Logprob
+from aphrodite.domain.generation.outputs import Logprob, shown_bytes
 
 Candidates = Mapping[int, Logprob]
 """Token id -> candidate at one position; the token that stands there comes first."""
@@ -19,42 +19,64 @@ def chat_logprobs(positions: Sequence[Candidates] | None, num_top: int) -> ChatL
     return None if positions is None else ChatLogprobs([_chat_position(position, num_top) for position in positions])
 
 
-class CompletionLogprobsWriter:
-    """Writes the log-probabilities of one choice, piece by piece: offsets count on from the piece before."""
+def completion_logprobs(positions: Sequence[Candidates], offsets: Sequence[int], num_top: int) -> CompletionLogprobs:
+    """`offsets` are those of the tokens in the choice's text."""
+    logprobs = CompletionLogprobs([], [], [], list(offsets))
+    for position in positions:
+        named = dict(_named(position, num_top))
+        token, logprob = next(iter(named.items()))
+        logprobs.tokens.append(token)
+        logprobs.token_logprobs.append(logprob)
+        logprobs.top_logprobs.append(named)
+    return logprobs
 
-    def __init__(self, num_top: int) -> None:
-        self._num_top = num_top
-        self._offset = 0
 
-    def write(self, positions: Sequence[Candidates | None], first_token: str = "") -> CompletionLogprobs:
-        """A position without candidates, a prompt's first, is the token `first_token`."""
-        logprobs = CompletionLogprobs([], [], [], [])
-        for position in positions:
-            token = first_token
-            if position is None:
-                logprobs.token_logprobs.append(None)
-                logprobs.top_logprobs.append(None)
-            else:
-                chosen = next(iter(position.values()))
-                token = chosen.decoded_token or ""
-                logprobs.token_logprobs.append(chosen.logprob)
-                best = {item.decoded_token or "": item.logprob for item in _best(position, self._num_top)}
-                logprobs.top_logprobs.append({token: chosen.logprob} | best)
-            logprobs.tokens.append(token)
-            logprobs.text_offset.append(self._offset)
-            self._offset += len(token)
-        return logprobs
+def echo_logprobs(text: str, first_token: bytes, positions: Sequence[Candidates], num_top: int) -> CompletionLogprobs:
+    """Of a prompt whose text is shown: its first token, for which there is no candidate, then those at `positions`."""
+    tokens = [first_token, *(next(iter(position.values())).token_bytes or b"" for position in positions)]
+    offsets = list(_offsets(text, tokens))
+    others = completion_logprobs(positions, offsets[1:], num_top)
+    return CompletionLogprobs(
+        [shown_bytes(first_token), *others.tokens],
+        [None, *others.token_logprobs],
+        [None, *others.top_logprobs],
+        offsets,
+    )
+
+
+def _offsets(text: str, tokens: Sequence[bytes]) -> Iterator[int]:
+    """Where each token stands in the text that a user gave; `<s>` and a blank put in front by the tokenizer do not."""
+    data, start, num_chars = text.encode(), 0, 0
+    for token in tokens:
+        yield num_chars
+        if not data.startswith(token, start):
+            token = token.removeprefix(b" ")
+            if not data.startswith(token, start):
+                continue
+        start += len(token)
+        num_chars += sum(byte & 0xC0 != 0x80 for byte in token)  # a character has one byte that continues none
 
 
 def _chat_position(position: Candidates, num_top: int) -> TokenLogprob:
     chosen = next(iter(position.values()))
-    token = chosen.decoded_token or ""
     best = [
-        TopLogprob(item.decoded_token or "", item.logprob, list((item.decoded_token or "").encode()))
-        for item in _best(position, num_top)
+        TopLogprob(item.decoded_token or "", item.logprob, list(item.token_bytes or b""))
+        for _, item in _best(position, num_top)
     ]
-    return TokenLogprob(token, chosen.logprob, list(token.encode()), best)
+    return TokenLogprob(chosen.decoded_token or "", chosen.logprob, list(chosen.token_bytes or b""), best)
 
 
-def _best(position: Candidates, num_top: int) -> list[Logprob]:
-    return sorted((item for item in position.values() if item.rank <= num_top), key=lambda item: item.rank)
+def _named(position: Candidates, num_top: int) -> Iterator[tuple[str, float]]:
+    """The token that stands there, then the best; one that prints as another before it goes by its id."""
+    names: set[str] = set()
+    chosen = next(iter(position))
+    for token_id in (chosen, *(token_id for token_id, _ in _best(position, num_top) if token_id != chosen)):
+        name = position[token_id].decoded_token
+        if not name or name in names:
+            name = f"token_id:{token_id}"
+        names.add(name)
+        yield name, position[token_id].logprob
+
+
+def _best(position: Candidates, num_top: int) -> list[tuple[int, Logprob]]:
+    return sorted((item for item in position.items() if item[1].rank <= num_top), key=lambda item: item[1].rank)

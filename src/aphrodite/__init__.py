@@ -1,10 +1,13 @@
 """Aphrodite: a serving engine for vision-language models.
 
-The names below are loaded when they are first used: `import aphrodite` loads neither torch nor jax.
+The names below are loaded when they are first used: `import aphrodite` loads neither torch nor jax. It says in the
+environment how their threads are to wait, which they read as they are loaded; see `cpus.py`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from aphrodite.cpus import share_cpus
 
 if TYPE_CHECKING:
     from aphrodite.adapters.inbound.llm import LLM
@@ -21,6 +24,9 @@ _HOMES = {
     "RequestOutput": "aphrodite.domain.generation.outputs",
     "SamplingParams": "aphrodite.domain.prompting.sampling_params",
 }
+
+
+share_cpus()
 
 
 def __getattr__(name: str) -> Any:

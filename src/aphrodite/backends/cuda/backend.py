@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.choice import choose_execution
+from aphrodite.backends.cuda.cpu.threads import share_cpus
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.devices import choose_device, choose_dtype
 from aphrodite.backends.cuda.encoder import Encoder
@@ -49,6 +50,8 @@ def create_backend(
     if config.tensor_parallel_size > 1:
         raise BackendError("The cuda backend runs on one device; set tensor_parallel_size=1, or use backend='jax_tpu'.")
     device = choose_device(config.device)
+    if device.type == "cpu":
+        share_cpus()
     dtype = choose_dtype(config.dtype, checkpoint.config, device)
     with torch.inference_mode():
         weights = load_weights(model, checkpoint, dtype, device)

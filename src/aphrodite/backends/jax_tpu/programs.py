@@ -10,6 +10,8 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from aphrodite.cpus import num_cpus
+
 _MAX_KEPT_BYTES = 4 << 30  # on disk; beyond, the programs that were not used for longest go
 
 # On a CPU whose registers are as wide a matrix times a vector gains a third.
@@ -44,7 +46,7 @@ class Programs:
     def compile(self, programs: Sequence[Program]) -> None:
         """Compile all that is missing, side by side, with a progress bar where somebody looks."""
         missing = [program for program in programs if program.name not in self._compiled]
-        workers = min(len(missing), os.cpu_count() or 1)
+        workers = min(len(missing), num_cpus())
         if not missing:
             return
         bar = tqdm(total=len(missing), desc="Compiling", unit="program", disable=None, dynamic_ncols=True)

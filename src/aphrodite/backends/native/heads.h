@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-constexpr int64_t kSerialWork = 1 << 14;  // numbers below which waking the other threads costs more than it saves
+constexpr int64_t kSerialWork = 1 << 15;  // numbers below which waking the other threads costs more than it saves
 
 struct Heads {
     int64_t queries;     // H

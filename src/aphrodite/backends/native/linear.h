@@ -18,7 +18,7 @@
 constexpr int64_t kPanelOutputs = 2 * kLanes;
 constexpr int64_t kTileRows = 14;     // with two sums a row, two weights and an input they fill the 32 registers
 constexpr int64_t kRowsAtOnce = 512;  // whose inputs stay in a core's cache from one panel to the next
-constexpr int64_t kSerialProducts = 1 << 16;  // below, waking the other threads costs more than it saves
+constexpr int64_t kSerialProducts = 1 << 18;  // below, waking the other threads costs more than it saves
 constexpr int64_t kPairsAhead = 64;   // 4 KiB of each stream, measured on a Zen 5
 
 using Pair __attribute__((may_alias)) = uint32_t;  // two bfloat16, also where they were written one by one

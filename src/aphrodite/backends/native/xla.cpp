@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -20,6 +21,9 @@
 namespace {
 
 namespace ffi = xla::ffi;
+
+constexpr int kHastyLooks = 200;  // some 50 us
+constexpr std::chrono::microseconds kPause{50};
 
 // How far a piece of work is.
 struct Progress {
@@ -46,7 +50,13 @@ void side_by_side(int64_t count, int64_t workers, ffi::ThreadPool& threads, cons
     for (int64_t worker = 1; worker < workers; ++worker) threads.Schedule([work, worker] { work(worker); });
     work(0);
     // Only what others have begun is waited for: in a pool whose threads are all busy, none would begin.
-    while (progress->done.load() < count) std::this_thread::yield();
+    // The last task may be with a thread that another process took the CPU from, which no haste gives back.
+    for (int looks = 0; progress->done.load() < count; ++looks) {
+        if (looks < kHastyLooks)
+            std::this_thread::yield();
+        else
+            std::this_thread::sleep_for(kPause);
+    }
 }
 
 // Of a layer's cache [blocks, block size, 2K, D] with queries of so many heads.

@@ -19,6 +19,7 @@ from aphrodite.adapters.inbound.http.errors import InvalidRequestError, describe
 from aphrodite.adapters.inbound.http.preparation import Preparer
 from aphrodite.adapters.inbound.http.service import Service
 from aphrodite.bootstrap import ServerParts
+from aphrodite.cpus import num_cpus
 from aphrodite.domain.config import EngineConfig, ServerConfig
 from aphrodite.domain.errors import ConfigError, EngineDeadError
 
@@ -173,4 +174,4 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _num_threads() -> int:
-    return min(os.cpu_count() or 1, _MAX_THREADS)
+    return min(num_cpus(), _MAX_THREADS)

@@ -51,6 +51,25 @@ def test_unknown_fields_are_logged_by_name_and_never_by_value(caplog: pytest.Log
     assert "a secret" not in caplog.text
 
 
+def test_unknown_fields_of_messages_and_parts_are_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    part = {"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}
+    messages = [{"role": "user", "content": [part], "weight": 1}, {"role": "assistant", "content": "", "thinking": "x"}]
+    with caplog.at_level(logging.WARNING):
+        parse(messages=messages)
+    assert caplog.messages == [
+        "Ignored unknown fields of a request: 'messages[].content[].cache_control', 'messages[].weight'"
+    ]
+
+
+def test_what_templates_read_of_an_answer_is_kept() -> None:
+    fields = {
+        "tool_calls": [{"id": "1"}], "function_call": {"name": "f"}, "refusal": "no", "reasoning_content": "a",
+        "reasoning": "b", "thinking": "c", "tool_plan": "d", "name": "e",
+    }  # fmt: skip
+    [message] = parse(messages=[{"role": "assistant", "content": "x", **fields}]).messages
+    assert msgspec.to_builtins(message) == {"role": "assistant", "content": "x", **fields}
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "sentence"),
     [

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -222,6 +223,53 @@ def test_other_fields_of_a_message_reach_the_template() -> None:
     assert '"content": ""' in text
     assert '"arguments": {"x": [1, null]}' in text
     assert "refusal" not in text
+
+
+CALLS = "{% for call in messages[0].tool_calls %}{{ call.function.name }}"
+ARGUMENTS = '{"city": "Zürich", "days":2}'
+
+
+@pytest.mark.parametrize("given", [ARGUMENTS, {"city": "Zürich", "days": 2}])
+@pytest.mark.parametrize(
+    ("template", "from_string", "from_mapping"),
+    [
+        # Hermes' and Llama's way, Mistral's, GLM's, and those that take the string as it is
+        ("({{ call.function.arguments | tojson }})", 'f({"city": "Zürich", "days": 2})', None),
+        ("({{ call.function | tojson }})", 'f({"name": "f", "arguments": {"city": "Zürich", "days": 2}})', None),
+        ("{% for key, value in call.function.arguments.items() %} {{ key }}={{ value }}{% endfor %}",
+         "f city=Zürich days=2", None),
+        ("({{ call.function.arguments.city }})", "f(Zürich)", None),
+        ("{% if call.function.arguments is mapping %} yes{% endif %}", "f yes", None),
+        ("({{ call.function.arguments }})", f"f({ARGUMENTS})", 'f({"city": "Zürich", "days": 2})'),
+        ("{{ '(' + call.function.arguments + ')' }}", f"f({ARGUMENTS})", 'f({"city": "Zürich", "days": 2})'),
+        ("{{ '(' ~ call.function.arguments ~ ')' }}", f"f({ARGUMENTS})", 'f({"city": "Zürich", "days": 2})'),
+    ],
+)  # fmt: skip
+def test_arguments_of_former_calls_fit_templates_of_both_kinds(
+    given: Any, template: str, from_string: str, from_mapping: str | None
+) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": given}}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    expected = from_string if isinstance(given, str) or from_mapping is None else from_mapping
+    assert _render(messages, CALLS + template + "{% endfor %}").text == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("", "{}"), ("no JSON", '"no JSON"'), ("[1]", '"[1]"'), ("[" * 100_000, None)]
+)
+def test_arguments_that_are_no_object(given: str, shown: str | None) -> None:
+    messages = [{"role": "assistant", "content": "x", "tool_calls": [{"function": {"name": "f", "arguments": given}}]}]
+    text = _render(messages, CALLS + " {{ call.function.arguments | tojson }}{% endfor %}").text
+    assert text == f"f {shown or json.dumps(given)}"
+
+
+def test_an_image_token_in_arguments_is_no_image() -> None:
+    call = {"function": {"name": "f", "arguments": '{"x": "<image>"}'}}
+    messages = [{"role": "assistant", "content": "", "tool_calls": [call]}, *_user(_text("What?"), IMAGE)]
+    source = CALLS + "({{ call.function.arguments }}){% endfor %} {{ messages[1].content }}"
+    prompt = _render(messages, source, image_token="<image>")
+    assert prompt.text == 'f({"x": "<image>"}) <image>\nWhat?'
+    assert prompt.placeholder_offset == 20
 
 
 def test_an_empty_prompt_is_an_error() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aphrodite.domain.errors import ImageError, PromptError
+from aphrodite.domain.prompting.json_object import JsonObject
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -92,11 +93,25 @@ def _parse_message(message: object, images: list[object]) -> Message:
         for key, value in message.items()
         if key not in ("role", "content") and value is not None
     }
+    _read_arguments(extra)
     if content is None or isinstance(content, str):
         return Message(str(role), (TextPart(str(content or "")),), True, extra)
     if not isinstance(content, Sequence) or isinstance(content, bytes):
         raise PromptError(f"The content of a message must be a string or a list of parts, got {_type_name(content)}.")
     return Message(str(role), tuple(_parse_part(part, images) for part in content), False, extra)
+
+
+def _read_arguments(extra: Mapping[str, Any]) -> None:
+    """Have the arguments of former turns' calls ready for templates, whether they came as JSON or as an object."""
+    calls = [extra.get("function_call")]
+    for call in tools if isinstance(tools := extra.get("tool_calls"), list) else []:
+        calls.append(call.get("function", call) if isinstance(call, dict) else None)
+    for call in calls:
+        arguments = call.get("arguments") if isinstance(call, dict) else None
+        if isinstance(call, dict) and isinstance(arguments, str):
+            call["arguments"] = JsonObject.parse(arguments)
+        elif isinstance(call, dict) and isinstance(arguments, dict):
+            call["arguments"] = JsonObject(arguments)
 
 
 def _parse_part(part: object, images: list[object]) -> Part:

@@ -18,6 +18,7 @@ from aphrodite.domain.errors import PlaceholderError, PromptError
 from aphrodite.domain.prompting.chat import Conversation, ImagePart, Message
 from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.content_format import ContentFormat
+from aphrodite.domain.prompting.json_object import JsonObject
 from aphrodite.domain.prompting.prompts import Prompt
 
 _Disguise = Callable[[str], str]
@@ -161,6 +162,8 @@ def _private_characters(known: str) -> Iterator[str]:
 def _map_strings(value: Any, change: _Disguise) -> Any:
     if isinstance(value, str):
         return change(value)
+    if isinstance(value, JsonObject):
+        return JsonObject({key: _map_strings(item, change) for key, item in value.items()}, change(str(value)))
     if isinstance(value, Mapping):
         return {key: _map_strings(item, change) for key, item in value.items()}
     if isinstance(value, list):

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from aphrodite.domain.prompting.json_object import JsonObject
+
 _CHARS_PER_UNIT = 256  # copying so many characters takes about as long as one step of a loop
 _MAX_WIDTH = 9999  # of what is padded or indented
 _WIDER = re.compile(r"[0-9]{5}")
@@ -81,6 +83,8 @@ class Budget:
 
 def shallow_size(value: Any) -> int:
     """Characters of a string, items of a list, digits of a number."""
+    if isinstance(value, JsonObject):
+        return len(str(value))
     if isinstance(value, int):
         return value.bit_length() // 3
     return len(value) if isinstance(value, str | bytes | list | tuple | Mapping) else 1

@@ -70,19 +70,20 @@ class Preparer:
         self,
         messages: Sequence[Message],
         *,
+        body_bytes: int,
         add_generation_prompt: bool = True,
         template: str | None = None,
         variables: Mapping[str, Any] | None = None,
     ) -> ProcessedPrompt:
-        """A conversation, rendered with `template` or the server's own.
+        """A conversation, rendered with `template` or the server's own; it came in a body of so many bytes.
 
         Raises PromptError and its children for what the messages, their image or the template has wrong,
         PromptTooLongError, ConfigError for a `template` that is none, and QueueFullError.
         """
-        conversation = parse(msgspec.to_builtins(messages))
-        num_chars = conversation.num_chars
-        check_num_chars(num_chars, self._tokenizer, self._max_model_len())
         async with self._place():
+            conversation = await _run(self._executor_for(body_bytes), lambda: parse(msgspec.to_builtins(messages)))
+            num_chars = conversation.num_chars
+            check_num_chars(num_chars, self._tokenizer, self._max_model_len())
             if conversation.image_url is not None:
                 data = await self._fetch(conversation.image_url)
                 picture = await _run(self._executor, self._decoder.decode, data)

@@ -34,12 +34,14 @@ async def chat_completions(request: Request) -> Response:
     """Answer a conversation, with at most one image in it, at once or in pieces."""
     service = service_of(request)
     async with within_deadline(request):
-        asked = parse_body(await request.body(), ChatCompletionRequest)
+        body = await request.body()
+        asked = parse_body(body, ChatCompletionRequest)
         model = service.check_model(asked.model)
         sampling = chat_sampling(asked, service.default_sampling)
         _check_templates(asked, service)
         prompt = await service.preparer.chat(
             asked.messages,
+            body_bytes=len(body),
             add_generation_prompt=asked.add_generation_prompt is not False,
             template=asked.chat_template,
             variables=asked.chat_template_kwargs,

@@ -2,12 +2,12 @@
 
 import logging
 import re
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
-from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest
+from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest, ImagePart, Message, TextPart
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -59,6 +59,9 @@ _IGNORED = {
     "prompt_cache_retention",
 }
 
+_MESSAGE_KINDS: dict[str, type[msgspec.Struct]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Message)}
+_PART_FIELDS = {str(kind.__struct_config__.tag): {"type", *kind.__struct_fields__} for kind in (ImagePart, TextPart)}
+
 _MAX_NAMED = 20  # unknown fields in one warning
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*?)`)?$", re.DOTALL)
 
@@ -94,9 +97,28 @@ def _check_fields(fields: dict[str, Any], kind: type[msgspec.Struct]) -> None:
                 'response_format is supported with {"type": "text"} only.', "response_format", "unsupported_parameter"
             )
     unknown = sorted(fields.keys() - known - _UNSUPPORTED.keys() - _IGNORED)
+    if "messages" in known:
+        unknown += sorted(_unknown_in_messages(fields.get("messages")))
     if unknown:
         names = ", ".join(repr(name[:64]) for name in unknown[:_MAX_NAMED])
         _logger.warning("Ignored unknown fields of a request: %s", names)
+
+
+def _unknown_in_messages(messages: object) -> set[str]:
+    """Fields of messages and of their parts that no template will see."""
+    unknown = set()
+    for message in messages if isinstance(messages, list) else ():
+        if not isinstance(message, dict):
+            continue
+        kind = _MESSAGE_KINDS.get(str(message.get("role")))
+        if kind is not None:
+            unknown |= {f"messages[].{name}" for name in message.keys() - set(kind.__struct_fields__) - {"role"}}
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and str(part.get("type")) in _PART_FIELDS:
+                names = part.keys() - _PART_FIELDS[str(part["type"])]
+                unknown |= {f"messages[].content[].{name}" for name in names}
+    return unknown
 
 
 def _invalid(sentence: str) -> InvalidRequestError:

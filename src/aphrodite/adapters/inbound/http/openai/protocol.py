@@ -50,7 +50,14 @@ class UserMessage(_Message, tag="user"):
 
 class AssistantMessage(_Message, tag="assistant"):
     content: str | list[TextPart] | None = None
-    tool_calls: list[dict[str, Any]] | None = None  # of former turns; templates may show them
+    # Of former turns; templates may show them.
+    tool_calls: list[dict[str, Any]] | None = None
+    function_call: dict[str, Any] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    thinking: str | None = None
+    tool_plan: str | None = None
 
 
 class ToolMessage(_Message, tag="tool"):

@@ -20,13 +20,14 @@ async def tokenize(request: Request) -> Response:
     """Token ids as the model would read them: of a text, or of messages, an image's tokens among them."""
     service = service_of(request)
     async with within_deadline(request):
-        asked = parse_body(await request.body(), TokenizeRequest)
+        body = await request.body()
+        asked = parse_body(body, TokenizeRequest)
         service.check_model(asked.model)
         if (asked.prompt is None) == (asked.messages is None):
             raise InvalidRequestError("Either prompt or messages must be given, and not both.", "prompt")
         if asked.messages is not None:
             prompt = await service.preparer.chat(
-                asked.messages, add_generation_prompt=asked.add_generation_prompt is not False
+                asked.messages, body_bytes=len(body), add_generation_prompt=asked.add_generation_prompt is not False
             )
         else:
             [prompt] = await service.preparer.prompts(

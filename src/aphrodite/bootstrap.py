@@ -137,8 +137,10 @@ def open_model(config: EngineConfig) -> OpenedModel:
     """The files behind a model's name, its weights unread. Raises ModelError."""
     location = locate_model(config.model, config.revision)
     checkpoint: CheckpointSource
+    add_space_prefix = True
     if location.gguf_path is not None:
-        checkpoint = GgufCheckpoint(location.gguf_path)
+        checkpoint = gguf = GgufCheckpoint(location.gguf_path)
+        add_space_prefix = gguf.add_space_prefix or config.tokenizer is not None
     else:
         checkpoint = SafetensorsCheckpoint(location.folder, trust_remote_code=config.trust_remote_code)
     spec = read_model(checkpoint.config)
@@ -150,6 +152,7 @@ def open_model(config: EngineConfig) -> OpenedModel:
         config=checkpoint.config,
         generation_config=checkpoint.generation_config,
         image_token_id=spec.image_token_id,
+        add_space_prefix=add_space_prefix,
         trust_remote_code=config.trust_remote_code,
     )
     return OpenedModel(location, checkpoint, spec, tokenizer)

@@ -67,8 +67,8 @@ def write(path: Path, model: Any, arch: str, extra: dict[str, Any] | None = None
     writer.add_key_length(config.head_dim)
     writer.add_eos_token_id(config.eos_token_id)
     for key, value in (extra or {}).items():
-        add = writer.add_uint32 if isinstance(value, int) else writer.add_string if isinstance(value, str) else None
-        (add or writer.add_float32)(key, value)
+        kinds = {bool: "bool", int: "uint32", str: "string", list: "array", float: "float32"}
+        getattr(writer, f"add_{kinds[type(value)]}")(key, value)
     for name, tensor in model.state_dict().items():
         values = tensor.numpy()
         if arch == "llama" and ".q_proj." in name:
@@ -209,3 +209,17 @@ def test_tensor_of_another_model(tmp_path: Path) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="there is no such file"):
         GgufCheckpoint(tmp_path / "none.gguf")
+
+
+def test_every_token_that_ends_a_turn_ends_an_answer(tmp_path: Path) -> None:
+    model = tiny(tmp_path, "llama")
+    eos = model.config.eos_token_id
+    assert GgufCheckpoint(write(tmp_path / "eos.gguf", model, "llama")).generation_config == {"eos_token_id": [eos]}
+    extra = {
+        "tokenizer.ggml.eot_token_id": 17,
+        "tokenizer.ggml.eom_token_id": 19,
+        "tokenizer.ggml.tokens": ["<unk>", "<|im_start|>", "</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "ä"],
+        "tokenizer.ggml.token_type": [2, 3, 3, 3, 1, 3, 1],  # one of them is ordinary text
+    }
+    found = GgufCheckpoint(write(tmp_path / "all.gguf", model, "llama", extra)).generation_config["eos_token_id"]
+    assert found == sorted({2, 3, 5, 17, 19, eos})

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -257,6 +258,36 @@ def test_other_threads_run_while_a_long_text_is_encoded(any_tokenizer: HuggingFa
         beats += 1
     thread.join()
     assert beats > 10
+
+
+def test_gguf_says_whether_a_blank_goes_in_front(tmp_path: Path) -> None:
+    """SentencePiece's vocabulary as llama.cpp's converter writes it."""
+    tokenizer = tiny_tokenizer(tmp_path, "metaspace", image_token=False)
+    tokens = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
+    writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "llama")
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-float(index) for index in range(len(tokens))])
+    writer.add_token_types(
+        [3 if index < 3 else 6 if len(t) == 6 and t[:3] == "<0x" else 1 for index, t in enumerate(tokens)]
+    )
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    location = ModelLocation(tmp_path, "tiny.gguf")
+    options: dict[str, Any] = {"vocab_size": 500, "config": {}, "generation_config": {}}
+    with_blank = HuggingFaceTokenizer(location, **options)
+    without = HuggingFaceTokenizer(location, **options, add_space_prefix=False)
+    [the_and_blank, the, blank] = (without.encode(text, add_special_tokens=False) for text in (" The", "The", " "))
+    assert with_blank.encode("The", add_special_tokens=False) == the_and_blank
+    assert the != the_and_blank
+    assert b"".join(map(without.token_bytes, the)) == b"The"
+    assert without.decode(the_and_blank) == " The"
+    assert with_blank.decode(the_and_blank) == "The"
+    assert without.decode([*blank, *the]) == " The"
 
 
 def test_text_that_is_not_unicode(tmp_path: Path) -> None:

@@ -32,6 +32,13 @@ _LAYER_NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 
+_CONTROL = 3  # the kind of tokens that are no text
+# How Llama's, Qwen's, Phi's, Gemma's and their relatives' turns and texts end.
+_END_TOKENS = frozenset(
+    ("</s>", "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|eom|>",
+     "<|end|>", "<end_of_turn>", "<end_of_utterance>", "<|end_of_turn|>")
+)  # fmt: skip
+
 _NUMBERS_AT_ONCE = 1 << 20  # bounds what dequantising takes beside its result
 
 
@@ -53,7 +60,8 @@ class GgufCheckpoint:
                 f"{path} holds a {self._architecture} model; of .gguf files Aphrodite runs {', '.join(_ARCHITECTURES)}."
             )
         self.config: Mapping[str, Any] = _read_config(path, reader, self._architecture)
-        self.generation_config: Mapping[str, Any] = {}
+        self.generation_config: Mapping[str, Any] = {"eos_token_id": _end_token_ids(reader)}
+        self.add_space_prefix = bool(_field(reader, "tokenizer.ggml.add_space_prefix", True))
         # The reader itself is let go: it holds the vocabulary in many small objects, hundreds of megabytes of them.
         self._tensors = tuple(reader.tensors)
 
@@ -100,6 +108,16 @@ def _open(path: Path) -> "GGUFReader":
 def _field(reader: "GGUFReader", key: str, default: Any = None) -> Any:
     field = reader.get_field(key)
     return default if field is None else field.contents()
+
+
+def _end_token_ids(reader: "GGUFReader") -> list[int]:
+    """Every token that ends an answer: those that the file names, and control tokens of the known names."""
+    named = (_field(reader, f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom"))
+    ids = {int(token_id) for token_id in named if token_id is not None}
+    tokens, kinds = reader.get_field("tokenizer.ggml.tokens"), _field(reader, "tokenizer.ggml.token_type", [])
+    if tokens is not None:
+        ids |= {i for i, kind in enumerate(kinds) if kind == _CONTROL and tokens.contents(i) in _END_TOKENS}
+    return sorted(ids)
 
 
 def _stored_format(reader: "GGUFReader") -> str:

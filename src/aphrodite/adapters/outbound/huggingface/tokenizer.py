@@ -24,7 +24,8 @@ class HuggingFaceTokenizer:
     """The fast tokenizer of a folder or of a .gguf file; implements the Tokenizer port. Thread-safe.
 
     `vocab_size` is the number of rows of the decoder's embedding, which may exceed the tokenizer's own.
-    `image_token` is the string of the image placeholder, None for a text-only model.
+    `image_token` is the string of the image placeholder, None for a text-only model. `add_space_prefix` is a .gguf
+    file's: whether a blank goes in front of a text, where the vocabulary's words begin with one.
 
     Raises CheckpointError where there is no tokenizer or it does not know the image token, UnsupportedModelError for
     one that is not "fast" (made with the tokenizers library).
@@ -38,12 +39,15 @@ class HuggingFaceTokenizer:
         config: Mapping[str, Any],
         generation_config: Mapping[str, Any],
         image_token_id: int | None = None,
+        add_space_prefix: bool = True,
         trust_remote_code: bool = False,
     ) -> None:
         tokenizer = _load(location, trust_remote_code)
         # What follows uses the library below transformers: its calls read and never write, so that threads can share
         # it, while transformers sets options on it before each call.
         self._fast: Tokenizer = tokenizer.backend_tokenizer
+        if not add_space_prefix:
+            self._fast = _without_space_prefix(self._fast)
         self._fast.no_truncation()
         self._fast.no_padding()
         self.vocab_size = vocab_size
@@ -169,6 +173,28 @@ def _encode(fast: "Tokenizer", text: str, add_special_tokens: bool) -> list[int]
         return list(fast.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids)
     except (UnicodeEncodeError, TypeError) as error:  # the library takes such a string for no string at all
         raise PromptError("The prompt holds half of a surrogate pair, which is not valid Unicode text.") from error
+
+
+def _without_space_prefix(fast: "Tokenizer") -> "Tokenizer":
+    """A copy that puts no blank in front of a text, and takes none away."""
+    from tokenizers import Tokenizer
+
+    def without(part: Any) -> Any:
+        if isinstance(part, list):
+            return [without(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        return {key: without(value) for key, value in part.items()} | changes.get(part.get("type", ""), {})
+
+    changes: dict[str, dict[str, Any]] = {
+        "Metaspace": {"prepend_scheme": "never"},
+        "Prepend": {"prepend": ""},
+        "Strip": {"start": 0},
+    }
+    definition = json.loads(fast.to_str())
+    for name in ("normalizer", "pre_tokenizer", "decoder"):
+        definition[name] = without(definition[name])
+    return Tokenizer.from_str(json.dumps(definition))
 
 
 def _lengths(fast: "Tokenizer") -> tuple[int, int]:

@@ -8,15 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan
+from aphrodite.domain.architectures.images.layout import FixedLayout, LaidOutImage
 from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.errors import StepError
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.prompts import (
-    ProcessedImage,
     ProcessedPrompt,
     Prompt,
+    check_placeholders,
     check_token_ids,
-    expand_placeholder,
+    expand_placeholders,
 )
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan, StepResult
 
@@ -30,8 +32,8 @@ LIMITS = BackendLimits(
     max_num_batched_tokens=32,
     max_model_len=128,
     max_steps_in_flight=1,
-    encoder_cache_bytes=64,
-    bytes_per_feature=1,
+    num_feature_rows=64,
+    bytes_per_number=1,
 )
 
 
@@ -72,7 +74,7 @@ class FakeBackend:
     """Runs the fake model over a paged cache. A step is done when launched, but its tokens show in `result` only.
 
     Set `failure` to have the next step fail: "launch" raises in `launch` and does nothing of it; "lost" and "late"
-    raise in `result`, when "lost" has only forgotten images, and "late" has done it all.
+    raise in `result`, when "lost" has done nothing either, and "late" has done it all.
     """
 
     def __init__(self, limits: BackendLimits = LIMITS, vocab_size: int = VOCAB_SIZE) -> None:
@@ -80,7 +82,7 @@ class FakeBackend:
         self.failure: Literal["launch", "lost", "late"] | None = None
         self.plans: list[StepPlan] = []
         self.kv = np.full(limits.num_blocks * limits.block_size, -1, dtype=np.int64)
-        self.features: dict[bytes, np.ndarray] = {}
+        self.features: list[bytes | None] = [None] * limits.num_feature_rows  # None: what a lost step should have made
         self.closed = False
         self._vocab_size = vocab_size
         self._last_tokens = [0] * limits.max_num_seqs
@@ -93,8 +95,10 @@ class FakeBackend:
         self.plans.append(plan)
         if failure == "launch":
             raise StepError("The step could not be launched.")
-        for content_hash in plan.forget:
-            self.features.pop(content_hash, None)
+        for image in plan.encode:
+            for index, row in enumerate(image.rows.tolist()):
+                lost = failure == "lost"
+                self.features[row] = None if lost else feature_content(image.image.content_hash, index)
         result = None if failure == "lost" else self._run(plan)
         return FakePendingStep(result if result and failure is None else StepError("The step failed."))
 
@@ -102,8 +106,6 @@ class FakeBackend:
         self.closed = True
 
     def _run(self, plan: StepPlan) -> StepResult:
-        for image in plan.encode:
-            self.features[image.content_hash] = image.pixels
         sampled = [token_id for row in plan.rows if (token_id := self._run_row(row)) is not None]
         return StepResult(np.array(sampled, dtype=np.int32), None, {})
 
@@ -111,12 +113,14 @@ class FakeBackend:
         stop, size = row.start + row.num_tokens, self.limits.block_size
         cells = [int(row.block_ids[position // size]) * size + position % size for position in range(stop)]
         token_ids = [self._last_tokens[row.slot]] if row.token_ids is None else row.token_ids.tolist()
+        if len(token_ids) != row.num_tokens:
+            raise StepError("A row has another number of tokens than it says.")
         contents = [token_content(token_id) for token_id in token_ids]
-        if (span := row.features) is not None:
-            if span.content_hash not in self.features:
+        for index, feature_row in enumerate([] if row.feature_rows is None else row.feature_rows.tolist()):
+            feature = self.features[feature_row] if feature_row >= 0 else contents[index]
+            if feature is None:
                 raise StepError("The features of an image are not there.")
-            for index in range(span.length):
-                contents[span.token_offset + index] = feature_content(span.content_hash, span.feature_offset + index)
+            contents[index] = feature
         for position, content in enumerate(contents, start=row.start):
             before = int(self.kv[cells[position - 1]]) if position else 0
             self.kv[cells[position]] = fake_kv(before & 0xFFFFFFFF, content)
@@ -152,24 +156,28 @@ class FakeTokenizer:
 
 
 class FakeProcessor:
-    """Every picture is `num_image_tokens` tokens; pictures are uint8 arrays."""
+    """Every picture is six tokens; pictures are uint8 arrays."""
 
     normalization: PixelNormalization | None = None
-    num_image_tokens = 6
+    layout = FixedLayout(IMAGE_TOKEN, num_features=6)
 
     def process(self, prompt: Prompt) -> ProcessedPrompt:
         token_ids = list(prompt.token_ids) if prompt.token_ids else FakeTokenizer().encode(prompt.text or "")
         check_token_ids(token_ids, VOCAB_SIZE)
-        expanded, start = expand_placeholder(
-            token_ids, IMAGE_TOKEN, self.num_image_tokens, has_image=prompt.image is not None
-        )
-        image = None if start is None else fake_image(np.asarray(prompt.image), start, self.num_image_tokens)
-        return ProcessedPrompt(prompt.text, expanded, image)
+        check_placeholders(token_ids, IMAGE_TOKEN, len(prompt.images))
+        images = [self._read(np.asarray(image)) for image in prompt.images]
+        return ProcessedPrompt(prompt.text, *expand_placeholders(token_ids, IMAGE_TOKEN, images))
+
+    def _read(self, pixels: np.ndarray) -> tuple[LaidOutImage, ImageInput]:
+        laid_out = self.layout.lay_out(*pixels.shape[:2], num_tiles=1)
+        content_hash = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+        return laid_out, ImageInput(pixels.reshape(1, -1), laid_out.plan, content_hash)
 
 
-def fake_image(pixels: np.ndarray, start: int, num_tokens: int) -> ProcessedImage:
-    content_hash = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
-    return ProcessedImage(pixels, content_hash, start, num_tokens)
+def fake_span(content: bytes, start: int, num_tokens: int) -> ImageSpan:
+    """An image whose tokens all take a feature."""
+    laid_out = FixedLayout(IMAGE_TOKEN, num_tokens).lay_out(1, 1, num_tiles=1)
+    return ImageSpan(ImageInput(np.zeros((1, 3), np.uint8), laid_out.plan, content), start, laid_out.is_feature)
 
 
 @dataclass

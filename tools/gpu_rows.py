@@ -74,7 +74,7 @@ class Rows:
         self._rates = rates
         self._sizes = sizes
         self._backend: Any = subject.engine._backend
-        self._costs = ModelCosts(model, subject.engine.limits.bytes_per_feature // model.decoder.hidden_size)
+        self._costs = ModelCosts(model, subject.engine.limits.bytes_per_number)
         self._driver = StepDriver(subject.engine, model, seed=0)
         self._random = np.random.default_rng(0)
 
@@ -113,10 +113,10 @@ class Rows:
     @torch.inference_mode()
     def _tower(self) -> Figure:
         assert self._model.vision is not None
-        side, count = self._model.vision.image_size, self._sizes.images
-        pixels = torch.from_numpy(self._random.integers(0, 256, (count, side, side, 3), dtype=np.uint8))
-        pixels = pixels.to(self._backend._device)
-        seconds, kernels = self._time_each(lambda: self._backend._encoder.encode(pixels))
+        count, shape = self._sizes.images, (self._model.vision.num_patches, self._model.vision.patch_bytes)
+        patches = torch.from_numpy(self._random.integers(0, 256, (count, *shape), dtype=np.uint8))
+        patches = patches.to(self._backend._device)
+        seconds, kernels = self._time_each(lambda: self._backend._encoder.encode(patches))
         operations_s = count * self._costs.operations_per_image / self._rates.operations_per_s
         limit = count / max(operations_s, self._costs.vision_bytes / self._rates.bytes_per_s)
         what = f"vision tower and projector, batch {count}"

@@ -1,5 +1,6 @@
 """The shapes of llava-hf/llava-1.5-7b-hf, for what needs no weights."""
 
+from aphrodite.domain.architectures.images.layout import FixedLayout
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, RopeSpec, VisionSpec
 
 LLAVA_7B = ModelSpec(
@@ -40,7 +41,7 @@ LLAVA_7B = ModelSpec(
         projector_bias=True,
         text_hidden_size=4096,
     ),
-    image_token_id=32000,
+    images=FixedLayout(32000, 576),
 )
 
 CONFIG = {

@@ -152,7 +152,7 @@ def faults(compiled: Compiled, model: DeviceModel) -> list[str]:
     # A step's logits, or the features of the images that the chips share out among themselves, may be gathered.
     gathered_bytes = model.limits.max_num_seqs * model.spec.decoder.vocab_size * 4
     if compiled.name == f"encode {NUM_IMAGES}" and model.spec.vision is not None:
-        gathered_bytes = NUM_IMAGES * model.spec.vision.num_image_tokens * model.limits.bytes_per_feature
+        gathered_bytes = bytes_of(model.encoded(NUM_IMAGES))
     # A copy of a layer's cache would show in a decode step, whose other temporaries are small.
     is_decode = compiled.name == f"forward {DECODE_ROWS}"
     temporary_bytes = bytes_of(model.cache()[0]) if is_decode else MAX_TEMPORARY_BYTES

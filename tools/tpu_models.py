@@ -87,7 +87,6 @@ def _device_model(
     max_num_batched_tokens: int,
 ) -> DeviceModel:
     assert spec.vision is not None
-    bytes_per_feature, num_features = spec.decoder.hidden_size * 2, 16
     limits = BackendLimits(
         num_blocks=num_blocks,
         block_size=choose_block_size(_BLOCK_SIZE, max_num_seqs, spec.decoder.max_position, "tpu"),
@@ -95,8 +94,8 @@ def _device_model(
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=spec.decoder.max_position,
         max_steps_in_flight=2,
-        encoder_cache_bytes=num_features * spec.vision.num_image_tokens * bytes_per_feature,
-        bytes_per_feature=bytes_per_feature,
+        num_feature_rows=16 * spec.vision.num_image_tokens,
+        bytes_per_number=2,
     )
     return DeviceModel(
         spec=spec,
@@ -107,5 +106,4 @@ def _device_model(
         head_width=cache_width(spec.decoder.head_dim, "tpu"),
         limits=limits,
         buckets=Buckets.of(limits, growth=2, num_devices=len(devices)),
-        num_feature_slots=num_features,
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import transformers
 from tests.builders import tiny_llava, tiny_text
+from tests.fakes import fake_span
 
 from aphrodite.bench.limit import DeviceRates, ModelCosts, total_limit_s
 from aphrodite.domain.architectures.registry import read_model
@@ -48,7 +49,7 @@ def test_a_chunk_without_a_sample_needs_no_head_and_windows_bound_attention(tmp_
 def test_a_picture_runs_through_the_used_layers_of_the_tower(tmp_path: Path) -> None:
     model = transformers.LlavaForConditionalGeneration.from_pretrained(tiny_llava(tmp_path))
     costs = ModelCosts(read_model(model.config.to_dict()), 4)
-    picture = ImageToEncode(b"", np.zeros((28, 28, 3), np.uint8))
+    picture = ImageToEncode(fake_span(b"", 0, 16).image, np.arange(16, dtype=np.int32))
     plan = (row(0, 20),)
     with_picture, without = costs.step(StepPlan(plan, (picture,))), costs.step(StepPlan(plan))
     tower = next(m for m in model.modules() if isinstance(m, transformers.CLIPVisionModel))

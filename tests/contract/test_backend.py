@@ -17,7 +17,7 @@ from aphrodite.domain.errors import StepError
 from aphrodite.domain.ports import ComputeBackend
 from aphrodite.domain.prompting.prompts import Prompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.step import FeatureSpan, ImageToEncode, RowPlan, StepPlan, StepResult
+from aphrodite.domain.scheduling.step import ImageToEncode, RowPlan, StepPlan, StepResult
 
 GREEDY = SamplingParams(temperature=0)
 PROMPT = [7, 11, 13, 17, 19, 23, 29, 31, 37, 41]
@@ -60,7 +60,7 @@ def row(
     blocks: tuple[int, ...] = (1, 2, 3, 4),
     samples: bool = True,
     suppressed: tuple[int, ...] = (),
-    features: FeatureSpan | None = None,
+    feature_rows: list[int] | None = None,
 ) -> RowPlan:
     return RowPlan(
         slot=slot,
@@ -72,7 +72,7 @@ def row(
         sampling=GREEDY,
         seed=0,
         suppressed_token_ids=suppressed,
-        features=features,
+        feature_rows=None if feature_rows is None else np.array(feature_rows, dtype=np.int32),
     )
 
 
@@ -126,17 +126,24 @@ def test_suppressed_tokens_are_never_drawn(backend: ComputeBackend) -> None:
         suppressed = (*suppressed, token_id)
 
 
-def test_features_stay_until_they_are_forgotten_and_a_failed_step_hurts_nobody_else(
+def test_features_stay_in_their_rows_and_a_failed_step_hurts_nobody_else(
     backend: ComputeBackend, real_processor: HuggingFaceProcessor
 ) -> None:
-    processed = real_processor.process(Prompt("<image>", None, np.full((4, 4, 3), 200, dtype=np.uint8))).image
-    assert processed is not None
-    image = ImageToEncode(b"picture", processed.pixels)
-    shown = row(PROMPT, features=FeatureSpan(b"picture", token_offset=2, feature_offset=0, length=5))
-    seen = run(backend, shown, encode=(image,)).token_ids.tolist()
-    assert run(backend, shown).token_ids.tolist() == seen
+    pictures = [np.full((4, 4, 3), value, dtype=np.uint8) for value in (200, 30)]
+    spans = real_processor.process(Prompt("<image><image>", None, tuple(pictures))).images
+    num_features = spans[0].image.plan.num_features
+    # The second one's rows lie within those of the first.
+    rows = np.arange(3 * num_features, dtype=np.int32).reshape(3, -1)[::-1, ::-1]
+    encoded = tuple(ImageToEncode(span.image, own) for span, own in zip(spans, (rows[0], rows[2]), strict=True))
+    shown = [row(PROMPT, feature_rows=[-1, -1, *own[:5], *[-1] * 3]) for own in (rows[0].tolist(), rows[2].tolist())]
+    first = run(backend, shown[0], encode=encoded).token_ids.tolist()
+    second = run(backend, shown[1]).token_ids.tolist()
+    assert run(backend, shown[0]).token_ids.tolist() == first
+    assert run(backend, shown[1], encode=encoded[1:]).token_ids.tolist() == second
     plain = answer(backend, PROMPT)
+    assert run(backend, row(PROMPT, feature_rows=[-1] * len(PROMPT))).token_ids.tolist() == [plain]
+    broken = row(PROMPT)._replace(num_tokens=len(PROMPT) + 1)
     with pytest.raises(StepError):
-        backend.launch(StepPlan((shown,), forget=(b"picture",))).result()
+        backend.launch(StepPlan((broken,), encoded)).result()
     assert answer(backend, PROMPT) == plain
-    assert run(backend, shown, encode=(image,)).token_ids.tolist() == seen
+    assert run(backend, shown[0], encode=encoded).token_ids.tolist() == first

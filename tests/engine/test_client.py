@@ -13,6 +13,7 @@ import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pytest
 from tests.builders import tiny_text
 from tests.engine import engines
 from tests.engine.engines import CRASH_TOKEN, FAIL_TOKEN, KILL_TOKEN, ROOMY, build
-from tests.fakes import IMAGE_TOKEN, fake_image
+from tests.fakes import IMAGE_TOKEN, fake_span
 
 from aphrodite.domain.errors import (
     EngineClosedError,
@@ -202,10 +203,11 @@ def test_requests_that_cannot_be_answered() -> None:
 
 def test_a_huge_image_arrives_whole() -> None:
     async def test() -> None:
-        pixels = np.random.default_rng(0).integers(0, 256, (4096, 4096, 3), dtype=np.uint8)
-        image = fake_image(pixels, 1, 6)
+        patches = np.random.default_rng(0).integers(0, 256, (65536, 3 * 256), dtype=np.uint8)
+        span = fake_span(b"picture", 1, 6)
+        span = replace(span, image=replace(span.image, patches=patches))
         sampling = SamplingParams(max_tokens=5, temperature=0.0)
-        asked = EngineRequest("picture", [20, *[IMAGE_TOKEN] * 6, 21], sampling, image)
+        asked = EngineRequest("picture", [20, *[IMAGE_TOKEN] * 6, 21], sampling, (span,))
         async with serving() as client:
             assert await collect(client, asked) == alone(asked, build())
             assert client.stats.num_images_encoded == 1

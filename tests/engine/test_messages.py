@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes import fake_span
 
 from aphrodite.domain import errors
+from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan, PatchPlan
 from aphrodite.domain.errors import AphroditeError, GenerationError, SamplingParamsError, StepError
 from aphrodite.domain.generation.delta import SequenceDelta, TokenReport
 from aphrodite.domain.ports import BackendLimits
-from aphrodite.domain.prompting.prompts import ProcessedImage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import EngineRequest
@@ -94,12 +95,14 @@ def samplings(draw: st.DrawFn) -> SamplingParams:
 
 
 @st.composite
-def images(draw: st.DrawFn) -> ProcessedImage:
-    height, width = draw(st.integers(0, 5)), draw(st.integers(0, 5))
-    pixels = np.random.default_rng(draw(COUNT)).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def spans(draw: st.DrawFn) -> ImageSpan:
+    rng = np.random.default_rng(draw(COUNT))
+    patches = rng.integers(0, 256, (draw(st.integers(0, 5)), draw(st.integers(1, 5))), dtype=np.uint8)
     if draw(st.booleans()):
-        pixels = pixels[::-1]  # not as it lies in memory
-    return ProcessedImage(pixels, draw(st.binary(max_size=16)), draw(COUNT), draw(COUNT))
+        patches = patches[::-1]  # not as it lies in memory
+    plan = PatchPlan(draw(st.integers(1, 4)), rng.integers(0, 99, draw(st.integers(0, 5)), dtype=np.int32))
+    is_feature = rng.integers(0, 2, draw(st.integers(0, 6))).astype(bool)
+    return ImageSpan(ImageInput(patches, plan, draw(st.binary(max_size=16))), draw(COUNT), is_feature)
 
 
 def sent(message: EngineRequest | Abort | AbortSequence | Shutdown) -> EngineRequest | Abort | AbortSequence | Shutdown:
@@ -112,23 +115,26 @@ def plain(error: AphroditeError | None) -> tuple[type, str] | None:
     return None if error is None else (type(error), str(error))
 
 
-@given(TEXT, st.lists(TOKEN, max_size=20), samplings(), st.none() | images())
+@given(TEXT, st.lists(TOKEN, max_size=20), samplings(), st.lists(spans(), max_size=3))
 def test_requests_arrive_as_they_were(
-    request_id: str, token_ids: list[int], sampling: SamplingParams, image: ProcessedImage | None
+    request_id: str, token_ids: list[int], sampling: SamplingParams, images: list[ImageSpan]
 ) -> None:
-    received = sent(EngineRequest(request_id, token_ids, sampling, image))
+    received = sent(EngineRequest(request_id, token_ids, sampling, tuple(images)))
     assert isinstance(received, EngineRequest)
     assert (received.request_id, received.prompt_token_ids) == (request_id, token_ids)
     # All but what concerns text, which the engine knows nothing of.
     text = {"stop": (), "include_stop_str_in_output": False, "skip_special_tokens": True}
     assert received.sampling == replace(sampling, **text)
-    if image is None:
-        assert received.image is None
-    else:
-        assert received.image is not None
-        assert replace(received.image, pixels=image.pixels) == image
-        np.testing.assert_array_equal(received.image.pixels, image.pixels)
-        assert received.image.pixels.dtype == np.uint8
+    for got, span in zip(received.images, images, strict=True):
+        assert (got.start, got.image.content_hash) == (span.start, span.image.content_hash)
+        assert got.image.plan.num_segments == span.image.plan.num_segments
+        for ours, theirs in (
+            (got.is_feature, span.is_feature),
+            (got.image.patches, span.image.patches),
+            (got.image.plan.taps, span.image.plan.taps),
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.dtype == theirs.dtype
 
 
 @given(FROM_ENGINE)
@@ -162,16 +168,17 @@ def test_infinite_logprobs_arrive() -> None:
     assert received.deltas == [delta]
 
 
-def test_pixels_are_copied_on_neither_side() -> None:
-    pixels = np.zeros((4, 4, 3), dtype=np.uint8)
-    request = EngineRequest("r", [1], SamplingParams(), ProcessedImage(pixels, b"hash", 0, 1))
+def test_patches_are_copied_on_neither_side() -> None:
+    image = fake_span(b"hash", start=0, num_tokens=1).image
+    patches = np.zeros((4, 12), dtype=np.uint8)
+    span = ImageSpan(replace(image, patches=patches), 0, np.ones(1, bool))
+    request = EngineRequest("r", [1], SamplingParams(), (span, span))
     frames = encode_for_engine(request)
     received = decode_for_engine(frames)
-    pixels[0, 0, 0] = 200
+    patches[0, 0] = 200
     assert isinstance(received, EngineRequest)
-    assert received.image is not None
-    assert np.shares_memory(received.image.pixels, pixels)
-    assert len(frames) == 2
+    assert all(np.shares_memory(got.image.patches, patches) for got in received.images)
+    assert len(frames) == 3
 
 
 def test_numpy_numbers_are_numbers() -> None:

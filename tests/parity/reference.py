@@ -42,7 +42,7 @@ class Reference:
         self._read: Callable[..., Any] = AutoProcessor.from_pretrained(folder) if is_llava else self.tokenizer
         self._answers: dict[tuple[Case, int], Answer] = {}
 
-    def inputs(self, prompt: str, image: Image.Image | None = None) -> dict[str, torch.Tensor]:
+    def inputs(self, prompt: str, image: Image.Image | list[Image.Image] | None = None) -> dict[str, torch.Tensor]:
         pictures = {} if image is None else {"images": image}
         read = dict(self._read(text=prompt, return_tensors="pt", **pictures))
         read.pop("token_type_ids", None)
@@ -56,7 +56,7 @@ class Reference:
         return self._answers[key]
 
     @torch.inference_mode()
-    def generate(self, prompt: str, image: Image.Image | None = None, **options: Any) -> Answer:
+    def generate(self, prompt: str, image: Image.Image | list[Image.Image] | None = None, **options: Any) -> Answer:
         """The greedy answer, with options of transformers' own `generate`; asserts that every choice is clear."""
         inputs = self.inputs(prompt, image)
         output = self.model.generate(

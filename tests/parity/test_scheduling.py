@@ -49,11 +49,10 @@ def test_room_for_few_pictures(
 ) -> None:  # fmt: skip
     """Features are forgotten and computed anew when the device holds no more of them."""
     theirs = reference("clip-llama")
-    picture_bytes = 16 * theirs.model.config.text_config.hidden_size * 4
     name = install(
         monkeypatch,
         backend,
-        encoder_cache_bytes=num_pictures * picture_bytes,
+        num_feature_rows=16 * num_pictures,
         max_steps_in_flight=max_steps_in_flight,
     )
     with open_llm("clip-llama", backend=name, **chunks) as llm:

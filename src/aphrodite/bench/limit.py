@@ -64,7 +64,7 @@ class ModelCosts:
 
     def step(self, plan: StepPlan) -> StepCost:
         """What a step of this plan costs."""
-        num_images = len(plan.encode)
+        num_images = sum(encoded.image.plan.num_segments for encoded in plan.encode)
         num_bytes = self.weight_bytes + (self.vision_bytes if num_images else 0)
         operations = plan.num_tokens * self.operations_per_token + num_images * self.operations_per_image
         operations += sum(row.samples for row in plan.rows) * self.operations_per_sample
@@ -86,7 +86,7 @@ def _num_pairs(row: RowPlan, reach: float) -> int:
 
 
 def _image_operations(vision: VisionSpec, weights: Sequence[Weight]) -> int:
-    """Of one picture, through the tower and the projector."""
+    """Of one segment of a picture, through the tower and the projector."""
     operations = 4 * vision.num_positions**2 * vision.hidden_size * vision.num_used_layers  # attention, all pairs
     for weight in weights:
         if weight.name == "vision.patch.weight":

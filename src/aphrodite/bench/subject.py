@@ -32,7 +32,7 @@ class Subject:
     def __init__(self, config: EngineConfig, model: OpenedModel) -> None:
         self._llm = LLM(**asdict(config))
         self.engine = self._llm._engine
-        bytes_per_number = self.engine.limits.bytes_per_feature // model.spec.decoder.hidden_size
+        bytes_per_number = self.engine.limits.bytes_per_number
         # The backend keeps to itself what "auto" means to it; the size of its numbers tells.
         self.dtype = "float32" if bytes_per_number == 4 else _of_two_bytes(config.dtype, model.checkpoint.config)
         self._costs = ModelCosts(model.spec, bytes_per_number)

@@ -1,7 +1,7 @@
 """The engine's and the server's configuration: frozen, validated when built."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from aphrodite.domain.errors import ConfigError
@@ -37,8 +37,14 @@ class EngineConfig:
     enable_prefix_caching: bool = True
     enforce_eager: bool = False
     tensor_parallel_size: int = 1  # devices that share the model
+    limit_mm_per_prompt: dict[str, int] = field(default_factory=lambda: {"image": 1})
     chat_template: str | None = None
     seed: int = 0
+
+    @property
+    def max_images(self) -> int:
+        """Most images of one prompt."""
+        return self.limit_mm_per_prompt["image"]
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model:
@@ -55,6 +61,7 @@ class EngineConfig:
             raise ConfigError(
                 f"gpu_memory_utilization must be above 0 and at most 1, got {self.gpu_memory_utilization!r}."
             )
+        _check_limits(self.limit_mm_per_prompt)
         if not isinstance(self.seed, int) or isinstance(self.seed, bool):
             raise ConfigError(f"seed must be an integer, got {self.seed!r}.")
 
@@ -75,8 +82,6 @@ class ServerConfig:
     ssl_keyfile: str | None = None
     max_body_bytes: int = 32 * 1024 * 1024  # of one HTTP request
     max_queue: int = 1024  # requests that wait
-    max_connections: int = 2048  # open at once
-    max_connections_per_address: int = 1024  # of them; a proxy in front of us is one address
     request_timeout: float = 600.0  # seconds, from the request's headers to its last byte
     shutdown_timeout: float = 30.0  # seconds that running requests have after SIGTERM
     chat_template_content_format: ContentFormat = "auto"
@@ -102,14 +107,7 @@ class ServerConfig:
                 raise ConfigError("--api-key must be printable ASCII without spaces around it.")
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise ConfigError("--ssl-keyfile needs --ssl-certfile.")
-        for name in (
-            "max_body_bytes",
-            "max_queue",
-            "max_connections",
-            "max_connections_per_address",
-            "max_image_bytes",
-            "max_image_pixels",
-        ):
+        for name in ("max_body_bytes", "max_queue", "max_image_bytes", "max_image_pixels"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}.")
         if self.image_max_redirects < 0:
@@ -128,6 +126,15 @@ class ServerConfig:
         ):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{_flag(name)} must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
+
+
+def _check_limits(limits: object) -> None:
+    """`limit_mm_per_prompt`: most items of each kind in one prompt."""
+    if not isinstance(limits, dict) or set(limits) != {"image"}:
+        raise ConfigError(f'limit_mm_per_prompt must be {{"image": N}}, got {limits!r}.')
+    count = limits["image"]
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise ConfigError(f'limit_mm_per_prompt must be {{"image": N}}, N an integer of at least 0, got {limits!r}.')
 
 
 def _flag(name: str) -> str:

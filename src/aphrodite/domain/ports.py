@@ -27,8 +27,8 @@ class BackendLimits:
     max_num_batched_tokens: int  # tokens of one step
     max_model_len: int  # tokens of one sequence, prompt and output
     max_steps_in_flight: int  # 1: a step is done when `launch` returns; 2: the next may be launched before
-    encoder_cache_bytes: int
-    bytes_per_feature: int  # of one image token
+    num_feature_rows: int  # images' features that are kept; those of one prompt fit
+    bytes_per_number: int  # of weights, KV cache and features
 
 
 class PendingStep(Protocol):

@@ -3,12 +3,12 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.errors import AphroditeError, CacheLostError, EngineClosedError, StepError
 from aphrodite.domain.generation.delta import SequenceDelta, TokenReport, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
 from aphrodite.domain.ports import BackendLimits, Clock, ComputeBackend, PendingStep
 from aphrodite.domain.prompting.prompt_length import check_num_tokens
-from aphrodite.domain.prompting.prompts import ProcessedImage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
@@ -21,9 +21,9 @@ class EngineRequest:
     """One prompt to be answered `sampling.n` times."""
 
     request_id: str
-    prompt_token_ids: list[int]  # the image expanded
+    prompt_token_ids: list[int]  # the images expanded
     sampling: SamplingParams
-    image: ProcessedImage | None = None
+    images: tuple[ImageSpan, ...] = ()  # in the order of their tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -73,8 +73,7 @@ class Engine:
                 block_size=limits.block_size,
                 max_num_seqs=limits.max_num_seqs,
                 max_num_batched_tokens=limits.max_num_batched_tokens,
-                encoder_cache_bytes=limits.encoder_cache_bytes,
-                bytes_per_feature=limits.bytes_per_feature,
+                num_feature_rows=limits.num_feature_rows,
             ),
             enable_prefix_caching,
         )
@@ -102,7 +101,7 @@ class Engine:
 
     def check(self, request: EngineRequest) -> None:
         """Raises PromptTooLongError or SamplingParamsError for a request that `add` would not take."""
-        num_image_tokens = request.image.num_tokens if request.image is not None else 0
+        num_image_tokens = sum(span.num_tokens for span in request.images)
         check_num_tokens(len(request.prompt_token_ids), self._backend.limits.max_model_len, num_image_tokens)
         request.sampling.check_vocabulary(self._vocab_size)
 
@@ -151,7 +150,7 @@ class Engine:
             num_running=scheduler.num_running,
             num_waiting=len(self._sequences) - scheduler.num_running,
             kv_cache_usage=pool.num_used / max(1, pool.num_blocks - 1),
-            encoder_cache_usage=features.used_bytes / max(1, features.capacity_bytes),
+            encoder_cache_usage=features.num_used / max(1, features.num_rows),
             num_prefix_cache_queries=self._num_prefix_cache_queries,
             num_prefix_cache_hits=self._num_prefix_cache_hits,
             num_preemptions=scheduler.num_preemptions,
@@ -252,7 +251,7 @@ class Engine:
             order=(self._num_added, index),
             max_total_tokens=min(limit, num_prompt_tokens + (sampling.max_tokens or limit)),
             stop_token_ids=tuple(ends),
-            image=request.image,
+            images=request.images,
         )
         sequence = _Sequence(
             scheduled, group, index, StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens)

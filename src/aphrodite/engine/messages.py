@@ -1,7 +1,7 @@
 """What crosses between the engine's process and its client, and its way to frames and back.
 
-A message is one frame of msgpack. A request with an image has a second one, the pixels as they lie in memory, which
-is copied on neither side. Values of the domain go as they are: msgspec reads and writes dataclasses.
+A message is one frame of msgpack. A request has another one for each of its images, the patches as they lie in memory,
+which are copied on neither side. Values of the domain go as they are: msgspec reads and writes dataclasses.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 
 from aphrodite.domain import errors
+from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan, PatchPlan
 from aphrodite.domain.errors import AphroditeError, GenerationError, SamplingParamsError
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.ports import BackendLimits
-from aphrodite.domain.prompting.prompts import ProcessedImage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import EngineRequest
@@ -69,13 +69,15 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
 EngineMessage = Ready | StepDone | Refused | Failed
 
 
-class _Image(msgspec.Struct, frozen=True):
-    """A ProcessedImage without its pixels."""
+class _Span(msgspec.Struct, frozen=True):
+    """An ImageSpan without its image's patches."""
 
-    shape: tuple[int, int, int]
-    content_hash: bytes
     start: int
-    num_tokens: int
+    is_feature: bytes  # bool [tokens]
+    content_hash: bytes
+    num_segments: int
+    taps: bytes  # int32 [features]
+    patch_bytes: int
 
 
 class _Add(msgspec.Struct, tag="add", frozen=True):
@@ -84,7 +86,7 @@ class _Add(msgspec.Struct, tag="add", frozen=True):
     request_id: str
     prompt_token_ids: list[int]
     sampling: dict[str, Any]  # what differs from the defaults
-    image: _Image | None
+    images: list[_Span]
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -113,29 +115,26 @@ def encode_for_engine(message: EngineRequest | Abort | AbortSequence | Shutdown)
     """Raises SamplingParamsError for a number that is too large to be sent."""
     if not isinstance(message, EngineRequest):
         return [_encoder.encode(message)]
-    image, frames = None, []
-    if message.image is not None:
-        pixels = np.ascontiguousarray(message.image.pixels)
-        image = _Image(pixels.shape, message.image.content_hash, message.image.start, message.image.num_tokens)
-        frames.append(pixels.data)
+    patches = [np.ascontiguousarray(span.image.patches) for span in message.images]
     sampling = _sampling_to_fields(message.sampling)
     try:
-        header = _encoder.encode(_Add(message.request_id, message.prompt_token_ids, sampling, image))
+        header = _encoder.encode(
+            _Add(
+                message.request_id, message.prompt_token_ids, sampling, [_span_header(span) for span in message.images]
+            )
+        )
     except OverflowError as error:
         raise SamplingParamsError("A sampling parameter is too large: integers must fit into 64 bits.") from error
-    return [header, *frames]
+    return [header, *(patch.data for patch in patches)]
 
 
 def decode_for_engine(frames: Sequence[Frame]) -> EngineRequest | Abort | AbortSequence | Shutdown:
-    """Raises msgspec.DecodeError for what `encode_for_engine` did not make. Pixels are a view of their frame."""
+    """Raises msgspec.DecodeError for what `encode_for_engine` did not make. Patches are a view of their frame."""
     message = _engine_decoder.decode(frames[0])
     if not isinstance(message, _Add):
         return message
-    image = None
-    if (header := message.image) is not None:
-        pixels = np.frombuffer(frames[1], dtype=np.uint8).reshape(header.shape)
-        image = ProcessedImage(pixels, header.content_hash, header.start, header.num_tokens)
-    return EngineRequest(message.request_id, message.prompt_token_ids, SamplingParams(**message.sampling), image)
+    images = tuple(_span(header, frame) for header, frame in zip(message.images, frames[1:], strict=True))
+    return EngineRequest(message.request_id, message.prompt_token_ids, SamplingParams(**message.sampling), images)
 
 
 def encode_for_client(message: EngineMessage) -> bytes:
@@ -145,6 +144,25 @@ def encode_for_client(message: EngineMessage) -> bytes:
 def decode_for_client(frame: Frame) -> EngineMessage:
     """Raises msgspec.DecodeError for what `encode_for_client` did not make."""
     return _client_decoder.decode(frame)
+
+
+def _span_header(span: ImageSpan) -> _Span:
+    image = span.image
+    return _Span(
+        start=span.start,
+        is_feature=span.is_feature.tobytes(),
+        content_hash=image.content_hash,
+        num_segments=image.plan.num_segments,
+        taps=image.plan.taps.tobytes(),
+        patch_bytes=image.patches.shape[1],
+    )
+
+
+def _span(header: _Span, frame: Frame) -> ImageSpan:
+    patches = np.frombuffer(frame, dtype=np.uint8).reshape(-1, header.patch_bytes)
+    plan = PatchPlan(header.num_segments, np.frombuffer(header.taps, dtype=np.int32))
+    image = ImageInput(patches, plan, header.content_hash)
+    return ImageSpan(image, header.start, np.frombuffer(header.is_feature, dtype=bool))
 
 
 def _sampling_to_fields(sampling: SamplingParams) -> dict[str, Any]:

@@ -40,6 +40,25 @@ def test_there_is_a_flag_for_every_setting_with_its_default() -> None:
     assert found["image_fetch_timeout"] == 10
 
 
+@pytest.mark.parametrize(
+    ("value", "limits"), [("image=4", {"image": 4}), ('{"image": 4}', {"image": 4}), (" image = 0", {"image": 0})]
+)
+def test_the_limit_of_images_is_read_in_both_forms(value: str, limits: dict[str, int]) -> None:
+    assert parameters("demo", "--limit-mm-per-prompt", value)["limit_mm_per_prompt"] == limits
+
+
+@pytest.mark.parametrize("value", ["4", "image", "image=many", "[1]", "{"])
+def test_a_limit_of_images_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(typer.BadParameter, match="--limit-mm-per-prompt must be image=N"):
+        parameters("demo", "--limit-mm-per-prompt", value)
+
+
+@pytest.mark.parametrize("limits", [{}, {"video": 1}, {"image": -1}, {"image": True}, {"image": 1.0}, 4])
+def test_limits_of_other_kinds_are_refused(limits: Any) -> None:
+    with pytest.raises(ConfigError, match="limit_mm_per_prompt must be"):
+        EngineConfig(model="demo", limit_mm_per_prompt=limits)
+
+
 def test_flag_before_environment_before_file_before_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, "port: 1\nmax-queue: 2\nmax_num_seqs: 3\napi-key: [a, b]\nenable-prefix-caching: false\n")
     monkeypatch.setenv("APHRODITE_PORT", "11")

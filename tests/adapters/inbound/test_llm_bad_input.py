@@ -45,7 +45,11 @@ PROMPTS: dict[str, tuple[Any, type[RequestError], str]] = {
     "an image without a placeholder": (with_image(IMAGE, NONE), PlaceholderError, "no placeholder; put <image>"),
     "a placeholder without an image": (ONE, PlaceholderError, "placeholder but no image; pass multi_modal_data"),
     "a placeholder and None": (with_image(None), PlaceholderError, "placeholder but no image"),
-    "two placeholders": (with_image(IMAGE, TWO), PlaceholderError, "2 image placeholders for one image; keep one"),
+    "two placeholders": (
+        with_image(IMAGE, TWO),
+        PlaceholderError,
+        "2 image placeholders for one image; there must be one",
+    ),
     "two placeholders without an image": (TWO, PlaceholderError, "placeholder"),
     "empty string": ("", PromptError, "is empty"),
     "empty prompt": ({"prompt": ""}, PromptError, "is empty"),
@@ -145,7 +149,7 @@ def test_prompt_longer_than_the_context(llava_folder: Path, refuses: Callable[..
     length = len(output.prompt_token_ids)
     for limit in (length - 1, length):
         with LLM(str(llava_folder), device="cpu", kv_cache_memory=1 << 20, max_model_len=limit) as llm:
-            sentence = f"^The prompt has {length} tokens, 16 of them for its image; the context holds {limit}, "
+            sentence = f"^The prompt has {length} tokens, 16 of them for images; the context holds {limit}, "
             with pytest.raises(PromptTooLongError, match=sentence):
                 llm.generate(with_image(IMAGE), GREEDY, use_tqdm=False)
             assert llm.generate("Hi", GREEDY, use_tqdm=False)[0].finished

@@ -18,6 +18,7 @@ from aphrodite.adapters.outbound.huggingface.location import ModelLocation
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.adapters.outbound.images.decoding import to_rgb
+from aphrodite.domain.architectures.images.image import ImageInput
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.errors import CheckpointError, ImageError, PlaceholderError, PromptError
 from aphrodite.domain.prompting.prompts import Prompt
@@ -42,12 +43,19 @@ def picture(width: int = 50, height: int = 40, channels: int = 3) -> Image.Image
     return Image.fromarray(np.random.default_rng(5).integers(0, 256, (height, width, channels), dtype=np.uint8))
 
 
-def normalised(processor: HuggingFaceProcessor, pixels: np.ndarray) -> np.ndarray:
-    """float32 [3, S, S], as the device makes it."""
+def read(processor: HuggingFaceProcessor, image: Any) -> ImageInput:
+    [span] = processor.process(Prompt(TEXT, None, (image,))).images
+    return span.image
+
+
+def normalised(processor: HuggingFaceProcessor, image: ImageInput) -> np.ndarray:
+    """float32 [3, S, S], as the device makes it, put together again from the patches."""
     rule = processor.normalization
     assert rule is not None
-    values = (pixels.astype(np.float64) * rule.scale - np.array(rule.mean)) / np.array(rule.std)
-    return values.transpose(2, 0, 1).astype(np.float32)
+    assert (image.patches.dtype, image.patches.shape) == (np.uint8, (16, 3 * 7 * 7))
+    channels = image.patches.reshape(16, 3, 49).astype(np.float64) * rule.scale
+    values = (channels - np.array(rule.mean)[:, None]) / np.array(rule.std)[:, None]
+    return values.reshape(4, 4, 3, 7, 7).transpose(2, 0, 3, 1, 4).reshape(3, 28, 28).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -72,39 +80,45 @@ def test_same_tokens_and_pixels_as_transformers(tmp_path: Path, tower: Tower, te
     processor, reference = load(tmp_path), AutoProcessor.from_pretrained(tmp_path)
     for size in SIZES:
         image = picture(*size)
-        ours = processor.process(Prompt(TEXT, None, image))
+        ours = processor.process(Prompt(TEXT, None, (image,)))
         theirs = reference(text=TEXT, images=image, return_tensors="np")
         assert ours.token_ids == theirs["input_ids"][0].tolist()
         assert ours.text == TEXT
-        assert ours.image is not None
-        assert (ours.image.pixels.dtype, ours.image.pixels.shape) == (np.uint8, (28, 28, 3))
-        assert np.abs(normalised(processor, ours.image.pixels) - theirs["pixel_values"][0]).max() < 1e-5
-        stretch = ours.token_ids[ours.image.start : ours.image.start + ours.image.num_tokens]
-        assert set(stretch) == {reference.image_token_id}
-        assert ours.token_ids.count(reference.image_token_id) == ours.image.num_tokens
+        [span] = ours.images
+        assert np.abs(normalised(processor, span.image) - theirs["pixel_values"][0]).max() < 1e-5
+        assert set(ours.token_ids[span.start : span.stop]) == {reference.image_token_id}
+        assert ours.token_ids.count(reference.image_token_id) == span.num_tokens
+
+
+def test_several_images_in_one_prompt(llava: Path) -> None:
+    processor, reference = load(llava), AutoProcessor.from_pretrained(llava)
+    images = [picture(*size) for size in SIZES[:3]]
+    text = "USER: <image> and <image>, <image>?"
+    ours = processor.process(Prompt(text, None, tuple(images)))
+    theirs = reference(text=text, images=images, return_tensors="np")
+    assert ours.token_ids == theirs["input_ids"][0].tolist()
+    for span, expected in zip(ours.images, theirs["pixel_values"], strict=True):
+        assert np.abs(normalised(processor, span.image) - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
 def test_every_mode_becomes_what_transformers_makes_of_its_rgb(llava: Path, mode: str) -> None:
     processor, reference = load(llava), AutoImageProcessor.from_pretrained(llava, backend="pil")
     image = picture().convert("L").convert("I;16") if mode == "I;16" else picture().convert(mode)
-    ours = processor.process(Prompt(TEXT, None, image)).image
-    assert ours is not None
+    ours = read(processor, image)
     expected = reference(to_rgb(image), return_tensors="np")["pixel_values"][0]
-    assert np.abs(normalised(processor, ours.pixels) - expected).max() < 1e-5
+    assert np.abs(normalised(processor, ours) - expected).max() < 1e-5
 
 
 def test_legacy_processor_without_patch_size(tmp_path: Path, llava: Path) -> None:
     tiny_llava(tmp_path, legacy_processor=True)
     assert not (tmp_path / "processor_config.json").exists()
     ours, current = (
-        load(tmp_path).process(Prompt(TEXT, None, picture())),
-        load(llava).process(Prompt(TEXT, None, picture())),
+        load(tmp_path).process(Prompt(TEXT, None, (picture(),))),
+        load(llava).process(Prompt(TEXT, None, (picture(),))),
     )
     assert ours.token_ids == current.token_ids
-    assert ours.image is not None
-    assert current.image is not None
-    assert np.array_equal(ours.image.pixels, current.image.pixels)
+    assert np.array_equal(ours.images[0].image.patches, current.images[0].image.patches)
 
 
 def configure(llava: Path, target: Path, **changes: Any) -> Path:
@@ -133,10 +147,9 @@ def configure(llava: Path, target: Path, **changes: Any) -> Path:
 def test_other_settings(llava: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     configure(llava, tmp_path, **changes)
     processor, reference = load(tmp_path), AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
-    ours = processor.process(Prompt(TEXT, None, picture())).image
-    assert ours is not None
+    ours = read(processor, picture())
     expected = reference(picture(), return_tensors="np")["pixel_values"][0]
-    assert np.allclose(normalised(processor, ours.pixels), expected, rtol=1e-6, atol=1e-5)
+    assert np.allclose(normalised(processor, ours), expected, rtol=1e-6, atol=1e-5)
 
 
 def test_pixels_of_another_size_than_the_tower_reads(llava: Path, tmp_path: Path) -> None:
@@ -153,9 +166,7 @@ def test_no_image_processor(llava: Path, tmp_path: Path) -> None:
 
 def test_content_hash(llava: Path, tmp_path: Path) -> None:
     def hash_of(processor: HuggingFaceProcessor, image: Any) -> bytes:
-        processed = processor.process(Prompt(TEXT, None, image)).image
-        assert processed is not None
-        return processed.content_hash
+        return read(processor, image).content_hash
 
     processor, image = load(llava), picture()
     changed = np.asarray(image).copy()
@@ -181,8 +192,8 @@ def test_content_hash(llava: Path, tmp_path: Path) -> None:
 def test_token_ids(llava: Path) -> None:
     processor = load(llava)
     ids = AutoProcessor.from_pretrained(llava).tokenizer.encode(TEXT)
-    from_ids = processor.process(Prompt(None, tuple(ids), picture()))
-    assert from_ids.token_ids == processor.process(Prompt(TEXT, None, picture())).token_ids
+    from_ids = processor.process(Prompt(None, tuple(ids), (picture(),)))
+    assert from_ids.token_ids == processor.process(Prompt(TEXT, None, (picture(),))).token_ids
     assert from_ids.text is None
 
 
@@ -190,13 +201,13 @@ def test_text_that_users_write_is_never_an_image(llava: Path) -> None:
     processor = load(llava)
     image_id = AutoProcessor.from_pretrained(llava).image_token_id
     text = "USER: <image>\n<image> and <image>?"
-    processed = processor.process(Prompt(text, None, picture(), placeholder_offset=6))
-    assert processed.image is not None
-    assert processed.token_ids.count(image_id) == processed.image.num_tokens
-    assert processed.token_ids.index(image_id) == processed.image.start
-    literal = processor.process(Prompt(text, None, None, literal_placeholders=True))
+    processed = processor.process(Prompt(text, None, (picture(),), placeholder_offsets=(6,)))
+    [span] = processed.images
+    assert processed.token_ids.count(image_id) == span.num_tokens
+    assert processed.token_ids.index(image_id) == span.start
+    literal = processor.process(Prompt(text, None, placeholder_offsets=()))
     assert image_id not in literal.token_ids
-    assert literal.image is None
+    assert literal.images == ()
 
 
 def test_special_tokens_that_a_template_wrote(llava: Path) -> None:
@@ -210,59 +221,58 @@ def test_special_tokens_that_a_template_wrote(llava: Path) -> None:
 @pytest.mark.parametrize(
     ("prompt", "error", "sentence"),
     [
-        (Prompt("no placeholder", None, picture()), PlaceholderError, "no placeholder"),
+        (Prompt("no placeholder", None, (picture(),)), PlaceholderError, "no placeholder"),
         (Prompt("<image>", None), PlaceholderError, "no image"),
-        (Prompt("<image> <image>", None, picture()), PlaceholderError, "2 image placeholders"),
+        (Prompt("<image> <image>", None, (picture(),)), PlaceholderError, "2 image placeholders"),
         (Prompt(None, (1, 99999)), PromptError, "outside the vocabulary"),
         (Prompt(None, ()), PromptError, "empty"),
-        (Prompt(TEXT, None, np.zeros((4, 4), np.uint8)), ImageError, r"\[4, 4\]"),
-        (Prompt(TEXT, None, np.zeros((4, 4, 3), np.float32)), ImageError, "float32"),
-        (Prompt(TEXT, None, Image.new("RGB", (0, 3))), ImageError, "no pixels"),
-        (Prompt(TEXT, None, {"url": "x"}), ImageError, "got dict"),
-        (Prompt(TEXT, None, Image.new("RGB", (900, 4))), ImageError, "too thin, 900x4"),
+        (Prompt(TEXT, None, (np.zeros((4, 4), np.uint8),)), ImageError, r"\[4, 4\]"),
+        (Prompt(TEXT, None, (np.zeros((4, 4, 3), np.float32),)), ImageError, "float32"),
+        (Prompt(TEXT, None, (Image.new("RGB", (0, 3)),)), ImageError, "no pixels"),
+        (Prompt(TEXT, None, ({"url": "x"},)), ImageError, "got dict"),
+        (Prompt(TEXT, None, (Image.new("RGB", (900, 4)),)), ImageError, "too thin, 900x4"),
     ],
 )
 def test_bad_prompts(llava: Path, prompt: Prompt, error: type[Exception], sentence: str) -> None:
     processor = load(llava)
     with pytest.raises(error, match=sentence):
         processor.process(prompt)
-    assert processor.process(Prompt(TEXT, None, picture())).image is not None
+    assert processor.process(Prompt(TEXT, None, (picture(),))).images
 
 
 def test_truncated_file_that_was_opened_lazily(llava: Path) -> None:
     file = io.BytesIO()
     picture().save(file, "PNG")
     with pytest.raises(ImageError, match="broken or truncated"):
-        load(llava).process(Prompt(TEXT, None, Image.open(io.BytesIO(file.getvalue()[:-500]))))
+        load(llava).process(Prompt(TEXT, None, (Image.open(io.BytesIO(file.getvalue()[:-500])),)))
 
 
 def test_text_only_model(tmp_path: Path) -> None:
     tiny_text(tmp_path, "qwen2")
     processor = load(tmp_path)
     assert processor.normalization is None
-    assert processor.process(Prompt("hello", None)).image is None
-    assert processor.process(Prompt("an <image>", None)).image is None
+    assert processor.process(Prompt("hello", None)).images == ()
+    assert processor.process(Prompt("an <image>", None)).images == ()
     with pytest.raises(PlaceholderError, match="reads text only"):
-        processor.process(Prompt("hello", None, picture()))
+        processor.process(Prompt("hello", None, (picture(),)))
 
 
 def test_one_lazy_file_in_many_threads(llava: Path) -> None:
     processor = load(llava)
     file = io.BytesIO()
     picture(300, 200).save(file, "PNG")
-    expected = processor.process(Prompt(TEXT, None, picture(300, 200))).image
-    assert expected is not None
+    expected = read(processor, picture(300, 200))
     with ThreadPoolExecutor(8) as pool:
         for _ in range(10):
             image = Image.open(io.BytesIO(file.getvalue()))
-            for processed in pool.map(processor.process, [Prompt(TEXT, None, image)] * 8):
-                assert processed.image is not None
-                assert processed.image.content_hash == expected.content_hash
-                assert np.array_equal(processed.image.pixels, expected.pixels)
+            for processed in pool.map(processor.process, [Prompt(TEXT, None, (image,))] * 8):
+                [span] = processed.images
+                assert span.image.content_hash == expected.content_hash
+                assert np.array_equal(span.image.patches, expected.patches)
 
 
 def test_nothing_is_logged(llava: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        load(llava).process(Prompt(TEXT, None, picture()))
+        load(llava).process(Prompt(TEXT, None, (picture(),)))
     captured = capfd.readouterr()
     assert (caplog.text, captured.out, captured.err) == ("", "", "")

@@ -27,7 +27,7 @@ from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.ports import PendingStep
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.step import FeatureSpan, RowPlan, SlotStart, StepPlan, StepResult
+from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan, StepResult
 
 NORMALIZATION = PixelNormalization(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 BLOCK_SIZE = 4
@@ -164,7 +164,7 @@ def test_which_steps_have_a_graph(create: Create, place: Place) -> None:
     assert size(*[decode] * 6) is None
     assert size(decode, sequence(1, 0, [5, 6], GREEDY, first=True)) is None
     assert size(sequence(1, 4, [5], SamplingParams(prompt_logprobs=1), first=True)) == 1
-    assert size(decode._replace(features=FeatureSpan(b"", 0, 0, 1))) is None
+    assert size(decode._replace(feature_rows=np.zeros(1, np.int32))) is None
     assert size(decode._replace(prompt_targets=np.array([3], np.int32))) is None
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -35,9 +36,13 @@ def _text(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 
 
+def _parse(messages: object, max_images: int = 9) -> Conversation:
+    return parse(messages, max_images)
+
+
 def _render(messages: object, source: str, image_token: str | None = "<image>", **options: Any) -> Prompt:
     return render(
-        parse(messages), ChatTemplate(source), image_token=image_token, special_tokens=TOKENS, now=NOW, **options
+        _parse(messages), ChatTemplate(source), image_token=image_token, special_tokens=TOKENS, now=NOW, **options
     )
 
 
@@ -65,8 +70,8 @@ def test_text_renders_as_apply_chat_template_does(tokenizer: Any, string_templat
     messages.append({"role": "user", "content": "Sure?"})
     prompt = _render(messages, string_template, image_token=None)
     assert prompt.text == _theirs(tokenizer, messages, string_template)
-    assert prompt.image is None
-    assert prompt.placeholder_offset is None
+    assert prompt.images == ()
+    assert prompt.placeholder_offsets == ()
 
 
 def test_strings_for_a_parts_template_become_text_parts(tokenizer: Any, parts_template: str) -> None:
@@ -80,8 +85,8 @@ def test_a_parts_template_keeps_the_order(tokenizer: Any, parts_template: str, o
     prompt = _render(_user(*(parts[i] for i in order)), parts_template)
     theirs = [{"type": "image"}, *parts[1:]]
     text = _theirs(tokenizer, [{"role": "user", "content": [theirs[i] for i in order]}], parts_template)
-    assert (prompt.text, prompt.placeholder_offset) == (text, text.index("<image>"))
-    assert prompt.image is PICTURE
+    assert (prompt.text, prompt.placeholder_offsets) == (text, (text.index("<image>"),))
+    assert prompt.images == (PICTURE,)
 
 
 @pytest.mark.parametrize("parts", [(IMAGE, _text("What is it?")), (_text("What is it?"), IMAGE)])
@@ -90,31 +95,68 @@ def test_a_string_template_gets_the_placeholder_in_front(
 ) -> None:
     prompt = _render(_user(*parts), string_template)
     text = _theirs(tokenizer, [{"role": "user", "content": "<image>\nWhat is it?"}], string_template)
-    assert (prompt.text, prompt.placeholder_offset) == (text, text.index("<image>"))
+    assert (prompt.text, prompt.placeholder_offsets) == (text, (text.index("<image>"),))
 
 
 def test_llava_1_5_as_published(string_templates: Mapping[str, str]) -> None:
     url = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
-    conversation = parse(_user(_text("What's in this image?"), url))
-    assert conversation.image_url == "https://example.com/cat.png"
+    conversation = _parse(_user(_text("What's in this image?"), url))
+    assert conversation.images == ("https://example.com/cat.png",)
     prompt = _render(_user(_text("What's in this image?"), url), string_templates["llava-1.5"])
     assert prompt.text == "USER: <image>\nWhat's in this image? ASSISTANT:"
-    assert prompt.placeholder_offset == 6
+    assert prompt.placeholder_offsets == (6,)
 
 
 def test_a_placeholder_that_the_user_wrote_beside_an_image_is_the_place(string_templates: Mapping[str, str]) -> None:
     prompt = _render(_user(IMAGE, _text("Compare <image> with the word <image>.")), string_templates["chatml"])
     assert prompt.text is not None
     assert prompt.text.count("<image>") == 2
-    assert prompt.placeholder_offset == prompt.text.index("<image>")
+    assert prompt.placeholder_offsets == (prompt.text.index("<image>"),)
     assert "\n<image>" not in prompt.text
+
+
+def test_several_images_in_a_parts_template_stand_in_their_order(tokenizer: Any, parts_template: str) -> None:
+    other = {"type": "image_url", "image_url": "data:image/png;base64,AA=="}
+    messages = [
+        *_user(IMAGE, _text("<image> one"), other),
+        {"role": "assistant", "content": [_text("Two.")]},
+        *_user(IMAGE),
+    ]
+    prompt = _render(messages, parts_template)
+    as_given = [
+        {"role": "user", "content": [{"type": "image"}, _text("*" * 7 + " one"), {"type": "image"}]},
+        {"role": "assistant", "content": [_text("Two.")]},
+        {"role": "user", "content": [{"type": "image"}]},
+    ]
+    expected = _theirs(tokenizer, as_given, parts_template)
+    assert prompt.text == expected.replace("*" * 7, "<image>")
+    assert prompt.placeholder_offsets == tuple(found.start() for found in re.finditer("<image>", expected))
+    assert prompt.images == (PICTURE, other["image_url"], PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "words"),
+    [
+        ("Compare.", "<image>\n<image>\nCompare.", 0),
+        ("Is <image> newer?", "<image>\nIs <image> newer?", 0),
+        ("<image> or <image>, not <image>?", "<image> or <image>, not <image>?", 1),
+    ],
+)
+def test_a_string_template_gets_the_placeholders_that_are_missing(
+    string_templates: Mapping[str, str], text: str, content: str, words: int
+) -> None:
+    prompt = _render(_user(IMAGE, _text(text), IMAGE), string_templates["chatml"])
+    assert prompt.text is not None
+    assert content in prompt.text
+    places = [found.start() for found in re.finditer("<image>", prompt.text)]
+    assert prompt.placeholder_offsets == tuple(places[: len(places) - words])
 
 
 def test_a_placeholder_in_another_message_is_text(string_templates: Mapping[str, str]) -> None:
     messages = [{"role": "user", "content": "What does <image> mean?"}, {"role": "assistant", "content": "<image>!"}]
     prompt = _render([*messages, *_user(IMAGE, _text("And this?"))], string_templates["chatml"])
     assert prompt.text is not None
-    assert prompt.placeholder_offset == prompt.text.rindex("<image>")
+    assert prompt.placeholder_offsets == (prompt.text.rindex("<image>"),)
 
 
 @pytest.mark.parametrize("image_token", ["<image>", "<|image_pad|>", "[IMG]", "aa"])
@@ -131,7 +173,7 @@ def test_users_cannot_forge_the_place_in_a_string_template(
     head = f"user{name}:{before.strip()}{name}user:"
     assert prompt.text == f"{head}{content.strip()}"
     written = content[: content.index(image_token)]
-    assert prompt.placeholder_offset == len(head) + len(written.lstrip() if written.strip() else "")
+    assert prompt.placeholder_offsets == (len(head) + len(written.lstrip() if written.strip() else ""),)
 
 
 @given(texts=st.lists(_WORDS, min_size=2, max_size=4), place=st.integers(0, 4))
@@ -144,14 +186,13 @@ def test_users_cannot_forge_the_place_in_a_parts_template(texts: list[str], plac
     place = min(place, len(parts))
     prompt = _render(_user(*parts[:place], IMAGE, *parts[place:]), source)
     assert prompt.text == "".join([*texts[:place], "<image>", *texts[place:]])
-    assert prompt.placeholder_offset == len("".join(texts[:place]))
+    assert prompt.placeholder_offsets == (len("".join(texts[:place])),)
 
 
 @given(text=_WORDS.filter(str.strip))
 def test_without_an_image_every_placeholder_is_text(text: str) -> None:
     prompt = _render([{"role": "user", "content": text}], "{{ messages[0].content }}")
-    assert prompt.literal_placeholders
-    assert prompt.placeholder_offset is None
+    assert prompt.placeholder_offsets == ()
     assert prompt.text == text
 
 
@@ -165,7 +206,7 @@ def test_a_template_that_looks_into_the_text_is_given_the_text(string_templates:
     assert prompt.text is not None
     assert "think" not in prompt.text
     assert prompt.text.count("<image>") == 3
-    assert prompt.placeholder_offset == prompt.text.rindex("<image>")
+    assert prompt.placeholder_offsets == (prompt.text.rindex("<image>"),)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +310,7 @@ def test_an_image_token_in_arguments_is_no_image() -> None:
     source = CALLS + "({{ call.function.arguments }}){% endfor %} {{ messages[1].content }}"
     prompt = _render(messages, source, image_token="<image>")
     assert prompt.text == 'f({"x": "<image>"}) <image>\nWhat?'
-    assert prompt.placeholder_offset == 20
+    assert prompt.placeholder_offsets == (20,)
 
 
 def test_an_empty_prompt_is_an_error() -> None:
@@ -278,17 +319,16 @@ def test_an_empty_prompt_is_an_error() -> None:
 
 
 def test_parts_are_read_in_every_accepted_form() -> None:
-    conversation = parse(_user(_text("a"), {"type": "image_url", "image_url": "data:image/png;base64,AA=="}))
+    conversation = _parse(_user(_text("a"), {"type": "image_url", "image_url": "data:image/png;base64,AA=="}))
     assert conversation.messages[0].parts == (TextPart("a"), ImagePart())
-    assert (conversation.image_url, conversation.image) == ("data:image/png;base64,AA==", None)
+    assert conversation.images == ("data:image/png;base64,AA==",)
     detailed = {"type": "image_url", "image_url": {"url": "http://x/y", "detail": "low"}}
-    assert parse(_user(detailed)).image_url == "http://x/y"
+    assert _parse(_user(detailed)).images == ("http://x/y",)
     for kind in ("image", "image_pil"):
-        conversation = parse(_user({"type": kind, kind: PICTURE}))
-        assert conversation.image is PICTURE
-        assert conversation.has_image
-    assert parse([{"role": "user", "content": None}]) == parse([{"role": "user", "content": ""}])
-    assert isinstance(parse(({"role": "tool", "content": "x"},)), Conversation)
+        conversation = _parse(_user({"type": kind, kind: PICTURE}))
+        assert conversation.images == (PICTURE,)
+    assert _parse([{"role": "user", "content": None}]) == _parse([{"role": "user", "content": ""}])
+    assert isinstance(_parse(({"role": "tool", "content": "x"},)), Conversation)
 
 
 @pytest.mark.parametrize(
@@ -321,4 +361,4 @@ def test_parts_are_read_in_every_accepted_form() -> None:
 )
 def test_each_wrong_form_has_its_sentence(messages: object, error: type[PromptError], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
-        parse(messages)
+        _parse(messages, max_images=1)

@@ -138,7 +138,7 @@ def test_one_conversation(known: Known) -> None:
     template = ChatTemplate(known.source)
     tokens = {"bos_token": known.tokens[0], "eos_token": known.tokens[1]}
     prompt = render(
-        parse([{"role": "user", "content": first}, *later]),
+        parse([{"role": "user", "content": first}, *later], max_images=1),
         template,
         image_token=known.image_token,
         special_tokens=tokens,
@@ -146,7 +146,7 @@ def test_one_conversation(known: Known) -> None:
     )
     assert prompt.text == known.expected
     if known.image_token is not None:
-        assert prompt.placeholder_offset == known.expected.index(known.image_token)
+        assert prompt.placeholder_offsets == (known.expected.index(known.image_token),)
     assert _theirs(known, template, tokens, later) == known.expected
 
 

@@ -6,8 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from aphrodite.domain.architectures.images.image import ImageInput
+from aphrodite.domain.architectures.images.layout import FixedLayout
 from aphrodite.domain.errors import ImageError, PlaceholderError, PromptError
-from aphrodite.domain.prompting.prompts import Prompt, check_token_ids, expand_placeholder, validate
+from aphrodite.domain.prompting.prompts import (
+    Prompt,
+    check_placeholders,
+    check_token_ids,
+    expand_placeholders,
+    validate,
+)
 
 PICTURE = Image.new("RGB", (2, 2))
 PIXELS = np.zeros((2, 2, 3), np.uint8)
@@ -22,17 +30,27 @@ PIXELS = np.zeros((2, 2, 3), np.uint8)
         ({"prompt_token_ids": (1,)}, Prompt(None, (1,))),
         ({"prompt_token_ids": np.array([1, 2])}, Prompt(None, (1, 2))),
         ({"prompt": "Hello", "multi_modal_data": None}, Prompt("Hello", None)),
-        ({"prompt": "Hello", "multi_modal_data": {"image": PICTURE}}, Prompt("Hello", None, PICTURE)),
-        ({"prompt": "Hello", "multi_modal_data": {"image": [PICTURE]}}, Prompt("Hello", None, PICTURE)),
-        ({"prompt_token_ids": [1], "multi_modal_data": {"image": PICTURE}}, Prompt(None, (1,), PICTURE)),
+        ({"prompt": "Hello", "multi_modal_data": {"image": PICTURE}}, Prompt("Hello", None, (PICTURE,))),
+        ({"prompt": "Hello", "multi_modal_data": {"image": [PICTURE]}}, Prompt("Hello", None, (PICTURE,))),
+        ({"prompt_token_ids": [1], "multi_modal_data": {"image": PICTURE}}, Prompt(None, (1,), (PICTURE,))),
     ],
 )
 def test_every_accepted_form(prompt: Any, expected: Prompt) -> None:
-    assert validate(prompt) == expected
+    assert validate(prompt, max_images=1) == expected
 
 
 def test_an_array_may_be_the_image() -> None:
-    assert validate({"prompt": "Hello", "multi_modal_data": {"image": PIXELS}}).image is PIXELS
+    prompt = validate({"prompt": "Hello", "multi_modal_data": {"image": PIXELS}}, max_images=1)
+    assert prompt.images[0] is PIXELS
+
+
+def test_as_many_images_as_the_limit_says() -> None:
+    several: dict[str, Any] = {"prompt": "Hello", "multi_modal_data": {"image": [PICTURE, PICTURE, PICTURE]}}
+    assert validate(several, max_images=3).images == (PICTURE, PICTURE, PICTURE)
+    with pytest.raises(PromptError, match=r"^At most 2 images may be provided in one prompt, got 3\.$"):
+        validate(several, max_images=2)
+    with pytest.raises(PromptError, match=r"^At most 0 images may be provided in one prompt, got 3\.$"):
+        validate(several, max_images=0)
 
 
 @pytest.mark.parametrize(
@@ -74,40 +92,50 @@ def test_an_array_may_be_the_image() -> None:
 )
 def test_each_wrong_form_has_its_sentence(prompt: object, error: type[PromptError], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
-        validate(prompt)
+        validate(prompt, max_images=1)
 
 
 @given(
-    before=st.lists(st.integers(0, 8), max_size=5),
-    after=st.lists(st.integers(0, 8), max_size=5),
-    num_image_tokens=st.integers(1, 5),
+    words=st.lists(st.lists(st.integers(0, 8), max_size=4), min_size=1, max_size=4),
+    sizes=st.lists(st.integers(1, 5), min_size=3, max_size=3),
 )
-def test_the_placeholder_becomes_the_images_tokens(before: list[int], after: list[int], num_image_tokens: int) -> None:
-    token_ids, start = expand_placeholder([*before, 9, *after], 9, num_image_tokens, has_image=True)
-    assert start == len(before)
-    assert token_ids == [*before, *[9] * num_image_tokens, *after]
+def test_each_placeholder_becomes_its_images_tokens(words: list[list[int]], sizes: list[int]) -> None:
+    sizes = sizes[: len(words) - 1]
+    given = [*words[0], *(token for after in words[1:] for token in (9, *after))]
+    images = []
+    for size in sizes:
+        laid_out = FixedLayout(9, size).lay_out(1, 1, num_tiles=1)
+        images.append((laid_out, ImageInput(np.zeros((1, 3), np.uint8), laid_out.plan, b"")))
+    token_ids, spans = expand_placeholders(given, 9, images)
+    assert [span.num_tokens for span in spans] == sizes
+    assert [token_ids[span.start : span.stop] for span in spans] == [[9] * size for size in sizes]
+    for span in reversed(spans):
+        token_ids[span.start : span.stop] = [9]
+    assert token_ids == given
 
 
 @pytest.mark.parametrize(
-    ("token_ids", "image_token_id", "has_image", "sentence"),
+    ("token_ids", "image_token_id", "num_images", "sentence"),
     [
-        ([1, 2], None, True, "reads text only"),
-        ([1, 2], 9, True, "an image but no placeholder"),
-        ([1, 9], 9, False, "a placeholder but no image|placeholder but no image"),
-        ([9, 9], 9, True, "2 image placeholders for one image"),
-        ([9, 9], 9, False, "placeholder but no image"),
+        ([1, 2], None, 1, "reads text only"),
+        ([1, 2], 9, 1, "an image but no placeholder"),
+        ([1, 9], 9, 0, "placeholder but no image"),
+        ([9, 9], 9, 1, "2 image placeholders for one image"),
+        ([9], 9, 2, "1 image placeholder for 2 images"),
+        ([9, 9], 9, 0, "placeholder but no image"),
     ],
 )
 def test_images_and_placeholders_match_one_to_one(
-    token_ids: list[int], image_token_id: int | None, has_image: bool, sentence: str
+    token_ids: list[int], image_token_id: int | None, num_images: int, sentence: str
 ) -> None:
     with pytest.raises(PlaceholderError, match=sentence):
-        expand_placeholder(token_ids, image_token_id, 3, has_image)
+        check_placeholders(token_ids, image_token_id, num_images)
 
 
-def test_text_alone_stays_as_it_is() -> None:
-    assert expand_placeholder([1, 2], None, 0, has_image=False) == ([1, 2], None)
-    assert expand_placeholder([1, 2], 9, 3, has_image=False) == ([1, 2], None)
+def test_as_many_placeholders_as_images_pass() -> None:
+    check_placeholders([1, 2], None, 0)
+    check_placeholders([1, 2], 9, 0)
+    check_placeholders([9, 2, 9], 9, 2)
 
 
 @pytest.mark.parametrize("token_ids", [[-1], [5, 10], [2**70]])

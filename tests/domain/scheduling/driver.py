@@ -7,16 +7,16 @@ import numpy as np
 from tests.fakes import (
     FakeBackend,
     FakePendingStep,
-    fake_image,
     fake_kv,
     fake_next_token,
+    fake_span,
     feature_content,
     token_content,
 )
 
+from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.errors import StepError
 from aphrodite.domain.ports import BackendLimits
-from aphrodite.domain.prompting.prompts import ProcessedImage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request, RequestStatus
 from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
@@ -36,10 +36,11 @@ class Expected:
     kv: list[int]  # of every position but the last token's
 
 
-def run_alone(prompt: list[int], image: ProcessedImage | None, max_tokens: int, min_tokens: int) -> Expected:
+def run_alone(prompt: list[int], images: tuple[ImageSpan, ...], max_tokens: int, min_tokens: int) -> Expected:
     contents = [token_content(token_id) for token_id in prompt]
-    for index in range(image.num_tokens if image else 0):
-        contents[image.start + index] = feature_content(image.content_hash, index)
+    for span in images:
+        for index in range(span.num_tokens):
+            contents[span.start + index] = feature_content(span.image.content_hash, index)
     kv = [fake_kv(0, contents[0])]
     for content in contents[1:]:
         kv.append(fake_kv(kv[-1], content))
@@ -51,11 +52,13 @@ def run_alone(prompt: list[int], image: ProcessedImage | None, max_tokens: int, 
         kv.append(fake_kv(kv[-1], token_content(token_ids[-1])))
 
 
-def image_prompt(
-    before: list[int], content: int, num_tokens: int, after: list[int]
-) -> tuple[list[int], ProcessedImage]:
-    image = fake_image(np.full(2, content, dtype=np.uint8), len(before), num_tokens)
-    return [*before, *[IMAGE_TOKEN] * num_tokens, *after], image
+def image_prompt(words: list[list[int]], images: list[tuple[int, int]]) -> tuple[list[int], tuple[ImageSpan, ...]]:
+    """Words with an image, its content and its number of tokens, between each two of them."""
+    prompt, spans = list(words[0]), []
+    for (content, num_tokens), after in zip(images, words[1:], strict=True):
+        spans.append(fake_span(b"image %d" % content, len(prompt), num_tokens))
+        prompt += [IMAGE_TOKEN] * num_tokens + after
+    return prompt, tuple(spans)
 
 
 class Driver:
@@ -68,8 +71,7 @@ class Driver:
                 block_size=limits.block_size,
                 max_num_seqs=limits.max_num_seqs,
                 max_num_batched_tokens=limits.max_num_batched_tokens,
-                encoder_cache_bytes=limits.encoder_cache_bytes,
-                bytes_per_feature=limits.bytes_per_feature,
+                num_feature_rows=limits.num_feature_rows,
             ),
             enable_prefix_caching,
         )
@@ -83,7 +85,7 @@ class Driver:
         self._num_added = 0
 
     def add(
-        self, prompt: list[int], image: ProcessedImage | None = None, max_tokens: int = 4, min_tokens: int = 0
+        self, prompt: list[int], images: tuple[ImageSpan, ...] = (), max_tokens: int = 4, min_tokens: int = 0
     ) -> Request:
         request = Request(
             f"request {self._num_added}",
@@ -93,10 +95,10 @@ class Driver:
             order=(self._num_added, 0),
             max_total_tokens=len(prompt) + max_tokens,
             stop_token_ids=STOP_TOKENS,
-            image=image,
+            images=images,
         )
         self._num_added += 1
-        self.expected[request] = run_alone(prompt, image, max_tokens, min_tokens)
+        self.expected[request] = run_alone(prompt, images, max_tokens, min_tokens)
         self.live.append(request)
         self.scheduler.add(request)
         return request
@@ -132,7 +134,7 @@ class Driver:
         assert not self.live, "some requests never finish"
         assert self.scheduler.num_waiting == self.scheduler.num_running == 0
         assert self.scheduler.pool.num_free == self.limits.num_blocks - 1
-        assert self.scheduler.encoder_cache.can_hold(self.limits.encoder_cache_bytes), "features are still in use"
+        assert self.scheduler.encoder_cache.can_hold(self.limits.num_feature_rows), "features are still in use"
 
     def _launch(self, schedule: Schedule) -> None:
         failure = self.backend.failure
@@ -146,7 +148,6 @@ class Driver:
         self._in_flight.append((schedule, pending))
         if failure is not None:
             self._doomed.update(schedule.requests)
-        assert sum(map(self._num_feature_bytes, self.backend.features)) <= self.limits.encoder_cache_bytes
         for row, request in zip(schedule.plan.rows, schedule.requests, strict=True):
             if request not in self._doomed:
                 positions = np.arange(row.start + row.num_tokens)
@@ -193,7 +194,7 @@ class Driver:
         assert all(0 <= request.slot < self.limits.max_num_seqs for request in running)
         self._slots = {request: self._slots.get(request, request.slot) for request in running}
         assert all(request.slot == slot for request, slot in self._slots.items()), "a slot moved"
-        assert 0 <= self.scheduler.encoder_cache.used_bytes <= self.limits.encoder_cache_bytes
+        assert 0 <= self.scheduler.encoder_cache.num_used <= self.limits.num_feature_rows
 
     def _check_order(self, waiting_before: set[Request]) -> None:
         admitted = [request.order for request in waiting_before if request.status is RequestStatus.RUNNING]
@@ -230,14 +231,9 @@ class Driver:
         self._check_features(plan)
 
     def _check_features(self, plan: StepPlan) -> None:
-        kept = set(self.backend.features) - set(plan.forget)
-        encoded = [image.content_hash for image in plan.encode]
-        read = {row.features.content_hash for row in plan.rows if row.features}
+        encoded = [image.image.content_hash for image in plan.encode]
+        rows = [row for image in plan.encode for row in image.rows.tolist()]
+        read = {row for planned in plan.rows if planned.feature_rows is not None for row in planned.feature_rows}
         assert len(set(encoded)) == len(encoded)
-        assert set(encoded) <= read, "features that nobody reads yet"
-        assert not kept & set(encoded) or self._doomed, "features were encoded again while they were there"
-        assert read <= kept | set(encoded) or self._doomed
-
-    def _num_feature_bytes(self, content_hash: bytes) -> int:
-        images = {r.image.content_hash: r.image.num_tokens for r in self.expected if r.image is not None}
-        return images[content_hash] * self.limits.bytes_per_feature
+        assert len(set(rows)) == len(rows)
+        assert all(read & set(image.rows.tolist()) for image in plan.encode), "features that nobody reads yet"

@@ -34,6 +34,7 @@ def plans(draw: st.DrawFn) -> StepPlan:
         num_blocks = -(-(start + num_tokens) // BLOCK_SIZE)
         in_flight = num_tokens == 1 and draw(st.booleans())
         samples = in_flight or draw(st.booleans())
+        features = draw(st.none() | st.lists(st.integers(-1, 50), min_size=num_tokens, max_size=num_tokens))
         rows.append(
             RowPlan(
                 slot=slot + 2,
@@ -44,6 +45,7 @@ def plans(draw: st.DrawFn) -> StepPlan:
                 samples=samples,
                 sampling=draw(samplings),
                 seed=draw(st.integers(0, 2**64 - 1)),
+                feature_rows=None if in_flight or features is None else np.array(features, dtype=np.int32),
                 suppressed_token_ids=draw(st.sampled_from([(), (2,), (2, 7)])) if samples else (),
             )
         )
@@ -52,7 +54,7 @@ def plans(draw: st.DrawFn) -> StepPlan:
 
 def slowly(plan: StepPlan, shape: StepShape) -> dict[str, Any]:
     """The arrays, token by token and row by row, with the padding as its own rule."""
-    token_ids, token_slots, positions, kv_slots, row_starts = [], [], [], [], [0]
+    token_ids, token_slots, positions, kv_slots, feature_rows, row_starts = [], [], [], [], [], [0]
     sampled = []
     for row in plan.rows:
         for offset in range(row.num_tokens):
@@ -60,6 +62,7 @@ def slowly(plan: StepPlan, shape: StepShape) -> dict[str, Any]:
             token_ids.append(0 if row.token_ids is None else int(row.token_ids[offset]))
             token_slots.append(row.slot if row.token_ids is None else -1)
             positions.append(position)
+            feature_rows.append(-1 if row.feature_rows is None else int(row.feature_rows[offset]))
             kv_slots.append(int(row.block_ids[position // BLOCK_SIZE]) * BLOCK_SIZE + position % BLOCK_SIZE)
         row_starts.append(len(token_ids))
         if row.samples:
@@ -75,6 +78,7 @@ def slowly(plan: StepPlan, shape: StepShape) -> dict[str, Any]:
         "token_slots": padded(token_slots, shape.num_tokens, -1),
         "positions": padded(positions, shape.num_tokens),
         "kv_slots": padded(kv_slots, shape.num_tokens),
+        "feature_rows": padded(feature_rows, shape.num_tokens, -1),
         "row_starts": padded(row_starts, shape.num_rows + 1, len(token_ids)),
         "kv_lengths": padded([row.start + row.num_tokens for row in plan.rows], shape.num_rows),
         "block_table": tables + [[0] * shape.num_blocks] * (shape.num_rows - len(tables)),

@@ -1,8 +1,8 @@
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes import fake_span
 
-from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.block_pool import BlockPool
 from aphrodite.domain.scheduling.prefix_cache import PrefixCache
@@ -12,12 +12,12 @@ BLOCK_SIZE = 4
 token_lists = st.lists(st.integers(0, 2), min_size=1, max_size=17)
 
 
-def make_request(token_ids: list[int], image: ProcessedImage | None = None) -> Request:
-    return Request("name", token_ids, SamplingParams(), seed=0, order=(0, 0), max_total_tokens=99, image=image)
+def make_request(token_ids: list[int], images: tuple[ImageSpan, ...] = ()) -> Request:
+    return Request("name", token_ids, SamplingParams(), seed=0, order=(0, 0), max_total_tokens=99, images=images)
 
 
-def picture(content: bytes, start: int, num_tokens: int = 3) -> ProcessedImage:
-    return ProcessedImage(np.zeros(1, dtype=np.uint8), content, start, num_tokens)
+def picture(content: bytes, start: int, num_tokens: int = 3) -> tuple[ImageSpan, ...]:
+    return (fake_span(content, start, num_tokens),)
 
 
 class Cache:
@@ -72,6 +72,15 @@ def test_every_block_that_a_picture_touches_and_every_later_one_depends_on_it() 
     cache.prefixes.extend_hashes(dogs)
     assert len(cats.block_hashes) == 5
     assert not set(cats.block_hashes) & set(dogs.block_hashes)
+
+
+def test_every_picture_of_a_block_counts() -> None:
+    cache, token_ids = Cache(), [9] * 2 + [9] * 2 + [1] * 5
+    both = make_request(token_ids, picture(b"cat", 0, 2) + picture(b"dog", 2, 2))
+    blocks = cache.store(both)
+    assert cache.match(make_request(token_ids, picture(b"cat", 0, 2) + picture(b"dog", 2, 2))) == blocks[:2]
+    assert cache.match(make_request(token_ids, picture(b"dog", 0, 2) + picture(b"cat", 2, 2))) == []
+    assert cache.match(make_request(token_ids, picture(b"cat", 0, 2) + picture(b"cow", 2, 2))) == []
 
 
 def test_a_picture_that_ends_or_begins_at_a_border_touches_no_block_beyond_it() -> None:

@@ -152,25 +152,29 @@ def test_without_prefix_caching_nothing_is_found() -> None:
 def test_a_picture_is_encoded_once_for_all_that_show_it() -> None:
     driver = Driver(replace(LIMITS, max_num_batched_tokens=5), enable_prefix_caching=False)
     for _ in range(3):
-        driver.add(*image_prompt(PROMPT, 1, 7, PROMPT), max_tokens=2)
+        driver.add(*image_prompt([PROMPT, PROMPT], [(1, 7)]), max_tokens=2)
     driver.drain()
     assert sum(len(plan.encode) for plan in driver.backend.plans) == 1
 
 
 def test_a_cached_picture_is_not_encoded_at_all() -> None:
-    driver = Driver(replace(LIMITS, encoder_cache_bytes=7))
-    prompts = [image_prompt([10], 1, 7, [11, 11]), image_prompt([10], 2, 7, [11, 11]), image_prompt([10], 1, 7, [12])]
-    for prompt, image in prompts:  # the third prompt's features were forgotten, its picture's KV was not
-        last = driver.add(prompt, image, max_tokens=1)
+    driver = Driver(replace(LIMITS, num_feature_rows=7))
+    prompts = [
+        image_prompt([[10], [11, 11]], [(1, 7)]),
+        image_prompt([[10], [11, 11]], [(2, 7)]),
+        image_prompt([[10], [12]], [(1, 7)]),
+    ]
+    for prompt, images in prompts:  # the third prompt's features were forgotten, its picture's KV was not
+        last = driver.add(prompt, images, max_tokens=1)
         driver.drain()
     assert last.num_cached_tokens == 8
     assert sum(len(plan.encode) for plan in driver.backend.plans) == 2
 
 
 def test_a_row_stops_before_a_picture_that_has_no_room_yet() -> None:
-    driver = Driver(replace(LIMITS, encoder_cache_bytes=7, max_num_batched_tokens=7))
-    driver.add(*image_prompt([10], 1, 7, [11, 11]), max_tokens=1)
-    driver.add(*image_prompt([12] * 3, 2, 7, [11]), max_tokens=1)
+    driver = Driver(replace(LIMITS, num_feature_rows=7, max_num_batched_tokens=7))
+    driver.add(*image_prompt([[10], [11, 11]], [(1, 7)]), max_tokens=1)
+    driver.add(*image_prompt([[12] * 3, [11]], [(2, 7)]), max_tokens=1)
     driver.step()
     driver.step()
     assert [row.num_tokens for plan in driver.backend.plans[:2] for row in plan.rows] == [7, 3, 3]
@@ -179,11 +183,11 @@ def test_a_row_stops_before_a_picture_that_has_no_room_yet() -> None:
 
 
 def test_small_pictures_that_keep_coming_do_not_starve_a_large_one() -> None:
-    driver = Driver(replace(LIMITS, encoder_cache_bytes=8))
-    driver.add(*image_prompt([10], 0, 3, [11]), max_tokens=2, min_tokens=2)
-    large = driver.add(*image_prompt([10] * 2, 100, 8, [11]), max_tokens=1)
+    driver = Driver(replace(LIMITS, num_feature_rows=8))
+    driver.add(*image_prompt([[10], [11]], [(0, 3)]), max_tokens=2, min_tokens=2)
+    large = driver.add(*image_prompt([[10] * 2, [11]], [(100, 8)]), max_tokens=1)
     for content in range(1, 20):
-        driver.add(*image_prompt([10], content, 3, [11]), max_tokens=2, min_tokens=2)
+        driver.add(*image_prompt([[10], [11]], [(content, 3)]), max_tokens=2, min_tokens=2)
         driver.step()
     assert large.finished
 
@@ -209,13 +213,31 @@ def test_a_failed_step_ends_its_own_requests_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("failure", ["launch", "lost", "late"])
-def test_what_a_failed_step_encoded_and_forgot_is_put_right(failure: str) -> None:
-    driver = Driver(replace(LIMITS, encoder_cache_bytes=7))
-    driver.add(*image_prompt([10], 1, 7, [11]), max_tokens=1)
+def test_rows_that_a_failed_step_should_have_filled_are_free_again(failure: str) -> None:
+    driver = Driver(replace(LIMITS, num_feature_rows=7))
+    driver.add(*image_prompt([[10], [11]], [(1, 7)]), max_tokens=1)
     driver.drain()
     driver.backend.failure = failure
-    driver.add(*image_prompt([10], 2, 7, [11]), max_tokens=1)
+    driver.add(*image_prompt([[10], [11]], [(2, 7)]), max_tokens=1)
     driver.drain()
-    driver.add(*image_prompt([10], 3, 7, [11]), max_tokens=1)
+    driver.add(*image_prompt([[10], [11]], [(3, 7)]), max_tokens=1)
     driver.drain()
-    assert len(driver.backend.features) == 1
+    assert driver.scheduler.encoder_cache.num_used == 7
+    assert len(driver.finished) == 2
+
+
+def test_a_prompt_with_several_pictures_needs_room_for_those_of_one_row() -> None:
+    driver = Driver(replace(LIMITS, num_feature_rows=8))
+    prompt = image_prompt([[10], [11, 12], [13], [14]], [(1, 5), (2, 4), (1, 5)])
+    driver.add(*prompt, max_tokens=2, min_tokens=2)
+    driver.drain()
+    assert not driver.failed
+    lengths = [row.num_tokens for plan in driver.backend.plans for row in plan.rows]
+    assert lengths == [8, 5, 6, 1], "a row ends before a picture whose features have no room beside those in use"
+
+
+def test_a_picture_that_a_prompt_shows_twice_is_encoded_once() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=3))
+    driver.add(*image_prompt([[10], [11, 12], [13]], [(1, 5), (1, 5)]), max_tokens=1)
+    driver.drain()
+    assert sum(len(plan.encode) for plan in driver.backend.plans) == 1

@@ -9,8 +9,9 @@ from tests.domain.scheduling.driver import Driver, image_prompt
 from tests.fakes import LIMITS
 
 LONGEST = 30  # tokens of one sequence, prompt and output
-tokens = st.lists(st.sampled_from([10, 11]), max_size=9)  # of two words, so that prompts begin alike
-images = st.sampled_from([None, (1, 3), (2, 3), (3, 5)])  # content, tokens
+few_tokens = st.lists(st.sampled_from([10, 11]), max_size=1)
+tokens = st.lists(st.sampled_from([10, 11]), max_size=4)  # of two words, so that prompts begin alike
+images = st.sampled_from([(1, 3), (2, 3), (3, 5)])  # content, tokens
 
 
 class AnythingMayHappen(RuleBasedStateMachine):
@@ -20,7 +21,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         max_num_seqs=st.integers(1, 5),
         budget=st.one_of(st.integers(1, 8), st.just(100)),
         steps_in_flight=st.integers(1, 3),
-        feature_bytes=st.sampled_from([10, 11, 16, 100]),
+        num_feature_rows=st.sampled_from([5, 6, 8, 50]),
         prefix_caching=st.booleans(),
     )
     def build(
@@ -30,7 +31,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         max_num_seqs: int,
         budget: int,
         steps_in_flight: int,
-        feature_bytes: int,
+        num_feature_rows: int,
         prefix_caching: bool,
     ) -> None:
         limits = replace(
@@ -40,19 +41,23 @@ class AnythingMayHappen(RuleBasedStateMachine):
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=budget,
             max_steps_in_flight=steps_in_flight,
-            encoder_cache_bytes=feature_bytes,
-            bytes_per_feature=2,
+            num_feature_rows=num_feature_rows,
         )
         self.driver = Driver(limits, prefix_caching)
 
-    @rule(prompts=st.lists(st.tuples(tokens, images, tokens, st.integers(1, 7), st.booleans()), min_size=1, max_size=5))
-    def add(self, prompts: list[tuple[list[int], tuple[int, int] | None, list[int], int, bool]]) -> None:
-        for before, image, after, max_tokens, all_of_them in prompts:
-            min_tokens = max_tokens if all_of_them else 0
-            if image is None:
-                self.driver.add([*before, 10, *after], None, max_tokens, min_tokens)
-            else:
-                self.driver.add(*image_prompt(before, *image, after), max_tokens, min_tokens)
+    @rule(
+        prompts=st.lists(
+            st.tuples(tokens, st.lists(st.tuples(images, few_tokens), max_size=3), st.integers(1, 7), st.booleans()),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    def add(self, prompts: list[tuple[list[int], list[tuple[tuple[int, int], list[int]]], int, bool]]) -> None:
+        for before, shown, max_tokens, all_of_them in prompts:
+            words = [before, *(after for _, after in shown)]
+            words[-1] = [*words[-1], 10]
+            prompt = image_prompt(words, [image for image, _ in shown])
+            self.driver.add(*prompt, max_tokens, max_tokens if all_of_them else 0)
 
     @rule(count=st.integers(1, 4))
     def step(self, count: int) -> None:

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from tests.fakes import fake_span
 
-from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
@@ -45,19 +46,18 @@ class Watched(Request):
         return super().__getattribute__(name)
 
 
-def make_scheduler(num_blocks: int = 4096, encoder_cache_bytes: int = 1 << 30) -> Scheduler:
+def make_scheduler(num_blocks: int = 4096, num_feature_rows: int = 1 << 16) -> Scheduler:
     limits = SchedulerLimits(
         num_blocks=num_blocks,
         block_size=4,
         max_num_seqs=NUM_SLOTS,
         max_num_batched_tokens=256,
-        encoder_cache_bytes=encoder_cache_bytes,
-        bytes_per_feature=1,
+        num_feature_rows=num_feature_rows,
     )
     return Scheduler(limits, enable_prefix_caching=True)
 
 
-def make_request(index: int, prompt: list[int], image: ProcessedImage | None = None, max_tokens: int = 1000) -> Watched:
+def make_request(index: int, prompt: list[int], images: tuple[ImageSpan, ...] = (), max_tokens: int = 1000) -> Watched:
     return Watched(
         str(index),
         prompt,
@@ -65,7 +65,7 @@ def make_request(index: int, prompt: list[int], image: ProcessedImage | None = N
         seed=0,
         order=(Arrival(index), 0),
         max_total_tokens=len(prompt) + max_tokens,
-        image=image,
+        images=images,
     )
 
 
@@ -144,15 +144,15 @@ def test_work_for_an_admission_grows_with_the_logarithm_of_those_that_wait() -> 
 
 def test_a_new_picture_costs_the_same_however_many_are_remembered() -> None:
     def add(scheduler: Scheduler, index: int) -> None:
-        image = ProcessedImage(np.zeros(1, np.uint8), index.to_bytes(16, "little"), start=1, num_tokens=4)
-        scheduler.add(make_request(index, [8, 9, 9, 9, 9, 7], image, max_tokens=1))
+        span = fake_span(index.to_bytes(16, "little"), start=1, num_tokens=4)
+        scheduler.add(make_request(index, [8, 9, 9, 9, 9, 7], (span,), max_tokens=1))
 
     def cost(num_remembered: int) -> int:
-        scheduler = make_scheduler(encoder_cache_bytes=4 * num_remembered)
+        scheduler = make_scheduler(num_feature_rows=4 * num_remembered)
         for index in range(num_remembered):
             add(scheduler, index)
             step(scheduler)
-        assert scheduler.encoder_cache.used_bytes == scheduler.encoder_cache.capacity_bytes
+        assert scheduler.encoder_cache.num_used == scheduler.encoder_cache.num_rows
         add(scheduler, num_remembered)  # takes an old one's place
         return num_instructions(lambda: step(scheduler))
 

@@ -1,7 +1,5 @@
-import numpy as np
 import pytest
 
-from aphrodite.domain.prompting.prompts import ProcessedImage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.step import RowPlan
@@ -10,7 +8,7 @@ from aphrodite.domain.scheduling.step_builder import StepBuilder
 ENDS = (2, 5)
 
 
-def make_request(num_prompt_tokens: int, image: ProcessedImage | None = None, **sampling: object) -> Request:
+def make_request(num_prompt_tokens: int, **sampling: object) -> Request:
     request = Request(
         "name",
         list(range(100, 100 + num_prompt_tokens)),
@@ -19,7 +17,6 @@ def make_request(num_prompt_tokens: int, image: ProcessedImage | None = None, **
         order=(0, 0),
         max_total_tokens=200,
         stop_token_ids=ENDS,
-        image=image,
     )
     request.slot = 3
     request.append_blocks([5, 6, 7])
@@ -28,8 +25,8 @@ def make_request(num_prompt_tokens: int, image: ProcessedImage | None = None, **
 
 def plan(request: Request, num_tokens: int) -> RowPlan:
     step = StepBuilder(100)
-    step.add(request, num_tokens)
-    return step.build(()).plan.rows[0]
+    step.add(request, num_tokens, None)
+    return step.build().plan.rows[0]
 
 
 def commit(request: Request, token_id: int) -> None:
@@ -41,11 +38,10 @@ def test_rows_of_one_token_come_first_and_keep_their_requests() -> None:
     step = StepBuilder(20)
     long, single, longer, other_single = (make_request(count) for count in (4, 1, 9, 1))
     for request in (long, single, longer, other_single):
-        step.add(request, request.num_tokens)
-    schedule = step.build((b"old",))
+        step.add(request, request.num_tokens, None)
+    schedule = step.build()
     assert schedule.requests == (single, other_single, long, longer)
     assert [row.num_tokens for row in schedule.plan.rows] == [1, 1, 4, 9]
-    assert schedule.plan.forget == (b"old",)
     assert step.budget == 5
 
 
@@ -65,28 +61,6 @@ def test_a_token_in_flight_is_left_to_the_slot_and_a_known_one_is_not() -> None:
     commit(request, 66)
     third = plan(request, 1)
     assert (third.start, third.token_ids.tolist()) == (5, [66])
-
-
-@pytest.mark.parametrize(
-    ("start", "num_tokens", "span"),  # the image has positions 4 to 9
-    [
-        (0, 4, None),
-        (0, 5, (4, 0, 1)),
-        (0, 12, (4, 0, 6)),
-        (2, 6, (2, 0, 4)),
-        (4, 6, (0, 0, 6)),
-        (6, 2, (0, 2, 2)),
-        (9, 3, (0, 5, 1)),
-        (10, 2, None),
-    ],
-)
-def test_features_cover_the_part_of_the_image_in_the_row(
-    start: int, num_tokens: int, span: tuple[int, int, int] | None
-) -> None:
-    request = make_request(12, ProcessedImage(np.zeros(1, dtype=np.uint8), b"cat", 4, 6))
-    request.num_computed = start
-    features = plan(request, num_tokens).features
-    assert span == (features and (features.token_offset, features.feature_offset, features.length))
 
 
 def test_ends_are_not_sampled_before_min_tokens() -> None:

@@ -57,6 +57,7 @@ class LLM:
         enable_prefix_caching: Share the KV blocks of equal beginnings, pictures included.
         enforce_eager: Never capture CUDA graphs.
         tensor_parallel_size: Devices that share the model, with the backend "jax_tpu".
+        limit_mm_per_prompt: Most images of one prompt or conversation, {"image": 1} by default.
         chat_template: A Jinja template for `chat`, in place of the model's own.
         seed: What requests without a seed of their own draw from.
 
@@ -83,6 +84,7 @@ class LLM:
         enable_prefix_caching: bool = True,
         enforce_eager: bool = False,
         tensor_parallel_size: int = 1,
+        limit_mm_per_prompt: Mapping[str, int] | None = None,
         chat_template: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -104,6 +106,7 @@ class LLM:
             enable_prefix_caching=enable_prefix_caching,
             enforce_eager=enforce_eager,
             tensor_parallel_size=tensor_parallel_size,
+            limit_mm_per_prompt=dict(limit_mm_per_prompt or {"image": 1}),
             chat_template=chat_template,
             seed=seed,
         )
@@ -134,7 +137,7 @@ class LLM:
         if not isinstance(given, Sequence):
             raise PromptError(f"prompts must be one prompt or a list of prompts, got {type(given).__name__}.")
         return self._run(
-            [_each(index, prompt_forms.validate, prompt) for index, prompt in enumerate(given)],
+            [_each(index, self._validate, prompt) for index, prompt in enumerate(given)],
             sampling_params,
             use_tqdm,
         )
@@ -152,7 +155,7 @@ class LLM:
         Args:
             messages: Messages `{"role": ..., "content": ...}`; the content is a string, or a list of parts: `{"type":
                 "text", "text": ...}`, `{"type": "image_url", "image_url": {"url": "data:image/..."}}` and `{"type":
-                "image_pil", "image_pil": PIL image}`. At most one image in a conversation.
+                "image_pil", "image_pil": PIL image}`.
             sampling_params: As for `generate`.
             chat_template: A Jinja template in place of the model's.
             add_generation_prompt: End the prompt where the assistant's answer begins.
@@ -166,11 +169,11 @@ class LLM:
         now = datetime.now()
 
         def prompt(conversation: object) -> Prompt:
-            parsed = chat_messages.parse(conversation)
-            if parsed.image_url is not None:
-                parsed = replace(parsed, image_url=None, image=self._frontend.read_image_url(parsed.image_url))
+            parsed = chat_messages.parse(conversation, self.config.max_images)
+            read = self._frontend.read_image_url
+            images = tuple(read(image) if isinstance(image, str) else image for image in parsed.images)
             return render(
-                parsed,
+                replace(parsed, images=images),
                 template,
                 image_token=self._frontend.image_token,
                 special_tokens=self._frontend.tokenizer.special_tokens,
@@ -195,6 +198,9 @@ class LLM:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _validate(self, prompt: object) -> Prompt:
+        return prompt_forms.validate(prompt, self.config.max_images)
 
     def _chat_template(self, source: str | None) -> ChatTemplate:
         source = source or self._frontend.chat_template
@@ -257,7 +263,7 @@ class LLM:
 
     def _request(self, prompt: ProcessedPrompt, sampling: SamplingParams) -> EngineRequest:
         self._num_requests += 1
-        return EngineRequest(str(self._num_requests - 1), prompt.token_ids, sampling, prompt.image)
+        return EngineRequest(str(self._num_requests - 1), prompt.token_ids, sampling, prompt.images)
 
 
 def _outputs(assemblers: list[RequestAssembler]) -> list[RequestOutput]:

@@ -31,11 +31,17 @@ from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import BackendError, CapacityError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
-from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, longest_sequence, num_kv_blocks
+from aphrodite.domain.scheduling.cache_size import (
+    bytes_per_block,
+    fitting_length,
+    longest_sequence,
+    num_feature_rows,
+    num_kv_blocks,
+)
+from aphrodite.domain.scheduling.encoding import encoder_inputs
 from aphrodite.domain.scheduling.flatten import FlatStep, SamplingNeeds, flatten, unpack
 from aphrodite.domain.scheduling.step import StepPlan
 
-_ENCODER_CACHE_BYTES = 512 << 20
 _REPORTED_AT_ONCE = 512  # prompt tokens
 
 
@@ -74,17 +80,16 @@ class CudaBackend:
         max_model_len = longest_sequence(config, spec)
         block_bytes = bytes_per_block(spec, config.block_size, dtype.itemsize)
         num_blocks = num_kv_blocks(config, config.block_size, block_bytes, max_model_len, free_bytes(config, device))
-        image_tokens = model.vision.num_image_tokens if model.vision is not None else 0
-        image_bytes = image_tokens * spec.hidden_size * dtype.itemsize  # one picture's features must fit
+        max_model_len = fitting_length(config, max_model_len, (num_blocks - 1) * config.block_size)
         self.limits = BackendLimits(
             num_blocks=num_blocks,
             block_size=config.block_size,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens or (8192 if device.type == "cuda" else 2048),
-            max_model_len=fitting_length(config, max_model_len, (num_blocks - 1) * config.block_size),
+            max_model_len=max_model_len,
             max_steps_in_flight=2 if device.type == "cuda" else 1,
-            encoder_cache_bytes=max(_ENCODER_CACHE_BYTES, image_bytes),
-            bytes_per_feature=spec.hidden_size * dtype.itemsize,
+            num_feature_rows=num_feature_rows(config, model, max_model_len, dtype.itemsize),
+            bytes_per_number=dtype.itemsize,
         )
         self._device = device
         # Triton and CUDA's events go to the current device, which is another where this is not the first GPU.
@@ -103,7 +108,9 @@ class CudaBackend:
         self._staging = Staging(self.limits.max_steps_in_flight, device)
         self._slots = SlotState(config.max_num_seqs, spec.vocab_size, device)
         self._decode_graphs = DecodeGraphs(self.limits, spec.vocab_size, self._decode, self._draw, device)
-        self._features: dict[bytes, Tensor] = {}  # content hash -> [image tokens, E]
+        self._features = torch.empty(
+            self.limits.num_feature_rows, spec.hidden_size, dtype=dtype, device=device
+        )  # [feature rows, E]
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -145,8 +152,7 @@ class CudaBackend:
 
     def close(self) -> None:
         """Give the device's memory back."""
-        self._features.clear()
-        del self._cache, self._decoder, self._execution, self._encoder, self._slots, self._decode_graphs
+        del self._features, self._cache, self._decoder, self._execution, self._encoder, self._slots, self._decode_graphs
         if self._device.type == "cuda":
             gc.collect()  # a graph and what it calls hold each other
             torch.cuda.empty_cache()
@@ -162,7 +168,9 @@ class CudaBackend:
             return DevicePendingStep(*self._sample(plan, flat, decoded, suppressed, sent), {})
         arrays: dict[str, Tensor] = unpack(numbers, flat.shape, torch.float32)
         hidden = self._embed(arrays)
-        self._place_features(plan, flat, hidden)
+        if flat.has_features:
+            rows = arrays["feature_rows"][:, None]
+            hidden = torch.where(rows >= 0, self._features[rows[:, 0].clamp(min=0).long()], hidden)
         hidden = self._decoder.forward(hidden, self._execution.make_operations(flat, arrays))
         prompt = self._prompt_logprobs(plan, flat, hidden, sent)
         if flat.num_samples == 0:
@@ -185,21 +193,20 @@ class CudaBackend:
 
     def _numbers_of(self, plan: StepPlan) -> list[np.ndarray]:
         """What few steps need on the device, in the order in which it is used there."""
-        numbers = []
+        numbers: list[np.ndarray] = []
         if plan.encode and self._encoder is not None:
-            numbers.append(np.stack([image.pixels for image in plan.encode]))
+            numbers += encoder_inputs(plan.encode, self._encoder.num_image_tokens)
         numbers += [row.prompt_targets for row in plan.rows if row.prompt_targets is not None]
         for row in plan.rows:
             numbers += self._slots.start_numbers(row)
         return numbers
 
     def _encode(self, plan: StepPlan, sent: Iterator[Tensor]) -> None:
-        """Drop the features to forget, and compute those of new images."""
-        for content_hash in plan.forget:
-            self._features.pop(content_hash, None)
+        """Compute the features of new images."""
         if plan.encode and self._encoder is not None:
-            for image, feature in zip(plan.encode, self._encoder.encode(next(sent)), strict=True):
-                self._features[image.content_hash] = feature.clone()  # a view would keep the whole batch's memory
+            encoded = self._encoder.encode(next(sent))
+            taps, rows = next(sent).long(), next(sent).long()
+            self._features.index_copy_(0, rows, encoded[taps])
 
     def _decode(self, flat: FlatStep, arrays: dict[str, Tensor]) -> Tensor:
         """What a graph records of a step of tokens alone, up to the logits [S, V] of its samples."""
@@ -216,15 +223,6 @@ class CudaBackend:
         slots = arrays["token_slots"]
         token_ids = torch.where(slots >= 0, self._slots.last_tokens[slots.long()], arrays["token_ids"].long())
         return self._decoder.embed(token_ids)
-
-    def _place_features(self, plan: StepPlan, flat: FlatStep, hidden: Tensor) -> None:
-        """Put the features of images into the embeddings [T, E]."""
-        for row, first in zip(plan.rows, flat.arrays["row_starts"].tolist(), strict=False):
-            span = row.features
-            if span is not None:
-                start = first + span.token_offset
-                features = self._features[span.content_hash]
-                hidden[start : start + span.length] = features[span.feature_offset : span.feature_offset + span.length]
 
     def _prompt_logprobs(
         self, plan: StepPlan, flat: FlatStep, hidden: Tensor, sent: Iterator[Tensor]

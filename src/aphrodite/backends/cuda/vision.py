@@ -1,6 +1,6 @@
 """The vision tower (CLIP, SigLIP) and LLaVA's projector.
 
-Letters: N images, P positions (patches, and the class token where there is one), E the tower's hidden size.
+Letters: N segments of images, P positions (patches, and the class token where there is one), E the tower's hidden size.
 """
 
 import torch
@@ -11,11 +11,11 @@ from aphrodite.backends.cuda.linear import Linear, linear
 from aphrodite.backends.cuda.vision_functions import VisionFunctions
 from aphrodite.domain.architectures.spec import PixelNormalization, VisionSpec
 
-_MAX_BATCH = 32  # images encoded at once: enough to fill a GPU, and it bounds the activations' memory
+_MAX_BATCH = 32  # segments encoded at once: enough to fill a GPU, and it bounds the activations' memory
 
 
 class VisionTower:
-    """uint8 pixels to features in the decoder's hidden size."""
+    """Patches to features in the decoder's hidden size."""
 
     def __init__(self, spec: VisionSpec, weights: dict[str, Tensor], normalization: PixelNormalization) -> None:
         """Takes its matrices out of `weights`, so that none is kept beside its packed copy."""
@@ -39,13 +39,13 @@ class VisionTower:
         self._mean = (mean / normalization.scale).to(device)[:, None]  # [3, 1] of the bytes
         self._scale = (normalization.scale / std).to(device)[:, None]
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Images uint8 [N, size, size, 3], on the device, to features [N, image tokens, decoder hidden size]."""
-        return torch.cat([self._encode(batch) for batch in torch.split(pixels, _MAX_BATCH)])
+    def encode(self, patches: Tensor) -> Tensor:
+        """Patches uint8 [N, patches, patch bytes], on the device, to rows [N, image tokens, decoder hidden size]."""
+        return torch.cat([self._encode(batch) for batch in torch.split(patches, _MAX_BATCH)])
 
-    def _encode(self, pixels: Tensor) -> Tensor:
+    def _encode(self, patches: Tensor) -> Tensor:
         spec = self.spec
-        hidden = self._embed(pixels)
+        hidden = self._embed(patches)
         states = {0: hidden}
         for index in range(spec.num_used_layers):
             hidden = self._layer(hidden, f"vision.layers.{index}")
@@ -57,13 +57,11 @@ class VisionTower:
             self._projector_activation(self._products["projector.linear_1"](features))
         )
 
-    def _embed(self, pixels: Tensor) -> Tensor:
-        """uint8 [N, size, size, 3] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
-        weights, size = self._weights, self.spec.patch_size
-        side = self.spec.image_size // size  # patches that fit; a convolution leaves the rest out, too
-        patches = pixels[:, : side * size, : side * size].view(-1, side, size, side, size, 3)
-        ordered = patches.permute(0, 1, 3, 5, 2, 4).reshape(-1, side * side, 3, size * size)  # channels first
-        normalized = (ordered.float() - self._mean).mul_(self._scale)
+    def _embed(self, patches: Tensor) -> Tensor:
+        """uint8 [N, patches, patch bytes] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
+        weights = self._weights
+        channels = patches.view(*patches.shape[:2], 3, -1).float()  # [N, patches, 3, pixels]
+        normalized = (channels - self._mean).mul_(self._scale)
         hidden = self._products["vision.patch"](normalized.flatten(2).to(self._dtype))
         if self.spec.has_class_token:
             first = weights["vision.class_embedding"].expand(hidden.shape[0], 1, -1)

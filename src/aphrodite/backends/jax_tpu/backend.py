@@ -12,7 +12,6 @@ from aphrodite.backends.jax_tpu.attention import AttentionShape, cache_width, ch
 from aphrodite.backends.jax_tpu.buckets import Buckets, fit
 from aphrodite.backends.jax_tpu.devices import choose_devices, choose_dtype
 from aphrodite.backends.jax_tpu.errors import is_out_of_memory
-from aphrodite.backends.jax_tpu.features import FeatureSlots
 from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, free_bytes, report_shortage
 from aphrodite.backends.jax_tpu.model import NUM_REPORTED, DeviceModel, is_decoders
@@ -25,11 +24,16 @@ from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CacheLostError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
-from aphrodite.domain.scheduling.cache_size import bytes_per_block, fitting_length, longest_sequence, num_kv_blocks
+from aphrodite.domain.scheduling.cache_size import (
+    bytes_per_block,
+    fitting_length,
+    longest_sequence,
+    num_feature_rows,
+    num_kv_blocks,
+)
+from aphrodite.domain.scheduling.encoding import encoder_inputs
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten
-from aphrodite.domain.scheduling.step import StepPlan
-
-_ENCODER_CACHE_BYTES = 512 << 20
+from aphrodite.domain.scheduling.step import ImageToEncode, StepPlan
 
 
 def create_backend(
@@ -54,18 +58,16 @@ def create_backend(
     block_size = choose_block_size(config.block_size, max_num_rows, max_model_len, devices[0].platform)
     block_bytes = bytes_per_block(replace(spec, head_dim=head_width), block_size, dtype.itemsize)
     num_blocks = num_kv_blocks(config, block_size, block_bytes, max_model_len, free_bytes(config, devices))
-    bytes_per_feature = spec.hidden_size * dtype.itemsize
-    num_features = _num_feature_slots(config, model, bytes_per_feature)
-    num_image_tokens = model.vision.num_image_tokens if model.vision is not None else 0
+    max_model_len = fitting_length(config, max_model_len, (num_blocks - 1) * block_size)
     limits = BackendLimits(
         num_blocks=num_blocks,
         block_size=block_size,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
-        max_model_len=fitting_length(config, max_model_len, (num_blocks - 1) * block_size),
+        max_model_len=max_model_len,
         max_steps_in_flight=2,
-        encoder_cache_bytes=num_features * num_image_tokens * bytes_per_feature,
-        bytes_per_feature=bytes_per_feature,
+        num_feature_rows=num_feature_rows(config, model, max_model_len, dtype.itemsize),
+        bytes_per_number=dtype.itemsize,
     )
     device_model = DeviceModel(
         spec=model,
@@ -85,7 +87,6 @@ def create_backend(
         head_width=head_width,
         limits=limits,
         buckets=Buckets.of(limits, growth=4 if on_cpu else 2, num_devices=len(devices)),
-        num_feature_slots=num_features,
     )
     return JaxTpuBackend(device_model, weights)
 
@@ -105,8 +106,6 @@ class JaxTpuBackend:
         self._decoder_weights = {name: array for name, array in weights.items() if is_decoders(name)}
         self._vision_weights = {name: array for name, array in weights.items() if not is_decoders(name)}
         self._head = decoder.head_of(weights)
-        image_tokens = model.spec.vision.num_image_tokens if model.spec.vision is not None else 0
-        self._places = FeatureSlots(model.num_feature_slots, image_tokens)
         self._allocate()
 
     @property
@@ -139,7 +138,6 @@ class JaxTpuBackend:
     def _allocate(self) -> None:
         """Everything that steps change, empty. Raises CapacityError."""
         model, device = self._model, self._model.mesh.devices.flat[0]
-        self._places.clear()
         what = f"{model.limits.num_blocks} KV blocks and the state of {model.limits.max_num_seqs} sequences"
         advice = "lower kv_cache_memory, gpu_memory_utilization or max_num_seqs"
         check_room(what, bytes_of((model.cache(), model.features(), model.slots())), device, advice)
@@ -153,10 +151,9 @@ class JaxTpuBackend:
     def _launch(self, plan: StepPlan) -> DevicePendingStep:
         self._encode(plan)
         flat = flatten(plan, self.limits.block_size, self._model.buckets.pad)
-        arrays, num_tokens = flat.arrays, flat.shape.num_tokens
-        feature_rows = self._places.rows(plan, arrays["row_starts"], num_tokens)
+        num_tokens = flat.shape.num_tokens
         wants_logprobs = np.array([flat.needs.num_logprobs >= 0], np.int32)
-        buffer = np.concatenate((flat.buffer, feature_rows, wants_logprobs))
+        buffer = np.concatenate((flat.buffer, wants_logprobs))
         hidden, sampled, sampling, self._cache = self._programs.run(
             "forward", num_tokens, self._decoder_weights, buffer, self._cache, self._features, self._slots.last_tokens
         )
@@ -165,18 +162,30 @@ class JaxTpuBackend:
         return DevicePendingStep(packed, flat.num_samples, flat.needs.num_logprobs, prompt_packed, reports, self._fail)
 
     def _encode(self, plan: StepPlan) -> None:
-        """Drop the features to forget, and compute those of new images."""
-        for content_hash in plan.forget:
-            self._places.forget(content_hash)
-        sizes = self._model.buckets.images
-        for start in range(0, len(plan.encode), sizes[-1]):
-            images = plan.encode[start : start + sizes[-1]]
-            bucket = fit(sizes, len(images))
-            pixels = np.zeros((bucket, *images[0].pixels.shape), np.uint8)
-            slots = np.full(bucket, self._places.padding_slot, np.int32)
-            for index, image in enumerate(images):
-                pixels[index], slots[index] = image.pixels, self._places.take(image.content_hash)
-            self._features = self._programs.run("encode", bucket, self._vision_weights, pixels, slots, self._features)
+        """Compute the features of new images, as many of them at once as there is a program for."""
+        if self._model.spec.vision is None:
+            return
+        sizes, batch, num_segments = self._model.buckets.segments, list[ImageToEncode](), 0
+        for image in plan.encode:
+            if batch and num_segments + image.image.plan.num_segments > sizes[-1]:
+                self._encode_batch(batch, num_segments)
+                batch, num_segments = [], 0
+            batch.append(image)
+            num_segments += image.image.plan.num_segments
+        if batch:
+            self._encode_batch(batch, num_segments)
+
+    def _encode_batch(self, images: list[ImageToEncode], num_segments: int) -> None:
+        vision = self._model.spec.vision
+        assert vision is not None
+        bucket = fit(self._model.buckets.segments, num_segments)
+        given = encoder_inputs(images, vision.num_image_tokens)
+        patches = np.zeros((bucket, vision.num_patches, vision.patch_bytes), np.uint8)
+        patches[:num_segments] = given.patches.reshape(-1, *patches.shape[1:])
+        taps = np.zeros(bucket * vision.num_image_tokens, np.int32)
+        rows = np.full(len(taps), self._model.padding_feature_row, np.int32)
+        taps[: len(given.taps)], rows[: len(given.rows)] = given.taps, given.rows
+        self._features = self._programs.run("encode", bucket, self._vision_weights, patches, taps, rows, self._features)
 
     def _sample(self, plan: StepPlan, flat: FlatStep, sampled: Array, sampling: Array) -> Array:
         for row in plan.rows:
@@ -241,10 +250,3 @@ def _piece(numbers: list[int], start: int) -> np.ndarray:
     """NUM_REPORTED of them from `start` on, zeros after the last."""
     piece = numbers[start : start + NUM_REPORTED]
     return np.array(piece + [0] * (NUM_REPORTED - len(piece)), np.int32)
-
-
-def _num_feature_slots(config: EngineConfig, model: ModelSpec, bytes_per_feature: int) -> int:
-    """Pictures whose features are kept: one a sequence where memory allows, and always one."""
-    if model.vision is None:
-        return 0
-    return max(1, min(config.max_num_seqs, _ENCODER_CACHE_BYTES // (model.vision.num_image_tokens * bytes_per_feature)))

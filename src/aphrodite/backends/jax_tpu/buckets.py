@@ -10,7 +10,7 @@ from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.flatten import StepShape
 
 _SMALL = 64  # tokens; padding from here on costs as much time as it adds tokens, below that products wait for weights
-_MAX_IMAGES = 32  # encoded at once: enough to fill a chip, and it bounds the activations' memory
+_MAX_SEGMENTS = 32  # of images, encoded at once: enough to fill a chip, and it bounds the activations' memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Buckets:
 
     tokens: tuple[int, ...]
     samples: tuple[int, ...]
-    images: tuple[int, ...]
+    segments: tuple[int, ...]  # of images
     max_rows: int
     num_blocks: int  # a row
 
@@ -27,14 +27,14 @@ class Buckets:
     def of(cls, limits: BackendLimits, growth: int, num_devices: int) -> "Buckets":
         """Sizes that grow by a factor: a small one wastes less work on padding, a large one needs fewer programs.
 
-        Numbers of tokens grow by two at most once padding is work. Images are shared out evenly among the devices.
+        Numbers of tokens grow by two at most once padding is work. Segments are shared out evenly among the devices.
         """
         rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
-        most_images = -(-min(_MAX_IMAGES, rows) // num_devices)  # a device
+        most_segments = -(-min(_MAX_SEGMENTS, rows) // num_devices)  # a device
         return cls(
             tokens=_token_sizes(limits.max_num_batched_tokens, growth),
             samples=_sizes(rows, growth**2),
-            images=tuple(size * num_devices for size in _sizes(most_images, growth)),
+            segments=tuple(size * num_devices for size in _sizes(most_segments, growth)),
             max_rows=rows,
             num_blocks=-(-limits.max_model_len // limits.block_size),
         )

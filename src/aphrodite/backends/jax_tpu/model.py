@@ -39,13 +39,11 @@ class DeviceModel:
     head_width: int  # numbers that a head takes in the cache
     limits: BackendLimits
     buckets: Buckets
-    num_feature_slots: int  # 0 for a model that sees nothing
 
     @property
-    def num_features(self) -> int:
-        """Rows of the feature buffer; one where there are no pictures, as arrays of no rows cannot be read."""
-        vision_spec = self.spec.vision
-        return 1 if vision_spec is None else (self.num_feature_slots + 1) * vision_spec.num_image_tokens
+    def padding_feature_row(self) -> int:
+        """The last row of the feature array: what pads an encoder's bucket goes there."""
+        return self.limits.num_feature_rows
 
     @property
     def num_held_back(self) -> int:
@@ -61,7 +59,13 @@ class DeviceModel:
         return (self._struct(shape, self.dtype, CACHE),) * decoder_spec.num_layers
 
     def features(self) -> Any:
-        return self._struct((self.num_features, self.spec.decoder.hidden_size), self.dtype)
+        return self._struct((self.limits.num_feature_rows + 1, self.spec.decoder.hidden_size), self.dtype)
+
+    def encoded(self, num_segments: int) -> Any:
+        """What the projector makes of so many segments."""
+        assert self.spec.vision is not None
+        num_rows = num_segments * self.spec.vision.num_image_tokens
+        return self._struct((num_rows, self.spec.decoder.hidden_size), self.dtype)
 
     def slots(self) -> Any:
         """The shapes of a SlotState; a slot more than requests have, for the padding."""
@@ -79,13 +83,13 @@ class DeviceModel:
             found += [self.forward_program(num_tokens), self.rows_program(num_tokens)]
         found += [self.sample_program(num_samples, self.num_held_back) for num_samples in self.buckets.samples]
         found.append(self.report_program())
-        if self.num_feature_slots:
-            found += [self.encode_program(num_images) for num_images in self.buckets.images]
+        if self.spec.vision is not None:
+            found += [self.encode_program(num_segments) for num_segments in self.buckets.segments]
         return found
 
     def forward_program(self, num_tokens: int) -> Program:
         shape = self.buckets.step(num_tokens)
-        words = layout(shape)[1] + num_tokens + 1
+        words = layout(shape)[1] + 1
         specs = weight_specs(self.spec, self.mesh.size)
         decoder_only = {name: struct for name, struct in self.weights().items() if is_decoders(name)}
         arguments = (
@@ -139,19 +143,22 @@ class DeviceModel:
         function = self._on_all(partial(steps.report_prompt, self.spec), (self._head_spec(), P(), P()), P())
         return Program(("report", NUM_REPORTED), function, (self._head(), hidden, self._integers(NUM_REPORTED)))
 
-    def encode_program(self, num_images: int) -> Program:
+    def encode_program(self, num_segments: int) -> Program:
         assert self.spec.vision is not None
         assert self.normalization is not None
-        size = self.spec.vision.image_size
+        patches, patch_bytes = self.spec.vision.num_patches, self.spec.vision.patch_bytes
+        num_features = num_segments * self.spec.vision.num_image_tokens
         weights = {name: struct for name, struct in self.weights().items() if not is_decoders(name)}
         arguments = (
             weights,
-            self._struct((num_images, size, size, 3), np.uint8, P(MODEL)),
-            self._integers(num_images),
+            self._struct((num_segments, patches, patch_bytes), np.uint8, P(MODEL)),
+            self._integers(num_features),
+            self._integers(num_features),
             self.features(),
         )
-        function = self._on_all(partial(steps.encode, self.spec, self.normalization), (P(), P(MODEL), P(), P()), P())
-        return Program(("encode", num_images), function, arguments, donated=(3,))
+        in_specs = (P(), P(MODEL), P(), P(), P())
+        function = self._on_all(partial(steps.encode, self.spec, self.normalization), in_specs, P())
+        return Program(("encode", num_segments), function, arguments, donated=(4,))
 
     def _on_all(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
         """Run a function on every device, on its part of each array."""

@@ -1,6 +1,6 @@
 """What the devices do in a step: pure functions of the weights, of what came from the host and of what steps change.
 
-Letters: T tokens, S samples, E hidden size, N images, F feature slots, K candidates, V vocabulary.
+Letters: T tokens, S samples, E hidden size, N segments of images, F features, K candidates, V vocabulary.
 """
 
 import jax.numpy as jnp
@@ -30,12 +30,11 @@ def forward(
 ) -> tuple[Array, Array, Array, decoder.Cache]:
     """A step up to its hidden states [T, E], those that are sampled [S, E], and what the sampler must know.
 
-    `buffer` int32 holds a FlatStep's buffer, for each token its row of the feature buffer or -1, and whether any sample
-    wants log-probabilities.
+    `buffer` int32 holds a FlatStep's buffer, and whether any sample wants log-probabilities.
     """
     words = layout(shape)[1]
     arrays: dict[str, Array] = unpack(buffer[:words], shape, jnp.float32)
-    feature_rows = buffer[words : words + shape.num_tokens]
+    feature_rows = arrays["feature_rows"]
     token_slots = arrays["token_slots"]
     token_ids = jnp.where(token_slots >= 0, last_tokens[token_slots], arrays["token_ids"])
     hidden = decoder.embed(model.decoder, weights, token_ids)
@@ -85,16 +84,16 @@ def encode(
     model: ModelSpec,
     normalization: PixelNormalization,
     weights: Weights,
-    pixels: Array,
-    slots: Array,
+    patches: Array,
+    taps: Array,
+    rows: Array,
     features: Array,
 ) -> Array:
-    """The feature buffer [F * image tokens, E] with the features of N images at `slots` [N].
+    """The feature array [feature rows, E] with features of N segments at `rows` [F], which `taps` take.
 
-    Each device encodes its share of them, uint8 [N / devices, size, size, 3], and tells the others.
+    Each device encodes its share of them, uint8 [N / devices, patches, patch bytes], and tells the others.
     """
     assert model.vision is not None
-    mine = vision.encode(model.vision, normalization, weights, pixels)
-    encoded = lax.all_gather(mine, MODEL, tiled=True)
-    by_slot = features.reshape(-1, *encoded.shape[1:])
-    return by_slot.at[slots].set(encoded, mode="promise_in_bounds").reshape(features.shape)
+    mine = vision.encode(model.vision, normalization, weights, patches)
+    encoded = lax.all_gather(mine, MODEL, tiled=True).reshape(-1, features.shape[1])
+    return features.at[rows].set(encoded[taps], mode="promise_in_bounds")

@@ -1,6 +1,6 @@
 """The vision tower (CLIP, SigLIP) and LLaVA's projector, as a pure function; whole on every device.
 
-Letters: N images, P positions (patches, and the class token where there is one), E the tower's hidden size.
+Letters: N segments of images, P positions (patches, and the class token where there is one), E the tower's hidden size.
 """
 
 import jax
@@ -15,9 +15,9 @@ from aphrodite.domain.architectures.spec import PixelNormalization, VisionSpec
 _SCORES_BYTES = 32 << 20  # a quarter of a TPU's fast memory; in HBM they would be most of what a tower moves
 
 
-def encode(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, pixels: Array) -> Array:
-    """Images, uint8 [N, size, size, 3], to features [N, image tokens, decoder hidden size]."""
-    hidden = _embed(spec, normalization, weights, pixels)
+def encode(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array) -> Array:
+    """Patches, uint8 [N, patches, patch bytes], to rows [N, image tokens, decoder hidden size]."""
+    hidden = _embed(spec, normalization, weights, patches)
     states = {0: hidden}
     for index in range(spec.num_used_layers):
         hidden = _layer(spec, weights, hidden, f"vision.layers.{index}")
@@ -29,16 +29,14 @@ def encode(spec: VisionSpec, normalization: PixelNormalization, weights: Weights
     return _linear(projected, weights, "projector.linear_2")
 
 
-def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, pixels: Array) -> Array:
-    """uint8 [N, size, size, 3] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
+def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array) -> Array:
+    """uint8 [N, patches, patch bytes] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
     patch_weight = weights["vision.patch.weight"]  # [E, 3, patch, patch]
-    mean, std = jnp.asarray(normalization.mean), jnp.asarray(normalization.std)
-    normalized = ((pixels.astype(jnp.float32) * normalization.scale - mean) / std).astype(patch_weight.dtype)
-    size, side = spec.patch_size, spec.image_size // spec.patch_size
-    # Patches do not overlap, so the convolution is one product; what is left at the edge belongs to no patch.
-    patches = normalized[:, : side * size, : side * size].reshape(-1, side, size, side, size, 3)
-    patches = patches.transpose(0, 1, 3, 5, 2, 4).reshape(-1, side * side, 3 * size * size)
-    hidden = multiply(patches, patch_weight.reshape(spec.hidden_size, -1))
+    mean, std = (jnp.asarray(values)[:, None] for values in (normalization.mean, normalization.std))
+    channels = patches.astype(jnp.float32).reshape(*patches.shape[:2], 3, -1)  # [N, patches, 3, pixels]
+    normalized = ((channels * normalization.scale - mean) / std).astype(patch_weight.dtype)
+    # Patches do not overlap, so the convolution is one product.
+    hidden = multiply(normalized.reshape(patches.shape), patch_weight.reshape(spec.hidden_size, -1))
     if spec.patch_bias:
         hidden = hidden + weights["vision.patch.bias"]
     if spec.has_class_token:

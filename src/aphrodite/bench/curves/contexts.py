@@ -20,7 +20,7 @@ def measure_contexts(driver: StepDriver, spec: DecoderSpec) -> list[ContextPoint
     To be called before anything else has run: memory that a process has had once it seldom gives back.
     """
     limits = driver.engine.limits
-    block_bytes = bytes_per_block(spec, limits.block_size, limits.bytes_per_feature // spec.hidden_size)
+    block_bytes = bytes_per_block(spec, limits.block_size, limits.bytes_per_number)
     last = min(driver.longest(NUM_SEQUENCES), _LAST)
     points = []
     for num_tokens in (*(_FIRST << power for power in range(16) if _FIRST << power < last), last):

@@ -54,8 +54,7 @@ class _Work:
                 block_size=block_size,
                 max_num_seqs=num_running,
                 max_num_batched_tokens=num_running * _PROMPT_TOKENS,
-                encoder_cache_bytes=0,
-                bytes_per_feature=0,
+                num_feature_rows=0,
             ),
             enable_prefix_caching=True,
         )

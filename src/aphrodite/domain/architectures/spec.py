@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from aphrodite.domain.architectures.images.layout import ImageLayout
+
 Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu"]
 
 
@@ -87,6 +89,11 @@ class VisionSpec:
         return (self.image_size // self.patch_size) ** 2
 
     @property
+    def patch_bytes(self) -> int:
+        """Of a patch's pixels."""
+        return 3 * self.patch_size**2
+
+    @property
     def num_positions(self) -> int:
         return self.num_patches + self.has_class_token
 
@@ -112,8 +119,13 @@ class PixelNormalization:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A whole model: the decoder and, where it sees, the tower with the token id that stands for a picture."""
+    """A whole model: the decoder and, where it sees, the tower and how images stand in a prompt."""
 
     decoder: DecoderSpec
     vision: VisionSpec | None = None
-    image_token_id: int | None = None
+    images: ImageLayout | None = None
+
+    @property
+    def image_token_id(self) -> int | None:
+        """The token that stands for an image in a prompt; None for a text-only model."""
+        return None if self.images is None else self.images.placeholder_id

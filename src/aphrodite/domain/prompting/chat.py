@@ -6,6 +6,7 @@ from typing import Any
 
 from aphrodite.domain.errors import ImageError, PromptError
 from aphrodite.domain.prompting.json_object import JsonObject
+from aphrodite.domain.prompting.prompts import check_num_images
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -19,7 +20,7 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
-    """The place of the image in a message."""
+    """The place of an image in a message."""
 
 
 Part = TextPart | ImagePart
@@ -40,21 +41,16 @@ class Message:
         return "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @property
-    def has_image(self) -> bool:
-        return any(isinstance(part, ImagePart) for part in self.parts)
+    def num_images(self) -> int:
+        return sum(isinstance(part, ImagePart) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages with at most one image among them, still to be fetched (`image_url`) or at hand (`image`)."""
+    """Messages and the images among them, in order."""
 
     messages: tuple[Message, ...]
-    image_url: str | None = None
-    image: Any | None = None  # a PIL image; opaque to the domain
-
-    @property
-    def has_image(self) -> bool:
-        return any(message.has_image for message in self.messages)
+    images: tuple[Any, ...] = ()  # PIL images, opaque to the domain; a string is the URL of one yet to be fetched
 
     @property
     def num_chars(self) -> int:
@@ -62,7 +58,7 @@ class Conversation:
         return sum(_num_chars(message.extra) + len(message.text) for message in self.messages)
 
 
-def parse(messages: object) -> Conversation:
+def parse(messages: object, max_images: int) -> Conversation:
     """Check a conversation: a list of messages, each with a role and a content, a string or a list of parts.
 
     Parts are those of OpenAI's API, `{"type": "text", "text": ...}` and `{"type": "image_url", "image_url": {"url":
@@ -76,10 +72,8 @@ def parse(messages: object) -> Conversation:
         raise PromptError("The conversation is empty; it needs at least one message.")
     images: list[object] = []
     parsed = tuple(_parse_message(message, images) for message in messages)
-    if len(images) > 1:
-        raise PromptError(f"At most 1 image may be provided in one prompt, got {len(images)}.")
-    image = images[0] if images else None
-    return Conversation(parsed, image, None) if isinstance(image, str) else Conversation(parsed, None, image)
+    check_num_images(len(images), max_images)
+    return Conversation(parsed, tuple(images))
 
 
 def _parse_message(message: object, images: list[object]) -> Message:

@@ -1,6 +1,6 @@
-"""A conversation to a prompt, with the place of its image known for certain.
+"""A conversation to a prompt, with the places of its images known for certain.
 
-Users may write the image token's string themselves. What they write stays text: the one true placeholder is found by
+Users may write the image token's string themselves. What they write stays text: the true placeholders are found by
 rendering the conversation a second time, in disguise. The disguise puts private characters, one for one, in the place
 of those that the image token's string is made of, in all that the user wrote. Where the token's string still stands in
 the second text, a template, or we, wrote it; the offset is the same in the first:
@@ -9,6 +9,7 @@ the second text, a template, or we, wrote it; the offset is the same in the firs
     second    USER: is \ue000\ue001\ue002\ue003\ue004\ue005\ue006 in <image>\\n ...   the true one is left
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
@@ -37,20 +38,20 @@ def render(
 ) -> Prompt:
     """The prompt of `conversation`, as transformers' `apply_chat_template` writes it.
 
-    A template that takes strings gets the image as `image_token` and a line break in front of its message's text,
-    unless that text holds the token already: then its first occurrence is the place. A template that takes parts gets
-    them in their order and writes the image's place itself. `content_format` overrides what the template looks like.
+    A template that takes strings gets each image as `image_token` and a line break in front of its message's text;
+    where that text holds the token already, its first occurrences are the places. A template that takes parts gets
+    them in their order and writes the images' places itself. `content_format` overrides what the template looks like.
 
-    `image_token` is None for a text-only model. Prompt.image is the conversation's; one that has a URL is still to be
+    `image_token` is None for a text-only model. Prompt.images are the conversation's; one that has a URL is still to be
     fetched.
 
     As in transformers, a tokenizer adds no special tokens behind a template, while the processor of a vision-language
     model does, unless the template began with `bos_token`.
 
-    Raises PromptError when the template refuses or fails on the messages, PlaceholderError when it leaves the image
+    Raises PromptError when the template refuses or fails on the messages, PlaceholderError when it leaves an image
     out, repeats it, or the model reads text only.
     """
-    if conversation.has_image and image_token is None:
+    if conversation.images and image_token is None:
         raise PlaceholderError("This model reads text only; remove the image, or choose a vision-language model.")
 
     def write(disguise: _Disguise) -> str:
@@ -69,19 +70,19 @@ def render(
         written.append(words)
         return words
 
-    text, offset = write(record), None
-    if conversation.has_image and image_token is not None:
+    text = write(record)
+    offsets: tuple[int, ...] = ()
+    if conversation.images and image_token is not None:
         private = _private_characters("".join([template.source, text, *written]))
-        text, offset = _find_placeholder(text, write, image_token, private)
+        text, offsets = _find_placeholders(text, write, image_token, private, len(conversation.images))
     if not text:
         raise PromptError("The chat template made an empty prompt of these messages.")
     bos = special_tokens.get("bos_token")
     return Prompt(
         text=text,
         token_ids=None,
-        image=conversation.image,
-        placeholder_offset=offset,
-        literal_placeholders=offset is None,
+        images=conversation.images,
+        placeholder_offsets=offsets,
         add_special_tokens=image_token is not None and not (bos and text.startswith(bos)),
     )
 
@@ -114,19 +115,17 @@ def _template_messages(
 
 
 def _string_content(message: Message, image_token: str | None, disguise: _Disguise) -> str:
-    text = message.text
-    if not message.has_image or image_token is None:
-        return disguise(text)
-    before, found, after = text.partition(image_token)
-    if found:
-        return disguise(before) + image_token + disguise(after)
-    return f"{image_token}\n{disguise(text)}"
+    if not message.num_images or image_token is None:
+        return disguise(message.text)
+    pieces = message.text.split(image_token, message.num_images)
+    num_missing = message.num_images + 1 - len(pieces)
+    return f"{image_token}\n" * num_missing + image_token.join(map(disguise, pieces))
 
 
-def _find_placeholder(
-    text: str, write: Callable[[_Disguise], str], image_token: str, private: Iterator[str]
-) -> tuple[str, int]:
-    """The rendered text and the offset of the one placeholder in it that no user wrote."""
+def _find_placeholders(
+    text: str, write: Callable[[_Disguise], str], image_token: str, private: Iterator[str], num_images: int
+) -> tuple[str, tuple[int, ...]]:
+    """The rendered text and the offsets of the placeholders in it that no user wrote."""
     if image_token not in text:
         raise PlaceholderError(
             "The chat template leaves the image out; use the template of a vision-language model, or another content "
@@ -143,11 +142,12 @@ def _find_placeholder(
         # The template looks into what the user wrote, for "</think>" say. Then the token's own string alone is hidden.
         hidden = letters[image_token[0]] + image_token[1:]
         disguised = write(lambda written: written.replace(image_token, hidden))
-    count = disguised.count(image_token)
-    if count != 1:
-        wrote = "leaves the image out" if count == 0 else f"writes {count} placeholders for one image"
+    offsets = tuple(found.start() for found in re.finditer(re.escape(image_token), disguised))
+    if len(offsets) != num_images:
+        images = "one image" if num_images == 1 else f"{num_images} images"
+        wrote = "leaves the image out" if not offsets else f"writes {len(offsets)} placeholders for {images}"
         raise PlaceholderError(f"The chat template {wrote}; use another template or content format.")
-    return disguised.translate(original), disguised.index(image_token)
+    return disguised.translate(original), offsets
 
 
 def _private_characters(known: str) -> Iterator[str]:

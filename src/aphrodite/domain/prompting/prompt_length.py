@@ -22,7 +22,7 @@ def check_prompt(prompt: Prompt, tokenizer: Tokenizer, max_model_len: int) -> No
 def check_num_tokens(num_tokens: int, max_model_len: int, num_image_tokens: int = 0) -> None:
     """Raises PromptTooLongError unless there is room for an answer behind the prompt."""
     if num_tokens >= max_model_len:
-        image = f", {num_image_tokens} of them for its image" if num_image_tokens else ""
+        image = f", {num_image_tokens} of them for images" if num_image_tokens else ""
         raise _too_long(f"The prompt has {num_tokens} tokens{image}", max_model_len)
 
 

@@ -1,4 +1,4 @@
-"""Prompt forms and their validation: one image per prompt, placeholders match images."""
+"""Prompt forms and their validation: so many images per prompt, placeholders match images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan
+from aphrodite.domain.architectures.images.layout import LaidOutImage
 from aphrodite.domain.errors import ImageError, PlaceholderError, PromptError
 
 
@@ -15,36 +17,29 @@ class Prompt:
 
     text: str | None
     token_ids: tuple[int, ...] | None
-    image: Any | None = None  # a PIL image or a uint8 array [H, W, 3]; opaque to the domain
-    placeholder_offset: int | None = None  # character offset of the one placeholder in `text`; any other occurrence
-    # of the placeholder's string is what a user wrote. None: every occurrence is a placeholder.
-    literal_placeholders: bool = False  # with no image: the placeholder's string in `text` is what a user wrote
+    images: tuple[Any, ...] = ()  # PIL images or uint8 arrays [H, W, 3]; opaque to the domain
+    placeholder_offsets: tuple[int, ...] | None = None  # character offsets of the placeholders in `text`, an image
+    # each; any other occurrence of the placeholder's string is what a user wrote. None: every occurrence is one.
     add_special_tokens: bool = True  # False when a chat template wrote them already
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessedImage:
-    """A picture made ready: where its tokens stand, and what the vision tower reads."""
-
-    pixels: np.ndarray  # uint8 [image_size, image_size, 3]
-    content_hash: bytes  # over pixels, mode, size, processor settings and model
-    start: int  # position of its first token
-    num_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class ProcessedPrompt:
-    """A prompt as the engine runs it: the placeholder is expanded to the image's tokens."""
+    """A prompt as the engine runs it: each placeholder is expanded to its image's tokens."""
 
     text: str | None
     token_ids: list[int]
-    image: ProcessedImage | None = None
+    images: tuple[ImageSpan, ...] = ()  # in the order of their tokens
+
+    @property
+    def num_image_tokens(self) -> int:
+        return sum(span.num_tokens for span in self.images)
 
 
-def validate(prompt: object) -> Prompt:
+def validate(prompt: object, max_images: int) -> Prompt:
     """Check one prompt's form. Raises PromptError or ImageError, with a sentence that says what to pass."""
     if isinstance(prompt, str):
-        return _checked(prompt, None, None)
+        return _checked(prompt, None, ())
     if not isinstance(prompt, Mapping):
         raise PromptError(
             f'A prompt must be a string, {{"prompt": ...}} or {{"prompt_token_ids": ...}}, got {_type_name(prompt)}.'
@@ -56,35 +51,51 @@ def validate(prompt: object) -> Prompt:
         )
     if ("prompt" in prompt) == ("prompt_token_ids" in prompt):
         raise PromptError('A prompt needs either "prompt" or "prompt_token_ids", and not both.')
-    return _checked(prompt.get("prompt"), prompt.get("prompt_token_ids"), prompt.get("multi_modal_data"))
+    images = _images_of(prompt.get("multi_modal_data"), max_images)
+    return _checked(prompt.get("prompt"), prompt.get("prompt_token_ids"), images)
 
 
-def expand_placeholder(
-    token_ids: Sequence[int], image_token_id: int | None, num_image_tokens: int, has_image: bool
-) -> tuple[list[int], int | None]:
-    """Put `num_image_tokens` tokens in the place of the one placeholder.
+def check_num_images(num_images: int, max_images: int) -> None:
+    """Raises PromptError for more images than one prompt may have."""
+    if num_images > max_images:
+        noun = "image" if max_images == 1 else "images"
+        raise PromptError(f"At most {max_images} {noun} may be provided in one prompt, got {num_images}.")
 
-    Returns the token ids and the position of the first image token (None without an image).
-    Raises PlaceholderError when images and placeholders do not match one to one.
-    """
-    ids = list(token_ids)
-    if image_token_id is None:
-        if has_image:
+
+def check_placeholders(token_ids: Sequence[int], placeholder_id: int | None, num_images: int) -> None:
+    """Raises PlaceholderError when images and placeholders do not match one to one; None is a text-only model."""
+    if placeholder_id is None:
+        if num_images:
             raise PlaceholderError("This model reads text only; remove the image, or choose a vision-language model.")
-        return ids, None
-    count = ids.count(image_token_id)
-    if has_image and count == 0:
+        return
+    count = token_ids.count(placeholder_id)
+    if num_images and count == 0:
         raise PlaceholderError("The prompt has an image but no placeholder; put <image> where the image belongs.")
-    if not has_image and count > 0:
+    if not num_images and count > 0:
         raise PlaceholderError(
             'The prompt has an image placeholder but no image; pass multi_modal_data={"image": ...} with it.'
         )
-    if count > 1:
-        raise PlaceholderError(f"The prompt has {count} image placeholders for one image; keep one of them.")
-    if not has_image:
-        return ids, None
-    start = ids.index(image_token_id)
-    return ids[:start] + [image_token_id] * num_image_tokens + ids[start + 1 :], start
+    if count != num_images:
+        images = "one image" if num_images == 1 else f"{num_images} images"
+        placeholders = "placeholder" if count == 1 else "placeholders"
+        raise PlaceholderError(f"The prompt has {count} image {placeholders} for {images}; there must be one for each.")
+
+
+def expand_placeholders(
+    token_ids: Sequence[int], placeholder_id: int, images: Sequence[tuple[LaidOutImage, ImageInput]]
+) -> tuple[list[int], tuple[ImageSpan, ...]]:
+    """Put the tokens of an image in the place of each placeholder; there are as many of these as images."""
+    expanded: list[int] = []
+    spans = []
+    remaining = iter(images)
+    for token_id in token_ids:
+        if token_id != placeholder_id:
+            expanded.append(token_id)
+            continue
+        laid_out, image = next(remaining)
+        spans.append(ImageSpan(image, len(expanded), laid_out.is_feature))
+        expanded += laid_out.token_ids
+    return expanded, tuple(spans)
 
 
 def check_token_ids(token_ids: Sequence[int], vocab_size: int) -> None:
@@ -96,14 +107,13 @@ def check_token_ids(token_ids: Sequence[int], vocab_size: int) -> None:
             raise PromptError(f"Token id {token_id} is outside the vocabulary of {vocab_size} tokens.")
 
 
-def _checked(text: object, token_ids: object, multi_modal_data: object) -> Prompt:
-    image = _single_image(multi_modal_data)
+def _checked(text: object, token_ids: object, images: tuple[object, ...]) -> Prompt:
     if token_ids is None:
         if not isinstance(text, str):
             raise PromptError(f'"prompt" must be a string, got {_type_name(text)}.')
         if not text:
             raise PromptError("The prompt is empty; it needs at least one token.")
-        return Prompt(text, None, image)
+        return Prompt(text, None, images)
     if isinstance(token_ids, str | bytes) or not isinstance(token_ids, Sequence | np.ndarray):
         raise PromptError(f'"prompt_token_ids" must be a list of integers, got {_type_name(token_ids)}.')
     for token_id in token_ids:
@@ -111,29 +121,29 @@ def _checked(text: object, token_ids: object, multi_modal_data: object) -> Promp
             raise PromptError(f'"prompt_token_ids" must hold integers, got {_type_name(token_id)}.')
     if len(token_ids) == 0:
         raise PromptError("The prompt is empty; it needs at least one token.")
-    return Prompt(None, tuple(int(token_id) for token_id in token_ids), image)
+    return Prompt(None, tuple(int(token_id) for token_id in token_ids), images)
 
 
-def _single_image(multi_modal_data: object) -> object | None:
+def _images_of(multi_modal_data: object, max_images: int) -> tuple[object, ...]:
     if multi_modal_data is None:
-        return None
+        return ()
     if not isinstance(multi_modal_data, Mapping):
         raise PromptError(f'"multi_modal_data" must be {{"image": ...}}, got {_type_name(multi_modal_data)}.')
     unknown = sorted(str(key) for key in multi_modal_data if key != "image")
     if unknown:
         raise PromptError(f'Unknown key in "multi_modal_data": {unknown[0]}; it takes image only.')
-    image = multi_modal_data.get("image")
-    if isinstance(image, list | tuple):
-        if not image:
-            raise PromptError('"image" is an empty list; pass one image, or leave it out.')
-        if len(image) > 1:
-            raise PromptError(f"At most 1 image may be provided in one prompt, got {len(image)}.")
-        image = image[0]
-    if isinstance(image, str | bytes):
+    given = multi_modal_data.get("image")
+    if given is None:
+        return ()
+    images = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if not images:
+        raise PromptError('"image" is an empty list; pass one image, or leave it out.')
+    check_num_images(len(images), max_images)
+    if any(image is None or isinstance(image, str | bytes) for image in images):
         raise ImageError(
             "An image must be a PIL image or a uint8 array [height, width, 3]; open a path with PIL first."
         )
-    return image
+    return images
 
 
 def _type_name(value: object) -> str:

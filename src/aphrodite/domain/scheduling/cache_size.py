@@ -1,8 +1,10 @@
-"""How many KV blocks fit, and how long a sequence may be."""
+"""How many KV blocks and image features fit, and how long a sequence may be."""
 
-from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CapacityError, ConfigError
+
+_FEATURE_BYTES = 512 << 20
 
 
 def bytes_per_block(spec: DecoderSpec, block_size: int, bytes_per_number: int) -> int:
@@ -35,6 +37,17 @@ def num_kv_blocks(config: EngineConfig, block_size: int, block_bytes: int, max_m
             f"{max(budget, 0):,} are available; raise kv_cache_memory or gpu_memory_utilization, or lower block_size."
         )
     return num_blocks
+
+
+def num_feature_rows(config: EngineConfig, model: ModelSpec, max_model_len: int, bytes_per_number: int) -> int:
+    """Rows of the feature array: as many as all sequences' images could need, within 512 MiB, and a sequence's always.
+
+    0 for a model that sees nothing.
+    """
+    if model.vision is None:
+        return 0
+    affordable = _FEATURE_BYTES // (model.decoder.hidden_size * bytes_per_number)
+    return min(max(affordable, max_model_len), config.max_num_seqs * max_model_len)
 
 
 def fitting_length(config: EngineConfig, max_model_len: int, capacity: int) -> int:

@@ -49,6 +49,7 @@ def layout(shape: StepShape) -> tuple[tuple[StepField, ...], int]:
         ("token_slots", (tokens,), False),  # [T] slot whose last sampled token to read; -1: take token_ids
         ("positions", (tokens,), False),  # [T] in its sequence
         ("kv_slots", (tokens,), False),  # [T] block * block_size + offset, where the token's KV is written
+        ("feature_rows", (tokens,), False),  # [T] of the feature array, in the embedding's place; -1: the embedding
         ("row_starts", (rows + 1,), False),  # [R + 1] first token of each row
         ("kv_lengths", (rows,), False),  # [R] tokens that the row's last token attends to, itself included
         ("block_table", (rows, blocks), False),  # [R, B]
@@ -101,6 +102,7 @@ class FlatStep:
     num_samples: int
     num_single_rows: int  # leading rows of one token
     max_kv_length: int
+    has_features: bool  # whether any token takes one
     needs: SamplingNeeds
     suppressed: np.ndarray  # int32 [n, 2]: (sample, token id) that must not be drawn
 
@@ -142,6 +144,7 @@ def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShap
         num_samples=len(samples),
         num_single_rows=int(np.count_nonzero(lengths == 1)),
         max_kv_length=int((starts + lengths).max()),
+        has_features=any(row.feature_rows is not None for row in rows),
         needs=_needs([rows[index] for index in samples]),
         suppressed=np.array(
             [(s, token_id) for s, index in enumerate(samples) for token_id in rows[index].suppressed_token_ids],
@@ -168,13 +171,16 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _fill_tokens(arrays: dict[str, np.ndarray], rows: tuple[RowPlan, ...], ends: np.ndarray) -> None:
-    token_ids, token_slots = arrays["token_ids"], arrays["token_slots"]
+    token_ids, token_slots, feature_rows = arrays["token_ids"], arrays["token_slots"], arrays["feature_rows"]
     token_slots.fill(-1)
+    feature_rows.fill(-1)
     for row, start in zip(rows, ends.tolist(), strict=False):
         if row.token_ids is None:
             token_slots[start] = row.slot
         else:
             token_ids[start : start + row.num_tokens] = row.token_ids
+        if row.feature_rows is not None:
+            feature_rows[start : start + row.num_tokens] = row.feature_rows
 
 
 def _fill_samples(

@@ -2,7 +2,7 @@
 
 A full block is named by a hash chained over everything before it:
 
-    hash(block i) = H(hash(block i - 1), its token ids, content hash of the image that it touches)
+    hash(block i) = H(hash(block i - 1), its token ids, content hashes of the images that it touches)
 
 so that equal hashes mean equal tokens and pictures from the first token on. What a running request is about to compute
 is known by its hash as well, so that another can wait for it and need not compute it too.
@@ -93,6 +93,7 @@ class PrefixCache:
         stop = start + self._block_size
         digest = hashlib.blake2b(parent, digest_size=16)
         digest.update(np.ascontiguousarray(request.tokens[start:stop], dtype="<i4").tobytes())
-        if request.image is not None and request.image.start < stop and start < request.image_stop:
-            digest.update(request.image.content_hash)
+        for span in request.images:
+            if span.start < stop and start < span.stop:
+                digest.update(span.image.content_hash)
         return digest.digest()

@@ -4,7 +4,7 @@ from enum import Enum
 
 import numpy as np
 
-from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 
@@ -26,11 +26,12 @@ class Request:
     __slots__ = (
         "block_hashes",
         "block_ids",
-        "image",
+        "images",
         "max_total_tokens",
         "num_blocks",
         "num_cached_tokens",
         "num_computed",
+        "num_images_done",
         "num_in_flight",
         "num_prompt_tokens",
         "num_registered_blocks",
@@ -57,7 +58,7 @@ class Request:
         order: tuple[int, int],
         max_total_tokens: int,
         stop_token_ids: tuple[int, ...] = (),
-        image: ProcessedImage | None = None,
+        images: tuple[ImageSpan, ...] = (),
     ) -> None:
         self.request_id = request_id
         self.sampling = sampling
@@ -65,7 +66,8 @@ class Request:
         self.order = order  # arrival, then index among the completions of one prompt
         self.max_total_tokens = max_total_tokens  # prompt and output; the sequence ends there
         self.stop_token_ids = stop_token_ids  # not sampled before min_tokens
-        self.image = image
+        self.images = images  # in the order of their tokens
+        self.num_images_done = 0  # images whose tokens were all planned: their features are needed no more
         self.status = RequestStatus.NEW
         self.tokens = np.array(prompt_token_ids, dtype=np.int32)  # [capacity], the first num_tokens are set
         self.num_tokens = self.num_prompt_tokens = len(prompt_token_ids)
@@ -83,11 +85,6 @@ class Request:
     @property
     def finished(self) -> bool:
         return self.status is RequestStatus.FINISHED
-
-    @property
-    def image_stop(self) -> int:
-        """Position after the image's last token; 0 without an image."""
-        return self.image.start + self.image.num_tokens if self.image is not None else 0
 
     @property
     def num_output_tokens(self) -> int:
@@ -125,5 +122,5 @@ class Request:
         taken: list[int] = self.block_ids[: self.num_blocks].tolist()
         self.block_ids = np.empty(0, dtype=np.int32)
         self.slot_started = False
-        self.num_blocks = self.num_computed = self.num_registered_blocks = 0
+        self.num_blocks = self.num_computed = self.num_registered_blocks = self.num_images_done = 0
         return taken

@@ -4,6 +4,8 @@ import heapq
 from bisect import insort
 from dataclasses import dataclass
 
+import numpy as np
+
 from aphrodite.domain.scheduling.block_pool import BlockPool
 from aphrodite.domain.scheduling.encoder_cache import EncoderCache
 from aphrodite.domain.scheduling.prefix_cache import PrefixCache
@@ -20,8 +22,7 @@ class SchedulerLimits:
     block_size: int  # tokens
     max_num_seqs: int
     max_num_batched_tokens: int  # of one step
-    encoder_cache_bytes: int
-    bytes_per_feature: int  # of one image token
+    num_feature_rows: int  # of the feature array
 
 
 class Scheduler:
@@ -34,7 +35,7 @@ class Scheduler:
 
     def __init__(self, limits: SchedulerLimits, enable_prefix_caching: bool) -> None:
         self.pool = BlockPool(limits.num_blocks)
-        self.encoder_cache = EncoderCache(limits.encoder_cache_bytes)
+        self.encoder_cache = EncoderCache(limits.num_feature_rows)
         self.num_preemptions = 0
         self.num_waiting = 0
         self._limits = limits
@@ -42,7 +43,6 @@ class Scheduler:
         self._waiting: list[tuple[tuple[int, int], Request]] = []  # a heap by arrival; aborted ones fall out at the top
         self._running: list[Request] = []  # by arrival
         self._free_slots = list(range(limits.max_num_seqs - 1, -1, -1))
-        self._forget: list[bytes] = []  # images that the next plan tells the backend to forget
 
     @property
     def num_running(self) -> int:
@@ -58,10 +58,7 @@ class Scheduler:
         step = StepBuilder(self._limits.max_num_batched_tokens)
         if self._schedule_running(step):
             self._schedule_waiting(step)
-        if step.is_empty:
-            return None
-        forget, self._forget = tuple(self._forget), []
-        return step.build(forget)
+        return None if step.is_empty else step.build()
 
     def commit(self, schedule: Schedule, result: StepResult) -> list[tuple[Request, int]]:
         """Book what a step sampled: (request, new token id) for every request that still wants it."""
@@ -82,12 +79,8 @@ class Scheduler:
 
     def fail(self, schedule: Schedule) -> list[Request]:
         """A step failed: book its images as gone. Returns its requests that were alive, now ended."""
-        encoded = [image.content_hash for image in schedule.plan.encode]
-        for content_hash in encoded:
-            self.encoder_cache.discard(content_hash)
-        # How far the backend came nobody knows: what may still be there against the books is forgotten once more.
-        lost = (*schedule.plan.forget, *encoded)
-        self._forget += [content_hash for content_hash in lost if content_hash not in self.encoder_cache]
+        for encoded in schedule.plan.encode:
+            self.encoder_cache.discard(encoded.image.content_hash)
         for request in schedule.requests:
             request.num_rows_in_flight -= 1
         failed = [request for request in schedule.requests if not request.finished]
@@ -113,7 +106,7 @@ class Scheduler:
         request.status = RequestStatus.FINISHED
 
     def _schedule_running(self, step: StepBuilder) -> bool:
-        """Returns whether more requests may be admitted: not while one that runs lacks blocks or room for its image."""
+        """Returns whether more may be admitted: not while a request that runs lacks blocks or room for its images."""
         index, num_preemptions, all_fit = 0, self.num_preemptions, True
         while index < len(self._running) and step.budget > 0:
             request = self._running[index]
@@ -158,7 +151,7 @@ class Scheduler:
             heapq.heappush(self._waiting, entry)
 
     def _admit(self, request: Request, cached: list[int], step: StepBuilder) -> bool:
-        """Start a waiting request, if there is room for all its tokens and for its image."""
+        """Start a waiting request, if there is room for all its tokens and for an image that stands first."""
         revived = sum(self.pool.is_free(block_id) for block_id in cached)
         needed = self._num_blocks(request.num_tokens) - len(cached)
         if needed + revived > self.pool.num_free:
@@ -185,17 +178,31 @@ class Scheduler:
 
     def _run(self, request: Request, num_tokens: int, step: StepBuilder) -> None:
         """Put the row into the step, and have the features ready that it reads."""
-        image, start = request.image, request.num_computed
-        if image is not None and start >= request.image_stop:
-            self.encoder_cache.release(image.content_hash, request.request_id)
-        elif image is not None and start + num_tokens > image.start:
+        is_done = request.num_images_done == len(request.images)
+        step.add(request, num_tokens, None if is_done else self._feature_rows(request, num_tokens, step))
+
+    def _feature_rows(self, request: Request, num_tokens: int, step: StepBuilder) -> np.ndarray | None:
+        """For the next tokens [num_tokens] of a request the row of their feature, -1 where none; None: none has one.
+
+        Images that are not in the cache are encoded in this step.
+        """
+        start, stop = request.num_computed, request.num_computed + num_tokens
+        rows: np.ndarray | None = None
+        for index, span in enumerate(request.images[request.num_images_done :], request.num_images_done):
+            if span.start >= stop:
+                break
+            image = span.image
             if image.content_hash not in self.encoder_cache:
-                num_bytes = image.num_tokens * self._limits.bytes_per_feature
-                self._forget += self.encoder_cache.make_room(num_bytes)
-                self.encoder_cache.add(image.content_hash, num_bytes)
-                step.encode(image)
-            self.encoder_cache.use(image.content_hash, request.request_id)
-        step.add(request, num_tokens)
+                self.encoder_cache.add(image.content_hash, image.plan.num_features)
+                step.encode(image, self.encoder_cache.rows(image.content_hash))
+            self.encoder_cache.use(image.content_hash, (request.request_id, index))
+            if rows is None:
+                rows = np.full(num_tokens, -1, np.int32)
+            of_image = np.full(span.num_tokens, -1, np.int32)
+            of_image[span.is_feature] = self.encoder_cache.rows(image.content_hash)
+            first, last = max(start, span.start), min(stop, span.stop)
+            rows[first - start : last - start] = of_image[first - span.start : last - span.start]
+        return rows
 
     def _cached_blocks(self, request: Request) -> list[int] | None:
         """Blocks that hold the request's beginning; None while another request computes the next one."""
@@ -207,14 +214,22 @@ class Scheduler:
         return None if self._prefix_cache.is_coming(request, len(cached)) else cached
 
     def _stop_before_image(self, request: Request, num_tokens: int) -> int:
-        """Cut a row short in front of its image while the features in use leave no room for it."""
-        image, start = request.image, request.num_computed
-        if image is None or start >= request.image_stop or start + num_tokens <= image.start:
-            return num_tokens
-        fits = image.content_hash in self.encoder_cache or self.encoder_cache.can_hold(
-            image.num_tokens * self._limits.bytes_per_feature
-        )
-        return num_tokens if fits else max(0, image.start - start)
+        """Cut a row short in front of an image while the features in use leave no room for its own.
+
+        Images of which all tokens were run in earlier steps are let go.
+        """
+        start, stop, claimed = request.num_computed, request.num_computed + num_tokens, 0
+        for index, span in enumerate(request.images[request.num_images_done :], request.num_images_done):
+            if span.start >= stop:
+                break
+            if span.stop <= start:
+                self.encoder_cache.release(span.image.content_hash, (request.request_id, index))
+                request.num_images_done = index + 1
+                continue
+            claimed += self.encoder_cache.num_to_claim(span.image.content_hash, span.image.plan.num_features)
+            if not self.encoder_cache.can_hold(claimed):
+                return max(0, span.start - start)
+        return num_tokens
 
     def _preempt(self, request: Request) -> None:
         self.num_preemptions += 1
@@ -223,7 +238,7 @@ class Scheduler:
         self.add(request)
 
     def _release(self, request: Request) -> None:
-        """Give back blocks, slot and image."""
+        """Give back blocks, slot and images."""
         if self._prefix_cache is not None:
             self._prefix_cache.withdraw(request)
         blocks = request.take_blocks()
@@ -231,8 +246,8 @@ class Scheduler:
             self.pool.free((block_id,), self._prefix_cache is not None and self._prefix_cache.holds(block_id))
         self._free_slots.append(request.slot)
         request.slot = -1
-        if request.image is not None:
-            self.encoder_cache.release(request.image.content_hash, request.request_id)
+        for index, span in enumerate(request.images):
+            self.encoder_cache.release(span.image.content_hash, (request.request_id, index))
 
     def _allocate(self, request: Request, count: int) -> None:
         if count > 0:

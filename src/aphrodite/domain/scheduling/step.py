@@ -8,30 +8,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from aphrodite.domain.architectures.images.image import ImageInput
+
 if TYPE_CHECKING:
     from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
 class ImageToEncode:
-    """A picture whose features the backend must compute in this step, and keep until told to forget them."""
+    """An image whose features the backend must compute in this step, and the rows of its feature array to keep them in.
 
-    content_hash: bytes
-    pixels: np.ndarray  # uint8 [height, width, 3]
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureSpan:
-    """Image features that take the place of token embeddings.
-
-    row's tokens   |start ............ start + num_tokens|
-    of which             |token_offset ... + length|        become features[feature_offset ... + length]
+    Rows are written anew without notice once no request needs what they hold.
     """
 
-    content_hash: bytes
-    token_offset: int  # from the row's first token
-    feature_offset: int  # from the image's first feature
-    length: int
+    image: ImageInput
+    rows: np.ndarray  # int32 [features]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +49,18 @@ class RowPlan(NamedTuple):  # and no dataclass: a step has hundreds, and a tuple
     seed: int  # the request's own; with the position it fixes the draw
     suppressed_token_ids: tuple[int, ...] = ()  # never sampled in this step: ends of sequence before min_tokens
     slot_start: SlotStart | None = None
-    features: FeatureSpan | None = None
+    feature_rows: np.ndarray | None = None  # int32 [num_tokens], for each token the feature row that takes the place
+    # of its embedding, -1 where none does; None: no token has one
     prompt_targets: np.ndarray | None = None  # int32 [n <= num_tokens], the token that follows each of the row's first
     # n tokens; set when the request asks for prompt_logprobs
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step: its rows, the pictures to encode first, and those whose features may go."""
+    """One step: its rows, and the images to encode first."""
 
     rows: tuple[RowPlan, ...]  # single-token rows first, so that they can be run as one batch
     encode: tuple[ImageToEncode, ...] = ()
-    forget: tuple[bytes, ...] = ()  # by `launch`, before it encodes; after a failed step some may not be there
 
     @property
     def num_tokens(self) -> int:

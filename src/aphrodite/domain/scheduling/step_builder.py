@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aphrodite.domain.prompting.prompts import ProcessedImage
+from aphrodite.domain.architectures.images.image import ImageInput
 from aphrodite.domain.scheduling.request import Request
-from aphrodite.domain.scheduling.step import FeatureSpan, ImageToEncode, RowPlan, SlotStart, StepPlan
+from aphrodite.domain.scheduling.step import ImageToEncode, RowPlan, SlotStart, StepPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +30,25 @@ class StepBuilder:
     def is_empty(self) -> bool:
         return not self._singles and not self._chunks
 
-    def encode(self, image: ProcessedImage) -> None:
-        self._encode.append(ImageToEncode(image.content_hash, image.pixels))
+    def encode(self, image: ImageInput, rows: np.ndarray) -> None:
+        self._encode.append(ImageToEncode(image, rows))
 
-    def add(self, request: Request, num_tokens: int) -> None:
+    def add(self, request: Request, num_tokens: int, feature_rows: np.ndarray | None) -> None:
         """Plan the next `num_tokens` tokens of a running request, and book them as computed."""
-        row = _plan_row(request, num_tokens)
+        row = _plan_row(request, num_tokens, feature_rows)
         (self._singles if num_tokens == 1 else self._chunks).append((row, request))
         self.budget -= num_tokens
         request.num_computed += num_tokens
         request.num_in_flight += row.samples
         request.num_rows_in_flight += 1
 
-    def build(self, forget: tuple[bytes, ...]) -> Schedule:
+    def build(self) -> Schedule:
         pairs = self._singles + self._chunks
-        plan = StepPlan(tuple(row for row, _ in pairs), tuple(self._encode), forget)
+        plan = StepPlan(tuple(row for row, _ in pairs), tuple(self._encode))
         return Schedule(plan, tuple(request for _, request in pairs))
 
 
-def _plan_row(request: Request, num_tokens: int) -> RowPlan:
+def _plan_row(request: Request, num_tokens: int, feature_rows: np.ndarray | None) -> RowPlan:
     sampling = request.sampling
     start, stop = request.num_computed, request.num_computed + num_tokens
     samples = stop == request.num_tokens + request.num_in_flight
@@ -70,7 +70,7 @@ def _plan_row(request: Request, num_tokens: int) -> RowPlan:
         seed=request.seed,
         suppressed_token_ids=_suppressed(request) if early else (),
         slot_start=slot_start,
-        features=_feature_span(request, start, stop),
+        feature_rows=feature_rows,
         prompt_targets=_prompt_targets(request, start, stop),
     )
 
@@ -79,14 +79,6 @@ def _suppressed(request: Request) -> tuple[int, ...]:
     """The ends of a sequence, unless nothing else is allowed: something must be sampled."""
     allowed = request.sampling.allowed_token_ids
     return () if allowed is not None and set(allowed) <= set(request.stop_token_ids) else request.stop_token_ids
-
-
-def _feature_span(request: Request, start: int, stop: int) -> FeatureSpan | None:
-    image = request.image
-    if image is None or stop <= image.start or start >= request.image_stop:
-        return None
-    first, last = max(start, image.start), min(stop, request.image_stop)
-    return FeatureSpan(image.content_hash, first - start, first - image.start, last - first)
 
 
 def _prompt_targets(request: Request, start: int, stop: int) -> np.ndarray | None:

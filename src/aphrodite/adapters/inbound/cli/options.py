@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from aphrodite.adapters.inbound.cli.config_file import load_config_file
+from aphrodite.adapters.inbound.cli.limits import read_limits
 from aphrodite.domain import config
 
 _MODEL, _ENGINE, _SERVER, _CHAT, _IMAGES, _LOGS = "Model", "Engine", "Server", "Chat templates", "Images", "Logs"
@@ -50,6 +51,16 @@ EnablePrefixCaching = Annotated[
         "Prefix cache", "Share the KV blocks of equal beginnings.", "", "--enable-prefix-caching/--no-prefix-caching"
     ),
 ]
+LimitMmPerPrompt = Annotated[
+    dict[str, int],
+    typer.Option(
+        parser=read_limits,
+        help='Most images of one prompt: image=4, or {"image": 4}.',
+        metavar="LIMIT",
+        rich_help_panel=_ENGINE,
+        show_envvar=False,
+    ),
+]
 EnforceEager = Annotated[bool, _flag(_ENGINE, "Never capture CUDA graphs.", "", "--enforce-eager")]
 Seed = Annotated[int, _flag(_ENGINE, "What requests without a seed draw from.", "N")]
 
@@ -61,8 +72,6 @@ SslCertfile = Annotated[str | None, _flag(_SERVER, "Certificate for https, in PE
 SslKeyfile = Annotated[str | None, _flag(_SERVER, "The certificate's key, in PEM.", "FILE")]
 MaxBodyBytes = Annotated[int, _flag(_SERVER, "Longest body of a request.", "BYTES")]
 MaxQueue = Annotated[int, _flag(_SERVER, "Most requests that wait; more get 429.", "N")]
-MaxConnections = Annotated[int, _flag(_SERVER, "Most connections that are open at once.", "N")]
-MaxConnectionsPerAddress = Annotated[int, _flag(_SERVER, "Most of them from one address.", "N")]
 RequestTimeout = Annotated[float, _flag(_SERVER, "Seconds that a request may take.", "SECONDS")]
 ShutdownTimeout = Annotated[float, _flag(_SERVER, "Seconds to finish what runs after SIGTERM.", "SECONDS")]
 

@@ -89,13 +89,13 @@ class Generation:
         num_completion = sum(len(completion.token_ids) for output in outputs for completion in output.outputs)
         details = PromptTokensDetails(
             cached_tokens=sum(output.num_cached_tokens for output in outputs),
-            image_tokens=sum(prompt.image.num_tokens for prompt in self._prompts if prompt.image is not None),
+            image_tokens=sum(prompt.num_image_tokens for prompt in self._prompts),
         )
         return Usage(num_prompt, num_completion, num_prompt + num_completion, details)
 
     async def _text_deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         streams = [
-            self._client.submit(EngineRequest(engine_id, prompt.token_ids, self._sampling, prompt.image))
+            self._client.submit(EngineRequest(engine_id, prompt.token_ids, self._sampling, prompt.images))
             for engine_id, prompt in zip(self._ids, self._prompts, strict=True)
         ]
         try:

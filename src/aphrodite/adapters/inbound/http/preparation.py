@@ -30,8 +30,8 @@ _MAX_SHORT_CHARS = 50_000  # tokenised within a few hundredths of a second
 class Preparer:
     """Fetches, decodes, renders and tokenises.
 
-    At most `max_open` requests are prepared at once; each may hold a body and a picture in memory. Long texts have an
-    executor of their own, so that short ones need not wait for them.
+    At most `max_open` requests are prepared at once; each may hold a body and `max_images` pictures in memory.
+    Long texts have an executor of their own, so that short ones need not wait for them.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Preparer:
         max_model_len: Callable[[], int],  # known once the engine is ready
         clock: Clock,
         metrics: Metrics,
+        max_images: int,
         max_open: int,
     ) -> None:
         self._processor = processor
@@ -63,6 +64,7 @@ class Preparer:
         self._max_model_len = max_model_len
         self._clock = clock
         self._metrics = metrics
+        self._max_images = max_images
         self._max_open = max_open
         self._num_open = 0
 
@@ -81,13 +83,13 @@ class Preparer:
         PromptTooLongError, ConfigError for a `template` that is none, and QueueFullError.
         """
         async with self._place():
-            conversation = await _run(self._executor_for(body_bytes), lambda: parse(msgspec.to_builtins(messages)))
+            conversation = await _run(
+                self._executor_for(body_bytes), lambda: parse(msgspec.to_builtins(messages), self._max_images)
+            )
             num_chars = conversation.num_chars
             check_num_chars(num_chars, self._tokenizer, self._max_model_len())
-            if conversation.image_url is not None:
-                data = await self._fetch(conversation.image_url)
-                picture = await _run(self._executor, self._decoder.decode, data)
-                conversation = dataclasses.replace(conversation, image_url=None, image=picture)
+            images = await self._pictures(conversation.images)
+            conversation = dataclasses.replace(conversation, images=images)
             return await _run(
                 self._executor_for(num_chars), self._render, conversation, add_generation_prompt, template, variables
             )
@@ -120,6 +122,18 @@ class Preparer:
             executor = self._executor_for(len(token_ids))
             return await _run(executor, partial(self._tokenizer.decode, token_ids, skip_special_tokens=False))
 
+    async def _pictures(self, urls: Sequence[str]) -> tuple[object, ...]:
+        """Fetched and decoded side by side; the first failure ends the others."""
+        tasks = [asyncio.ensure_future(self._picture(url)) for url in urls]
+        try:
+            return tuple(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _picture(self, url: str) -> object:
+        return await _run(self._executor, self._decoder.decode, await self._fetch(url))
+
     async def _fetch(self, url: str) -> bytes:
         started_s = self._clock.now_s()
         try:
@@ -150,8 +164,7 @@ class Preparer:
         max_model_len = self._max_model_len()
         check_prompt(prompt, self._tokenizer, max_model_len)
         processed = self._processor.process(prompt)
-        num_image_tokens = 0 if processed.image is None else processed.image.num_tokens
-        check_num_tokens(len(processed.token_ids), max_model_len, num_image_tokens)
+        check_num_tokens(len(processed.token_ids), max_model_len, processed.num_image_tokens)
         return processed
 
     def _executor_for(self, num_chars: int) -> Executor:
@@ -174,4 +187,4 @@ async def _run(executor: Executor, work: Callable[[*Args], R], *args: *Args) -> 
 
 def _prompt(prompt: str | list[int], add_special_tokens: bool) -> Prompt:
     text, token_ids = (prompt, None) if isinstance(prompt, str) else (None, tuple(prompt))
-    return Prompt(text, token_ids, literal_placeholders=True, add_special_tokens=add_special_tokens)
+    return Prompt(text, token_ids, placeholder_offsets=(), add_special_tokens=add_special_tokens)

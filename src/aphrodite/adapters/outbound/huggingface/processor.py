@@ -11,14 +11,16 @@ from PIL import Image
 
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.adapters.outbound.images.decoding import to_rgb
+from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan, cut_patches
+from aphrodite.domain.architectures.images.layout import ImageLayout, LaidOutImage
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.errors import CheckpointError, ImageError
 from aphrodite.domain.prompting.prompts import (
-    ProcessedImage,
     ProcessedPrompt,
     Prompt,
+    check_placeholders,
     check_token_ids,
-    expand_placeholder,
+    expand_placeholders,
 )
 
 # Processors that scale the shorter side to the tower's size make of a thin line a picture of any size.
@@ -59,40 +61,34 @@ class HuggingFaceProcessor:
         self.normalization = _normalization(settings)
         identity = json.dumps(settings, sort_keys=True, default=str).encode()
         self._hash_key = hashlib.blake2b(fingerprint + b"\0" + identity, digest_size=32).digest()
+        self._patch_size = model.vision.patch_size
         self._check_size(model.vision.image_size, folder)
 
     def process(self, prompt: Prompt) -> ProcessedPrompt:
-        """Token ids with the image's in place of its placeholder, and the picture as uint8 [S, S, 3].
+        """Token ids with each image's in place of its placeholder, and the images' patches.
 
         Raises PlaceholderError, ImageError or PromptError.
         """
-        vision = self._model.vision
-        has_image = prompt.image is not None
-        token_ids, start = expand_placeholder(
-            self._encode(prompt),
-            self._model.image_token_id,
-            vision.num_image_tokens if vision is not None else 0,
-            has_image,
-        )
+        layout = self._model.images
+        token_ids = self._encode(prompt)
+        check_placeholders(token_ids, self._model.image_token_id, len(prompt.images))
+        spans: tuple[ImageSpan, ...] = ()
+        if layout is not None and prompt.images:
+            images = [self._read(image, layout) for image in prompt.images]
+            token_ids, spans = expand_placeholders(token_ids, layout.placeholder_id, images)
         check_token_ids(token_ids, self._model.decoder.vocab_size)
-        if vision is None or start is None:
-            return ProcessedPrompt(prompt.text, token_ids)
-        pixels, content_hash = self._read(prompt.image)
-        image = ProcessedImage(pixels, content_hash, start, vision.num_image_tokens)
-        return ProcessedPrompt(prompt.text, token_ids, image)
+        return ProcessedPrompt(prompt.text, token_ids, spans)
 
     def _encode(self, prompt: Prompt) -> list[int]:
         if prompt.token_ids is not None:
             return list(prompt.token_ids)
         text, special = prompt.text or "", prompt.add_special_tokens
-        if prompt.placeholder_offset is not None:
-            return self._tokenizer.encode_with_placeholder(text, prompt.placeholder_offset, add_special_tokens=special)
-        if prompt.literal_placeholders:
-            return self._tokenizer.encode_with_placeholder(text, None, add_special_tokens=special)
-        return self._tokenizer.encode(text, add_special_tokens=special)
+        if prompt.placeholder_offsets is None:
+            return self._tokenizer.encode(text, add_special_tokens=special)
+        return self._tokenizer.encode_with_placeholders(text, prompt.placeholder_offsets, add_special_tokens=special)
 
-    def _read(self, image: Any) -> tuple[np.ndarray, bytes]:
-        """Pixels uint8 [S, S, 3], and the hash of the picture before it was resized."""
+    def _read(self, image: Any, layout: ImageLayout) -> tuple[LaidOutImage, ImageInput]:
+        """An image's place in a prompt, and its patches, hashed before it was resized."""
         with self._locks[id(image) // 64 % len(self._locks)]:
             picture = to_rgb(image)
         width, height = picture.size
@@ -104,22 +100,25 @@ class HuggingFaceProcessor:
         digest = hashlib.blake2b(key=self._hash_key, digest_size=32)
         digest.update(f"{getattr(image, 'mode', 'RGB')} {width}x{height}\0".encode())
         digest.update(picture.tobytes())
-        return self._resize(picture), digest.digest()
+        tiles = self._resize(picture)
+        laid_out = layout.lay_out(width, height, len(tiles))
+        return laid_out, ImageInput(cut_patches(tiles, self._patch_size), laid_out.plan, digest.digest())
 
     def _resize(self, picture: Image.Image) -> np.ndarray:
+        """The tiles of a picture, uint8 [S, size, size, 3]."""
         try:
             output = self._image_processor(picture, do_rescale=False, do_normalize=False)
-            pixels = np.asarray(output["pixel_values"][0])  # [3, S, S]
+            tiles = np.asarray(output["pixel_values"])  # [S, 3, size, size]
         except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
             raise ImageError("The model's image processor cannot process this image.") from error
-        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        return tiles.transpose(0, 2, 3, 1)
 
     def _check_size(self, image_size: int, folder: Path) -> None:
         """Processors have too many options to foresee what they make; a picture tells."""
-        pixels = self._resize(Image.new("RGB", (image_size + 1, image_size + 3)))
-        if pixels.shape != (image_size, image_size, 3) or pixels.dtype != np.uint8:
+        tiles = self._resize(Image.new("RGB", (image_size + 1, image_size + 3)))
+        if tiles.shape != (1, image_size, image_size, 3) or tiles.dtype != np.uint8:
             raise CheckpointError(
-                f"The image processor in {folder} makes {pixels.dtype} pixels {list(pixels.shape)}, "
+                f"The image processor in {folder} makes {tiles.dtype} pixels {list(tiles.shape[1:])}, "
                 f"the model's vision tower reads uint8 [{image_size}, {image_size}, 3]."
             )
 

@@ -66,21 +66,23 @@ class HuggingFaceTokenizer:
         """Token ids of `text`; strings of special tokens in it become those tokens. Raises PromptError."""
         return _encode(self._fast, text, add_special_tokens)
 
-    def encode_with_placeholder(
-        self, text: str, placeholder_offset: int | None, *, add_special_tokens: bool = True
+    def encode_with_placeholders(
+        self, text: str, placeholder_offsets: Sequence[int], *, add_special_tokens: bool = True
     ) -> list[int]:
-        """Token ids of `text`, where only the image token's string at `placeholder_offset` is the image token.
+        """Token ids of `text`, where the image token's string is the image token at these offsets, in ascending order.
 
-        Its other occurrences, all of them for None, are encoded as ordinary text. Raises PromptError.
+        Its other occurrences are encoded as ordinary text. Raises PromptError.
         """
         if self.image_token is None:
             return self.encode(text, add_special_tokens=add_special_tokens)
-        if placeholder_offset is not None:
-            end = placeholder_offset + len(self.image_token)
-            if text[placeholder_offset:end] != self.image_token:
-                raise PromptError(f"There is no {self.image_token} at character {placeholder_offset} of the prompt.")
-            text = text[:placeholder_offset] + self._mark + text[end:]
-        return _encode(self._marked, text, add_special_tokens)
+        pieces, end = [], 0
+        for offset in placeholder_offsets:
+            if not text.startswith(self.image_token, offset):
+                raise PromptError(f"There is no {self.image_token} at character {offset} of the prompt.")
+            pieces.append(text[end:offset])
+            end = offset + len(self.image_token)
+        pieces.append(text[end:])
+        return _encode(self._marked, self._mark.join(pieces), add_special_tokens)
 
     def exceeds(self, text: str, num_tokens: int) -> bool:
         """Whether `text` has more tokens than that; False where to encode it is cheap enough to find out.

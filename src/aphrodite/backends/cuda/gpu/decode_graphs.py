@@ -61,7 +61,7 @@ class DecodeGraphs:
         """The padded sizes of a step that a graph can run; None for any other."""
         is_decode = all(
             row.num_tokens == 1
-            and row.features is None
+            and row.feature_rows is None
             and row.prompt_targets is None
             and len(row.block_ids) <= self._num_blocks
             for row in plan.rows

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
+from aphrodite.domain.architectures.images.layout import FixedLayout
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, VisionSpec
 from aphrodite.domain.architectures.vision_family import VisionFamily
 
@@ -15,10 +16,11 @@ def read_llava(config: ConfigFields, decoder: DecoderSpec, family: VisionFamily)
     # The flag's place changed over the years: transformers ties where either configuration says so.
     tied = config.flag("tie_word_embeddings") or decoder.tied_embeddings
     token_field = "image_token_index" if config.has("image_token_index") else "image_token_id"
+    vision = _read_vision(config, config.section("vision_config"), decoder.hidden_size, family)
     return ModelSpec(
         decoder=replace(decoder, tied_embeddings=tied),
-        vision=_read_vision(config, config.section("vision_config"), decoder.hidden_size, family),
-        image_token_id=config.integer(token_field, low=0),
+        vision=vision,
+        images=FixedLayout(config.integer(token_field, low=0), vision.num_image_tokens),
     )
 
 

@@ -38,7 +38,7 @@ async def tokenize(request: Request) -> Response:
             count=len(prompt.token_ids),
             max_model_len=service.client.limits.max_model_len,
             tokens=prompt.token_ids,
-            image_tokens=prompt.image.num_tokens if prompt.image is not None else 0,
+            image_tokens=prompt.num_image_tokens,
         )
     )
 

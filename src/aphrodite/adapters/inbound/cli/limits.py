@@ -1,0 +1,24 @@
+"""--limit-mm-per-prompt: how many images one prompt may have."""
+
+import json
+from typing import Any
+
+import typer
+
+
+def read_limits(value: str | dict[str, int]) -> dict[str, Any]:
+    """`image=4` or JSON to a dictionary, whose values EngineConfig checks. Raises typer.BadParameter."""
+    if isinstance(value, dict):  # the default
+        return value
+    kind, equals, count = value.partition("=")
+    try:
+        limits = {kind.strip(): int(count)} if equals else json.loads(value)
+    except ValueError as error:
+        raise _wrong(value) from error
+    if not isinstance(limits, dict):
+        raise _wrong(value)
+    return limits
+
+
+def _wrong(value: str) -> typer.BadParameter:
+    return typer.BadParameter(f"--limit-mm-per-prompt must be image=N, got {value[:200]!r}.")

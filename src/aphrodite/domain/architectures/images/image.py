@@ -1,0 +1,62 @@
+"""What an image becomes: patches for the vision tower, features, and the tokens of a prompt that take them.
+
+Letters: P patches, F features of one image, n tokens of one image.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class PatchPlan:
+    """What depends on an image's size alone.
+
+    The tower runs each segment of an image's patches by itself: the whole image, or one tile of it. The projector makes
+    rows of them, counted over all segments, and a feature is one of these rows.
+    """
+
+    num_segments: int
+    taps: np.ndarray  # int32 [F] the row that each feature takes
+
+    @property
+    def num_features(self) -> int:
+        return len(self.taps)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """An image made ready for the vision tower."""
+
+    patches: np.ndarray  # uint8 [P, 3 * patch_size ** 2] segment after segment, each patch channels first
+    plan: PatchPlan
+    content_hash: bytes  # over pixels, mode, size, processor settings and model
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpan:
+    """An image in a prompt: its tokens from `start` on, of which some take its features, in order."""
+
+    image: ImageInput
+    start: int
+    is_feature: np.ndarray  # bool [n]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.is_feature)
+
+    @property
+    def stop(self) -> int:
+        """The position after its last token."""
+        return self.start + len(self.is_feature)
+
+
+def cut_patches(tiles: np.ndarray, patch_size: int) -> np.ndarray:
+    """Tiles uint8 [S, height, width, 3] to patches uint8 [S * P, 3 * patch_size ** 2], row by row, channels first.
+
+    What is left at the right and the bottom belongs to no patch, as in a convolution of that stride.
+    """
+    num_tiles, rows, columns = len(tiles), tiles.shape[1] // patch_size, tiles.shape[2] // patch_size
+    whole = tiles[:, : rows * patch_size, : columns * patch_size]
+    cut = whole.reshape(num_tiles, rows, patch_size, columns, patch_size, 3).transpose(0, 1, 3, 5, 2, 4)
+    return np.ascontiguousarray(cut).reshape(num_tiles * rows * columns, 3 * patch_size**2)

@@ -28,11 +28,14 @@ def environment(**more: str) -> dict[str, str]:
 class ServerProcess:
     """`aphrodite run ...`, ready; `url` is where it listens."""
 
-    def __init__(self, log: Path, *args: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, log: Path, *args: str, env: dict[str, str] | None = None, max_open_files: int | None = None
+    ) -> None:
         self._log = log
+        limited = [] if max_open_files is None else ["sh", "-c", f'ulimit -n {max_open_files}; exec "$@"', "-"]
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
-                [COMMAND, "run", *args], stdout=stream, stderr=stream, env=env or environment()
+                [*limited, COMMAND, "run", *args], stdout=stream, stderr=stream, env=env or environment()
             )
         self.url = self._wait_until_ready()
 
@@ -85,9 +88,11 @@ class ServerProcess:
 
 
 @contextmanager
-def running(log: Path, *args: str, env: dict[str, str] | None = None) -> Iterator[ServerProcess]:
+def running(
+    log: Path, *args: str, env: dict[str, str] | None = None, max_open_files: int | None = None
+) -> Iterator[ServerProcess]:
     """A server for as long as the block takes."""
-    server = ServerProcess(log, *args, env=env)
+    server = ServerProcess(log, *args, env=env, max_open_files=max_open_files)
     try:
         yield server
     finally:

@@ -82,6 +82,8 @@ class ServerConfig:
     ssl_keyfile: str | None = None
     max_body_bytes: int = 32 * 1024 * 1024  # of one HTTP request
     max_queue: int = 1024  # requests that wait
+    max_connections: int = 2048  # open at once
+    max_connections_per_address: int = 1024  # of them; a proxy in front of us is one address
     request_timeout: float = 600.0  # seconds, from the request's headers to its last byte
     shutdown_timeout: float = 30.0  # seconds that running requests have after SIGTERM
     chat_template_content_format: ContentFormat = "auto"
@@ -107,7 +109,14 @@ class ServerConfig:
                 raise ConfigError("--api-key must be printable ASCII without spaces around it.")
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise ConfigError("--ssl-keyfile needs --ssl-certfile.")
-        for name in ("max_body_bytes", "max_queue", "max_image_bytes", "max_image_pixels"):
+        for name in (
+            "max_body_bytes",
+            "max_queue",
+            "max_connections",
+            "max_connections_per_address",
+            "max_image_bytes",
+            "max_image_pixels",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}.")
         if self.image_max_redirects < 0:

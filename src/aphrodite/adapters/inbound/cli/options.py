@@ -72,6 +72,8 @@ SslCertfile = Annotated[str | None, _flag(_SERVER, "Certificate for https, in PE
 SslKeyfile = Annotated[str | None, _flag(_SERVER, "The certificate's key, in PEM.", "FILE")]
 MaxBodyBytes = Annotated[int, _flag(_SERVER, "Longest body of a request.", "BYTES")]
 MaxQueue = Annotated[int, _flag(_SERVER, "Most requests that wait; more get 429.", "N")]
+MaxConnections = Annotated[int, _flag(_SERVER, "Most connections that are open at once.", "N")]
+MaxConnectionsPerAddress = Annotated[int, _flag(_SERVER, "Most of them from one address.", "N")]
 RequestTimeout = Annotated[float, _flag(_SERVER, "Seconds that a request may take.", "SECONDS")]
 ShutdownTimeout = Annotated[float, _flag(_SERVER, "Seconds to finish what runs after SIGTERM.", "SECONDS")]
 

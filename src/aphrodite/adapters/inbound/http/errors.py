@@ -35,6 +35,14 @@ class BodyTooLargeError(domain.AphroditeError):
     """The request's body exceeds --max-body-bytes."""
 
 
+class HeadersTooLargeError(domain.AphroditeError):
+    """The request's headers are too many or too long."""
+
+
+class TooManyConnectionsError(domain.AphroditeError):
+    """As many connections are open as may be, and every one of them has a request under way."""
+
+
 class RequestTimeoutError(domain.AphroditeError):
     """The request took longer than --request-timeout."""
 
@@ -66,9 +74,11 @@ _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
     (UnauthorizedError, _Kind(401, _INVALID, "invalid_api_key")),
     (UnknownModelError, _Kind(404, _INVALID, "model_not_found", "model")),
     (BodyTooLargeError, _Kind(413, _INVALID, "body_too_large")),
+    (HeadersTooLargeError, _Kind(431, _INVALID, "headers_too_large")),
     (domain.QueueFullError, _Kind(429, "rate_limit_error", "queue_full")),
     (domain.EngineDeadError, _Kind(503, "service_unavailable_error", "engine_unavailable")),
     (domain.EngineClosedError, _Kind(503, "service_unavailable_error", "shutting_down")),
+    (TooManyConnectionsError, _Kind(503, "service_unavailable_error", "too_many_connections")),
     (RequestTimeoutError, _Kind(504, "timeout_error", "request_timeout")),
     (domain.StepError, _Kind(500, "server_error", "step_failed")),
 )

@@ -10,12 +10,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from math import ceil
 
-import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aphrodite.adapters.inbound.http.app import create_app
-from aphrodite.adapters.inbound.http.errors import InvalidRequestError, describe
+from aphrodite.adapters.inbound.http.connection import Connection
+from aphrodite.adapters.inbound.http.connections import Connections
+from aphrodite.adapters.inbound.http.descriptors import num_free_descriptors
 from aphrodite.adapters.inbound.http.preparation import Preparer
 from aphrodite.adapters.inbound.http.service import Service
 from aphrodite.bootstrap import ServerParts
@@ -27,6 +27,8 @@ _logger = logging.getLogger(__name__)
 
 _MAX_THREADS = 8
 _LAST_ANSWERS_S = 5  # for errors to reach their clients once the time of requests is up
+_TLS_HANDSHAKE_S = 10.0
+_MAX_BACKLOG = 4096
 _KEEP_ALIVE_S = 65  # longer than the minute that proxies commonly keep idle connections
 
 
@@ -41,7 +43,7 @@ def serve(parts: ServerParts, config: EngineConfig, server: ServerConfig) -> Non
         ThreadPoolExecutor(_num_threads(), "aphrodite-prepare") as pool,
         ThreadPoolExecutor(1, "aphrodite-long-text") as long_text_pool,
     ):
-        http = _Server(_uvicorn_config(parts, config, server, pool, long_text_pool))
+        http = _Server(_uvicorn_config(parts, config, server, pool, long_text_pool), server)
         with asyncio.Runner(loop_factory=http.config.get_loop_factory()) as runner:
             runner.run(_run(http, parts, server, listener))
 
@@ -82,25 +84,36 @@ async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listen
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn's own handling would end the process by the signal, not with exit code 0."""
+    """uvicorn's, with connections of our own.
+
+    It leaves signals to us: uvicorn's own handling would end the process by the signal, not with exit code 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, server: ServerConfig) -> None:
+        super().__init__(config)
+        max_open = min(server.max_connections, num_free_descriptors() // 2)
+        self._connections = Connections(max_open, min(server.max_connections_per_address, ceil(max_open / 2)))
+        self._backlog = min(_MAX_BACKLOG, 2 * max_open)  # connections that come before the first of them is looked at
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                self._connect,
+                sock=listener,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=_TLS_HANDSHAKE_S if self.config.ssl else None,
+                backlog=self._backlog,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
+
+    def _connect(self) -> Connection:
+        return Connection(self.config, self.server_state, {}, connections=self._connections)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-class _HttpProtocol(HttpToolsProtocol):
-    """Answers what is no HTTP in the shape of all errors."""
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature; the message is its own
-        _, body, _ = describe(InvalidRequestError("The request is not valid HTTP."))
-        content = msgspec.json.encode(body)
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + content)
-        self.transport.close()
 
 
 def _uvicorn_config(
@@ -108,7 +121,6 @@ def _uvicorn_config(
 ) -> uvicorn.Config:
     uvicorn_config = uvicorn.Config(
         create_app(_service(parts, config, server, pool, long_text_pool), server),
-        http=_HttpProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

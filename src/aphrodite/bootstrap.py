@@ -24,7 +24,7 @@ from aphrodite.adapters.outbound.telemetry.clock import SystemClock
 from aphrodite.adapters.outbound.telemetry.logs import configure_logging
 from aphrodite.adapters.outbound.telemetry.metrics import PrometheusMetrics
 from aphrodite.domain.architectures.registry import read_model
-from aphrodite.domain.architectures.spec import ModelSpec
+from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig, ServerConfig
 from aphrodite.domain.errors import BackendNotFoundError, ConfigError
 from aphrodite.domain.ports import (
@@ -70,27 +70,49 @@ class OpenedModel:
     tokenizer: HuggingFaceTokenizer
 
 
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """What an engine is made of, its weights unread; another process that gets them needs no tokenizer."""
+
+    config: EngineConfig
+    model: ModelSpec
+    checkpoint: CheckpointSource
+    normalization: PixelNormalization | None
+    eos_token_ids: frozenset[int]
+
+
 def build(config: EngineConfig) -> tuple[Frontend, Engine]:
     """Everything that `LLM` needs, in this process.
 
     Raises ModelError, BackendError or ConfigError before anything is served.
     """
-    create_backend = _backend_factory(config.backend)
+    frontend, parts = prepare(config)
+    return frontend, build_engine(parts)
+
+
+def prepare(config: EngineConfig) -> tuple[Frontend, EngineParts]:
+    """All that can be done before weights are loaded. Raises ModelError, BackendError or ConfigError."""
+    _backend_factory(config.backend)  # to hear of a wrong name before the model is read
     model = open_model(config)
     frontend = _frontend(config, model)
-    return frontend, _engine(config, model, frontend.processor, create_backend)
+    eos_token_ids = model.tokenizer.eos_token_ids
+    return frontend, EngineParts(config, model.spec, model.checkpoint, frontend.processor.normalization, eos_token_ids)
 
 
-def build_frontend(config: EngineConfig) -> Frontend:
-    """The text side alone, for a process that serves while another computes. Raises ModelError or ConfigError."""
-    return _frontend(config, open_model(config))
-
-
-def build_engine(config: EngineConfig) -> Engine:
-    """The engine alone. Raises ModelError, BackendError or ConfigError."""
+def build_engine(parts: EngineParts) -> Engine:
+    """Load the weights onto the hardware. Raises ModelError, BackendError or ConfigError."""
+    config = parts.config
     create_backend = _backend_factory(config.backend)
-    model = open_model(config)
-    return _engine(config, model, _frontend(config, model).processor, create_backend)
+    backend = create_backend(config, parts.model, parts.checkpoint, parts.normalization)
+    backend.warm_up()
+    return Engine(
+        backend,
+        SystemClock(),
+        eos_token_ids=parts.eos_token_ids,
+        vocab_size=parts.model.decoder.vocab_size,
+        seed=config.seed,
+        enable_prefix_caching=config.enable_prefix_caching,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +141,13 @@ def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
         allowed_hosts=frozenset(server.allowed_image_hosts),
         allowed_local_media_path=None if folder is None else Path(folder),
     )
-    _backend_factory(config.backend)  # to hear of a wrong name before the model is read
-    frontend = build_frontend(config)
+    frontend, engine = prepare(config)
     if frontend.chat_template is None:
         raise ConfigError("The model comes without a chat template; pass one with --chat-template FILE.")
     return ServerParts(
         frontend=frontend,
         chat_template=ChatTemplate(frontend.chat_template),
-        client=EngineClient(partial(build_engine, config), max_queue=server.max_queue),
+        client=EngineClient(partial(build_engine, engine), max_queue=server.max_queue),
         fetcher=UrlImageFetcher(fetch_options),
         decoder=CachingImageDecoder(max_image_pixels=server.max_image_pixels),
         metrics=PrometheusMetrics(),
@@ -178,22 +199,6 @@ def _frontend(config: EngineConfig, model: OpenedModel) -> Frontend:
         chat_template=config.chat_template or model.tokenizer.chat_template,
         read_image_url=decode_data_url,
         clock=SystemClock(),
-    )
-
-
-def _engine(
-    config: EngineConfig, model: OpenedModel, processor: Processor, create_backend: Callable[..., ComputeBackend]
-) -> Engine:
-    """Load the weights onto the hardware."""
-    backend = create_backend(config, model.spec, model.checkpoint, processor.normalization)
-    backend.warm_up()
-    return Engine(
-        backend,
-        SystemClock(),
-        eos_token_ids=model.tokenizer.eos_token_ids,
-        vocab_size=model.spec.decoder.vocab_size,
-        seed=config.seed,
-        enable_prefix_caching=config.enable_prefix_caching,
     )
 
 

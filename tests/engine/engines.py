@@ -3,8 +3,10 @@
 import hashlib
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tests.fakes import LIMITS, VOCAB_SIZE, FakeBackend
 
@@ -13,6 +15,9 @@ from aphrodite.domain.errors import CapacityError, ModelNotFoundError, StepError
 from aphrodite.domain.ports import ComputeBackend, PendingStep
 from aphrodite.domain.scheduling.step import StepPlan
 from aphrodite.engine.engine import Engine
+
+if TYPE_CHECKING:
+    from aphrodite.bootstrap import EngineParts
 
 CRASH_TOKEN = 7  # a prompt that begins with it has the step raise what no backend may
 KILL_TOKEN = 8  # ... has the process killed
@@ -82,6 +87,15 @@ def build_slowly(started: str) -> Engine:
     os.mkdir(started)
     while True:
         time.sleep(3600)
+
+
+def build_without_tokenizer(parts: "EngineParts") -> Engine:
+    """A real one; the library that tokenizers come with takes longer to load than all else."""
+    from aphrodite.bootstrap import build_engine  # here, as every process of these tests reads this file
+
+    engine = build_engine(parts)
+    assert "transformers" not in sys.modules
+    return engine
 
 
 def engine_over(backend: ComputeBackend) -> Engine:

@@ -383,12 +383,13 @@ def test_a_real_model_answers_as_it_does_in_process(tmp_path: Path) -> None:
     folder = str(tiny_text(tmp_path / "model"))
     config = EngineConfig(model=folder, device="cpu", dtype="float32", kv_cache_memory=2**22, max_num_seqs=4)
     asked = [request(str(i), *range(10 + i, 20 + 2 * i)) for i in range(6)]
-    engine = bootstrap.build_engine(config)
+    _, parts = bootstrap.prepare(config)
+    engine = bootstrap.build_engine(parts)
     expected = [alone(one, engine) for one in asked]
     engine.close()
 
     async def test() -> None:
-        async with serving(partial(bootstrap.build_engine, config)) as client:
+        async with serving(partial(engines.build_without_tokenizer, parts)) as client:
             assert await asyncio.gather(*[collect(client, one) for one in asked]) == expected
             assert client.stats.kv_cache_usage == 0
 

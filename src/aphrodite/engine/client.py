@@ -29,7 +29,7 @@ class EngineClient:
     ) -> None:
         """
         Args:
-            build: Makes the engine, in the new process; picklable, as functools.partial(build_engine, config) is.
+            build: Makes the engine, in the new process; picklable, as functools.partial(build_engine, parts) is.
             max_queue: Most requests that may be open without having had a first delta.
             restarts: How often and how soon a process that died is started again.
         """

@@ -1,5 +1,6 @@
 """GGUF files against transformers' own reader, and against models written as llama.cpp's converter writes them."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,18 @@ def test_stored_types(tmp_path: Path, kind: str, dtype: str) -> None:
     for name, tensor in checkpoint.tensors():
         expected = model.state_dict()[name].numpy()
         assert np.abs(tensor - expected).max() <= np.abs(expected).max() / 100
+
+
+def test_it_goes_to_another_process_without_its_weights(tmp_path: Path) -> None:
+    path = write(tmp_path / "tiny.gguf", tiny(tmp_path, "llama"), "llama")
+    checkpoint = GgufCheckpoint(path)
+    sent = pickle.dumps(checkpoint)
+    assert len(sent) < 10_000
+    arrived = pickle.loads(sent)
+    assert arrived.config == checkpoint.config
+    for (name, tensor), (other_name, other) in zip(checkpoint.tensors(), arrived.tensors(), strict=True):
+        assert name == other_name
+        assert np.array_equal(tensor, other)
 
 
 def test_linear_stretching_of_positions(tmp_path: Path) -> None:

@@ -39,34 +39,68 @@ def load_library(name: str, *options: str, headers: Path | None = None) -> ctype
 
 
 def _load(compiler: list[str], name: str, options: list[str], headers: Path | None) -> ctypes.CDLL:
-    path = _folder(compiler, options, headers) / f"{name}.so"
+    command = [*compiler, *options, *([f"-I{headers}"] if headers else [])]
+    key = _key(compiler, options, headers)
     try:
-        return ctypes.CDLL(str(path))  # g++'s OpenMP is then the one that torch has loaded
-    except OSError:  # it is not there yet, or damaged
-        _compile([*compiler, *options, *([f"-I{headers}"] if headers else [])], path)
-        return ctypes.CDLL(str(path))
+        return _load_kept(_cache_folder() / key / f"{name}.so", command)
+    except (OSError, RuntimeError) as error:  # read-only, mounted noexec, full, or there is no home
+        with tempfile.TemporaryDirectory(prefix="aphrodite-native-") as folder:
+            library = _load_kept(Path(folder) / f"{name}.so", command)
+        _log.warning(
+            "The C++ kernels cannot be kept, every start compiles them anew; set XDG_CACHE_HOME to a folder that files "
+            "may be written to and run from: %s",
+            error,
+        )
+        return library
 
 
-def _folder(compiler: list[str], options: list[str], headers: Path | None) -> Path:
-    """A folder for what this compiler makes of these sources and headers on this processor."""
+def _load_kept(path: Path, command: list[str]) -> ctypes.CDLL:
+    """The library at `path`, which `command` makes where it is missing or damaged."""
+    if not _is_whole(path):
+        _compile(command, path)
+    return ctypes.CDLL(str(path))  # g++'s OpenMP is then the one that torch has loaded
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library is what was compiled: one that was cut short would end the process when it is loaded."""
+    try:
+        return _digest_path(path).read_text() == _digest(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _key(compiler: list[str], options: list[str], headers: Path | None) -> str:
+    """Stands for what this compiler makes of these sources and headers on this processor."""
     # What it defines of its own accord tells its version and every instruction that it may use here.
     digest = hashlib.sha256(_run([*compiler, *options, "-dM", "-E", "-x", "c++", os.devnull]).encode())
     digest.update(shlex.join(options).encode())
     others = sorted(headers.rglob("*.h")) if headers else []
     for source in [*sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]), *others]:
         digest.update(source.read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "aphrodite" / "native" / digest.hexdigest()[:16]
+    return digest.hexdigest()[:16]
 
 
-def _compile(compiler: list[str], path: Path) -> None:
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aphrodite" / "native"
+
+
+def _compile(command: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        _run([*compiler, str(_SOURCES / f"{path.stem}.cpp"), "-o", str(made)])
-        with made.open("rb") as file:
-            os.fsync(file.fileno())  # else a power cut may leave half of it, and loading that ends the process
-        made.replace(path)  # at once: another process may be doing the same
+        _run([*command, str(_SOURCES / f"{path.stem}.cpp"), "-o", str(made)])
+        _digest_path(made).write_text(_digest(made))
+        # Each at once, as another process may be doing the same; between the two the library counts as damaged.
+        made.replace(path)
+        _digest_path(made).replace(_digest_path(path))
 
 
 def _run(command: list[str]) -> str:

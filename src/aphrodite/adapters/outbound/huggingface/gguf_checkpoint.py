@@ -63,11 +63,14 @@ class GgufCheckpoint:
         self.generation_config: Mapping[str, Any] = {"eos_token_id": _end_token_ids(reader)}
         self.add_space_prefix = bool(_field(reader, "tokenizer.ggml.add_space_prefix", True))
         # The reader itself is let go: it holds the vocabulary in many small objects, hundreds of megabytes of them.
-        self._tensors = tuple(reader.tensors)
+        self._tensors: tuple[ReaderTensor, ...] | None = tuple(reader.tensors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tensors": None}  # views of the mapped file; another process maps it itself
 
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor once, in the order of the file, float32."""
-        for tensor in self._tensors:
+        for tensor in self._tensors or _open(self._path).tensors:
             name = self._name(tensor.name)
             try:
                 values = _dequantise(tensor)

@@ -147,7 +147,9 @@ def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
     return ServerParts(
         frontend=frontend,
         chat_template=ChatTemplate(frontend.chat_template),
-        client=EngineClient(partial(build_engine, engine), max_queue=server.max_queue),
+        client=EngineClient(
+            partial(build_engine, engine), max_queue=server.max_queue, step_timeout_s=server.step_timeout
+        ),
         fetcher=UrlImageFetcher(fetch_options),
         decoder=CachingImageDecoder(max_image_pixels=server.max_image_pixels),
         metrics=PrometheusMetrics(),

@@ -18,6 +18,7 @@ from aphrodite.domain.ports import ComputeBackend
 from aphrodite.domain.prompting.prompts import Prompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.step import ImageToEncode, RowPlan, StepPlan, StepResult
+from aphrodite.domain.scheduling.trial import trial_row
 
 GREEDY = SamplingParams(temperature=0)
 PROMPT = [7, 11, 13, 17, 19, 23, 29, 31, 37, 41]
@@ -116,6 +117,14 @@ def test_results_stand_in_the_order_of_the_rows_that_sample(backend: ComputeBack
         row(prompts[2], slot=7, blocks=(7, 8, 9)),
     )
     assert together.token_ids.tolist() == alone
+
+
+def test_a_trial_leaves_nothing_behind(backend: ComputeBackend) -> None:
+    sampled = answer(backend, PROMPT)
+    known = run(backend, row([sampled], start=len(PROMPT))).token_ids.tolist()
+    backend.launch(StepPlan((row(PROMPT),)))
+    assert len(run(backend, trial_row(LIMITS.max_num_batched_tokens, LIMITS.block_size)).token_ids) == 1
+    assert run(backend, row(None, start=len(PROMPT))).token_ids.tolist() == known
 
 
 def test_suppressed_tokens_are_never_drawn(backend: ComputeBackend) -> None:

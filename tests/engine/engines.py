@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tests.fakes import LIMITS, VOCAB_SIZE, FakeBackend
 
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
-from aphrodite.domain.errors import CapacityError, ModelNotFoundError, StepError
+from aphrodite.domain.errors import CapacityError, DeviceLostError, ModelNotFoundError, StepError
 from aphrodite.domain.ports import ComputeBackend, PendingStep
 from aphrodite.domain.scheduling.step import StepPlan
 from aphrodite.engine.engine import Engine
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CRASH_TOKEN = 7  # a prompt that begins with it has the step raise what no backend may
 KILL_TOKEN = 8  # ... has the process killed
+LOST_TOKEN = 6  # ... has the device lost
+HANG_TOKEN = 5  # ... has the step never end
 FAIL_TOKEN = 9  # ... has the step fail as steps may
 ROOMY = replace(LIMITS, num_blocks=4096, max_num_seqs=64, max_num_batched_tokens=512, max_model_len=512)
 
@@ -39,6 +41,10 @@ class FragileBackend(FakeBackend):
             raise ZeroDivisionError("the device fell off")
         if KILL_TOKEN in first:
             os.kill(os.getpid(), signal.SIGKILL)
+        if LOST_TOKEN in first:
+            raise DeviceLostError("The device is gone.")
+        if HANG_TOKEN in first:
+            time.sleep(3600)
         if FAIL_TOKEN in first:
             raise StepError("The step failed.")
         for image in plan.encode:
@@ -79,6 +85,15 @@ def build_after(started: str, go_on: str) -> Engine:
     os.mkdir(started)
     while not os.path.exists(go_on):
         time.sleep(0.01)
+    return build()
+
+
+def build_once_in_time(marker: str) -> Engine:
+    """The first time; later it never comes to an end."""
+    try:
+        os.mkdir(marker)
+    except FileExistsError:
+        time.sleep(3600)
     return build()
 
 

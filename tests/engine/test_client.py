@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 from tests.builders import tiny_text
 from tests.engine import engines
-from tests.engine.engines import CRASH_TOKEN, FAIL_TOKEN, KILL_TOKEN, ROOMY, build
+from tests.engine.engines import CRASH_TOKEN, FAIL_TOKEN, HANG_TOKEN, KILL_TOKEN, LOST_TOKEN, ROOMY, build
 from tests.fakes import IMAGE_TOKEN, fake_span
 
 from aphrodite.domain.errors import (
@@ -38,12 +39,14 @@ from aphrodite.domain.errors import (
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.stats import EngineStats
+from aphrodite.engine import client as client_module
 from aphrodite.engine.client import EngineClient
 from aphrodite.engine.engine import Engine, EngineRequest
 from aphrodite.engine.restarts import RestartPolicy
 
 DEADLINE_S = 20.0
 SOON = RestartPolicy(max_deaths=3, first_delay_s=0.01)
+HANG_TIMEOUT_S = 3.0
 SLOW = partial(build, step_s=0.01)
 
 
@@ -103,10 +106,10 @@ def alone(asked: EngineRequest, engine: Engine) -> list[int]:
     return token_ids
 
 
-def kill_engine() -> None:
+def signal_engine(number: signal.Signals) -> None:
     (process,) = multiprocessing.active_children()
     assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.pid, number)
 
 
 def test_concurrent_requests_are_answered_as_each_would_be_alone() -> None:
@@ -215,17 +218,18 @@ def test_a_huge_image_arrives_whole() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("cause", ["kill -9", "the step breaks", "the step kills"])
-def test_a_process_that_dies_under_load_ends_its_requests_and_comes_back(cause: str) -> None:
+@pytest.mark.parametrize(
+    "cause", [None, CRASH_TOKEN, KILL_TOKEN, LOST_TOKEN], ids=["killed", "broke", "killed itself", "lost its device"]
+)
+def test_a_process_that_dies_under_load_ends_its_requests_and_comes_back(cause: int | None) -> None:
     async def test() -> None:
         async with serving(SLOW) as client:
             tasks = [asyncio.create_task(collect(client, request(str(i), max_tokens=400))) for i in range(16)]
             await until(lambda: client.stats.num_running == 16)
-            if cause == "kill -9":
-                kill_engine()
+            if cause is None:
+                signal_engine(signal.SIGKILL)
             else:
-                token_id = CRASH_TOKEN if cause == "the step breaks" else KILL_TOKEN
-                tasks.append(asyncio.create_task(collect(client, request("last", token_id))))
+                tasks.append(asyncio.create_task(collect(client, request("last", cause))))
             for error in await asyncio.gather(*tasks, return_exceptions=True):
                 assert type(error) is EngineDeadError
                 assert str(error) == "The engine's process ended before the request was finished; ask again."
@@ -235,6 +239,89 @@ def test_a_process_that_dies_under_load_ends_its_requests_and_comes_back(cause: 
                 await collect(client, request("early"))
             await until(lambda: client.is_healthy)
             assert await collect(client, request("0")) == alone(request("0"), build())
+
+    run(test())
+
+
+@pytest.mark.parametrize("cause", ["the step hangs", "it is stopped", "it is stopped while it waits"])
+def test_an_engine_that_hangs_is_started_again(cause: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with serving(SLOW, step_timeout_s=HANG_TIMEOUT_S) as client:
+            tasks = []
+            if cause != "it is stopped while it waits":
+                tasks = [asyncio.create_task(collect(client, request(str(i), max_tokens=400))) for i in range(4)]
+                await until(lambda: client.stats.num_running == 4)
+            if cause == "the step hangs":
+                tasks.append(asyncio.create_task(collect(client, request("last", HANG_TOKEN))))
+            else:
+                signal_engine(signal.SIGSTOP)
+            await until(lambda: not client.is_healthy)
+            for error in await asyncio.gather(*tasks, return_exceptions=True):
+                assert type(error) is EngineDeadError
+            await until(lambda: client.is_healthy)
+            assert await collect(client, request("0")) == alone(request("0"), build())
+
+    run(test())
+    assert "The engine did nothing for 3 seconds and was ended. It is started again in" in caplog.text
+
+
+def test_a_busy_and_a_waiting_engine_do_not_hang() -> None:
+    """Longer than the timeout with nothing to do, and with steps that nothing comes of."""
+
+    async def test() -> None:
+        async with serving(partial(build, step_s=0.5), step_timeout_s=HANG_TIMEOUT_S) as client:
+            processes = multiprocessing.active_children()
+            await asyncio.sleep(HANG_TIMEOUT_S + 1)
+            assert len(await collect(client, request("long", *range(20, 120), max_tokens=int(HANG_TIMEOUT_S) * 2 + 2)))
+            assert multiprocessing.active_children() == processes
+
+    run(test())
+
+
+def test_a_server_that_was_stopped_itself_does_not_blame_the_engine() -> None:
+    """As Ctrl-Z does it, to both of them."""
+    program = textwrap.dedent("""
+        import asyncio
+        import multiprocessing
+        from aphrodite.engine.client import EngineClient
+        from tests.engine.engines import build
+
+        async def main() -> None:
+            client = EngineClient(build, step_timeout_s=3.0)
+            await client.start()
+            before = multiprocessing.active_children()
+            print("started", flush=True)
+            await asyncio.sleep(3)
+            assert client.is_healthy
+            assert multiprocessing.active_children() == before
+            await client.shutdown(0.0)
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+    """)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    server = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, process_group=0)
+    assert server.stdout is not None
+    try:
+        assert server.stdout.readline() == b"started\n"
+        os.killpg(server.pid, signal.SIGSTOP)
+        time.sleep(HANG_TIMEOUT_S + 1)
+        os.killpg(server.pid, signal.SIGCONT)
+        assert server.wait(DEADLINE_S) == 0
+    finally:
+        server.stdout.close()
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def test_an_engine_that_is_not_built_again_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_MIN_PATIENCE_S", 1.0)
+    monkeypatch.setattr(client_module, "_PATIENCE", 1.0)
+
+    async def test() -> None:
+        async with serving(partial(engines.build_once_in_time, str(tmp_path / "built"))) as client:
+            signal_engine(signal.SIGKILL)
+            assert "times in 600 seconds: The engine was not built within" in str(await client.failed())
 
     run(test())
 
@@ -260,7 +347,7 @@ def test_after_repeated_deaths_it_gives_up_with_the_reason() -> None:
 def test_an_engine_that_cannot_be_built_again_is_given_up_with_the_reason(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(partial(engines.build_once, str(tmp_path / "built"))) as client:
-            kill_engine()
+            signal_engine(signal.SIGKILL)
             assert str(await client.failed()) == "The engine died 3 times in 600 seconds: The memory is gone."
 
     run(test())
@@ -299,7 +386,7 @@ def test_the_socket_is_this_users_alone_and_gone_once_it_is_connected(temporary_
         started, go_on = tmp_path / "started", tmp_path / "go on"
         client = EngineClient(partial(engines.build_after, str(started), str(go_on)))
         starting = asyncio.create_task(client.start())
-        await until(started.exists)
+        await asyncio.sleep(0)  # begins to start the process, and does not listen to it yet
         (folder,) = temporary_folder.iterdir()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         (path,) = folder.iterdir()
@@ -308,9 +395,10 @@ def test_the_socket_is_this_users_alone_and_gone_once_it_is_connected(temporary_
             intruder.connect(str(path))
             with suppress(ConnectionError):  # it is thrown out as soon as it speaks
                 intruder.sendall(b"\x00hostile bytes" * 1000)
+            await until(started.exists)
+            await until(lambda: list(temporary_folder.iterdir()) == [])  # long before the engine is built
             go_on.touch()
             await starting
-        assert list(temporary_folder.iterdir()) == []
         assert len(await collect(client, request("a"))) == 20
         await client.shutdown(0.0)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -25,6 +25,7 @@ from aphrodite.engine.messages import (
     AbortSequence,
     EngineMessage,
     Failed,
+    Heartbeat,
     Ready,
     Refused,
     Shutdown,
@@ -49,8 +50,15 @@ class Peer:
             self._socket.send_multipart(encode_for_engine(message))
 
     def receive(self) -> EngineMessage:
+        while True:
+            assert self._socket.poll(TIMEOUT_S * 1000), "the process said nothing"
+            message = decode_for_client(self._socket.recv())
+            if not isinstance(message, Heartbeat):
+                return message
+
+    def heartbeat(self) -> None:
         assert self._socket.poll(TIMEOUT_S * 1000), "the process said nothing"
-        return decode_for_client(self._socket.recv())
+        assert isinstance(decode_for_client(self._socket.recv()), Heartbeat)
 
     def step(self) -> StepDone:
         message = self.receive()
@@ -83,7 +91,11 @@ def request(request_id: str, *token_ids: int, n: int = 1, max_tokens: int = 3) -
 
 def test_one_message_a_step_and_statistics_that_come_to_rest(tmp_path: Path) -> None:
     with running(tmp_path, partial(build, step_s=0.005)) as peer:
-        assert peer.receive() == Ready(ROOMY)
+        ready = peer.receive()
+        assert isinstance(ready, Ready)
+        assert ready.limits == ROOMY
+        num_measured = min(256, ROOMY.max_model_len)
+        assert ready.longest_step_s >= 0.005 * ROOMY.max_num_batched_tokens / num_measured
 
         peer.send(request("a", 20, 21, 22, 23, 24))
         steps = [peer.step() for _ in range(3)]
@@ -117,6 +129,16 @@ def test_one_message_a_step_and_statistics_that_come_to_rest(tmp_path: Path) -> 
 
         peer.send(Shutdown())
         assert peer.ended() == 0
+
+
+def test_it_says_that_it_lives_as_soon_as_it_can_and_while_it_waits(tmp_path: Path) -> None:
+    with running(tmp_path, build) as peer:
+        peer.heartbeat()
+        assert isinstance(peer.receive(), Ready)
+        peer.heartbeat()
+        peer.heartbeat()
+        peer.send(request("a", 20, max_tokens=1))
+        assert peer.step().deltas[0].finish_reason == "length"
 
 
 def test_a_refused_request_is_answered_and_the_others_go_on(tmp_path: Path) -> None:
@@ -170,24 +192,26 @@ def test_ctrl_c_and_sigterm_are_the_parents_to_judge(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["build", "functools.partial(engines.build_slowly, sys.argv[1])"])
-def test_it_ends_with_its_parent_however_that_ends(tmp_path: Path, engine: str) -> None:
-    """While it serves, and while the engine is being built; its folder goes as well."""
-    folder, started = tmp_path / "socket", tmp_path / "started"
-    folder.mkdir()
+@pytest.mark.parametrize("stopped", [False, True])
+def test_it_ends_with_its_parent_however_that_ends(tmp_path: Path, engine: str, stopped: bool) -> None:
+    """While it serves, and while the engine is being built; even while it is stopped itself."""
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT.replace("ENGINE", engine), started, folder / "engine"],
+        [sys.executable, "-c", PARENT.replace("ENGINE", engine), tmp_path / "started", tmp_path / "engine"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         text=True,
     )
     assert parent.stdout is not None
-    with parent.stdout:
+    child_pid = int(parent.stdout.readline())
+    if stopped:
+        os.kill(child_pid, signal.SIGSTOP)
+    parent.kill()
+    try:
         # The child holds the other end of this pipe too: it is at its end when both are gone.
-        assert parent.stdout.readline() == "started\n"
-        parent.kill()
-        parent.wait(TIMEOUT_S)
-        assert parent.stdout.read() == ""
-    assert not folder.exists()
+        assert parent.communicate(timeout=TIMEOUT_S) == ("", None)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child_pid, signal.SIGKILL)
 
 
 PARENT = textwrap.dedent("""
@@ -201,13 +225,15 @@ PARENT = textwrap.dedent("""
         socket = zmq.Context().socket(zmq.PAIR)
         socket.bind(f"ipc://{sys.argv[2]}")
         arguments = (ENGINE, pathlib.Path(sys.argv[2]))
-        multiprocessing.get_context("spawn").Process(target=run_engine, args=arguments).start()
+        process = multiprocessing.get_context("spawn").Process(target=run_engine, args=arguments)
+        process.start()
         if arguments[0] is build:
-            socket.recv()
+            while b"ready" not in socket.recv():
+                pass
         else:
             while not pathlib.Path(sys.argv[1]).exists():
                 time.sleep(0.01)
-        print("started", flush=True)
+        print(process.pid, flush=True)
         time.sleep(3600)
 """)
 

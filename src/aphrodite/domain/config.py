@@ -12,6 +12,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 ContentFormat = Literal["auto", "string", "openai"]
 
+_MIN_STEP_TIMEOUT_S = 5.0  # the engine's process says that it lives once a second
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
@@ -85,6 +87,7 @@ class ServerConfig:
     max_connections: int = 2048  # open at once
     max_connections_per_address: int = 1024  # of them; a proxy in front of us is one address
     request_timeout: float = 600.0  # seconds, from the request's headers to its last byte
+    step_timeout: float | None = None  # seconds; None: ten times the longest step expected, at least 60
     shutdown_timeout: float = 30.0  # seconds that running requests have after SIGTERM
     chat_template_content_format: ContentFormat = "auto"
     trust_request_chat_template: bool = False  # requests may bring a template, or arguments to it
@@ -124,6 +127,11 @@ class ServerConfig:
         for name in ("request_timeout", "image_fetch_timeout"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{_flag(name)} must be a number of seconds above 0, got {getattr(self, name):g}.")
+        if self.step_timeout is not None and not _MIN_STEP_TIMEOUT_S <= self.step_timeout < math.inf:
+            raise ConfigError(
+                f"--step-timeout must be a number of seconds of at least {_MIN_STEP_TIMEOUT_S:g}, "
+                f"got {self.step_timeout:g}."
+            )
         if not 0 <= self.shutdown_timeout < math.inf:
             raise ConfigError(
                 f"--shutdown-timeout must be a number of seconds of at least 0, got {self.shutdown_timeout:g}."

@@ -138,6 +138,10 @@ class CacheLostError(StepError):
     """A step failed and left neither KV cache nor image features; what other requests had there is computed anew."""
 
 
+class DeviceLostError(BackendError):
+    """The device does nothing more for this process; a new process may find it well."""
+
+
 class EngineDeadError(BackendError):
     """The engine's process ended, or is being started again; the sentence says why and what happens next."""
 

@@ -35,7 +35,7 @@ class PendingStep(Protocol):
     """A step that was launched."""
 
     def result(self) -> StepResult:
-        """Wait for the step. Raises StepError when it failed on the device."""
+        """Wait for the step. Raises StepError when it failed on the device, DeviceLostError as `launch` does."""
 
 
 class ComputeBackend(Protocol):
@@ -50,6 +50,7 @@ class ComputeBackend(Protocol):
         """Queue a step and return; what it sampled is asked of the PendingStep.
 
         A step that fails fails its own requests only: StepError, here or from `result`, leaves the backend usable.
+        DeviceLostError leaves nothing: only another process can go on.
         """
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable
 
 from aphrodite.domain.errors import AphroditeError, EngineClosedError, EngineDeadError, QueueFullError, RequestError
@@ -9,10 +10,13 @@ from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import Engine, EngineRequest
-from aphrodite.engine.link import EngineLink
-from aphrodite.engine.messages import Abort, AbortSequence, EngineMessage, Failed, Ready, Refused, StepDone
+from aphrodite.engine.link import EngineLink, EngineSilentError
+from aphrodite.engine.messages import Abort, AbortSequence, EngineMessage, Failed, Heartbeat, Ready, Refused, StepDone
 from aphrodite.engine.restarts import DeathRecord, RestartPolicy
 from aphrodite.engine.stream import RequestStream
+
+_PATIENCE = 10  # times what is expected: of the longest step, of a start
+_MIN_PATIENCE_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -21,20 +25,30 @@ class EngineClient:
     """Starts an engine in a process of its own, keeps it alive, and passes requests and deltas to and fro.
 
     All methods belong to the event loop that called `start`. A process that dies is started again, later and later,
-    until `restarts` says that it died too often.
+    until `restarts` says that it died too often. One whose step hangs, or that is stopped, is ended as if it had died.
     """
 
     def __init__(
-        self, build: Callable[[], Engine], *, max_queue: int = 1024, restarts: RestartPolicy | None = None
+        self,
+        build: Callable[[], Engine],
+        *,
+        max_queue: int = 1024,
+        step_timeout_s: float | None = None,
+        restarts: RestartPolicy | None = None,
     ) -> None:
         """
         Args:
             build: Makes the engine, in the new process; picklable, as functools.partial(build_engine, parts) is.
             max_queue: Most requests that may be open without having had a first delta.
+            step_timeout_s: How long the process may say nothing, which it does at the most for a step. None: ten times
+                the longest step that it expects, but a minute at least.
             restarts: How often and how soon a process that died is started again.
         """
         self._build = build
         self._max_queue = max_queue
+        self._step_timeout_s = step_timeout_s
+        self._patience_s = math.inf  # with the engine at the other end of the link
+        self._start_s = math.inf  # what the first start took
         self._restarts = restarts or RestartPolicy()
         self._deaths = DeathRecord(self._restarts)
         self._link: EngineLink | None = None
@@ -72,7 +86,9 @@ class EngineClient:
 
         Raises ModelError, BackendError or ConfigError, as `build` did in the process; nothing is left running then.
         """
-        await self._connect()
+        started_s = asyncio.get_running_loop().time()
+        await self._connect(math.inf)
+        self._start_s = asyncio.get_running_loop().time() - started_s
         self._supervisor = asyncio.create_task(self._supervise(), name="aphrodite-engine-supervisor")
 
     async def submit(self, request: EngineRequest) -> AsyncGenerator[SequenceDelta, None]:
@@ -168,26 +184,31 @@ class EngineClient:
             self._give_up(EngineDeadError("The engine's supervisor broke; the server's log says why."))
             raise
 
-    async def _connect(self) -> None:
-        """Start a process and wait until the engine in it is ready. Raises as its `build` does."""
+    async def _connect(self, patience_s: float) -> None:
+        """Start a process and wait until the engine in it is ready. Raises as its `build` does, or EngineDeadError."""
         try:
             link = EngineLink(self._build)
         except OSError as error:  # no room for a process or for its folder, say
             raise EngineDeadError(f"The engine's process could not be started: {error}.") from error
         try:
-            message = await link.receive()
+            while isinstance(message := await link.receive(patience_s), Heartbeat):
+                pass
             if isinstance(message, Failed):
                 raise message.error
             if not isinstance(message, Ready):
                 raise EngineDeadError(f"The engine's process ended while it was being built ({link.describe_end()}).")
+        except EngineSilentError as error:
+            await link.close()
+            raise EngineDeadError(f"The engine was not built within {patience_s:.0f} seconds.") from error
         except BaseException:
             await link.close()
             raise
         self._link, self._limits, self._ready = link, message.limits, True
+        self._patience_s = self._step_timeout_s or max(_MIN_PATIENCE_S, _PATIENCE * message.longest_step_s)
 
     async def _reconnect(self) -> AphroditeError | None:
         try:
-            await self._connect()
+            await self._connect(max(_MIN_PATIENCE_S, _PATIENCE * self._start_s))
         except AphroditeError as error:
             return error
         _log.info("The engine is there again.")
@@ -198,7 +219,7 @@ class EngineClient:
         link = self._link
         assert link is not None
         error: AphroditeError | None = None
-        while (message := await link.receive()) is not None:
+        while (message := await self._hear(link)) is not None:
             if isinstance(message, Failed):
                 error = message.error
                 self._end_streams()
@@ -209,6 +230,13 @@ class EngineClient:
         self._link = None
         await link.close()
         return error or EngineDeadError(f"The engine's process ended ({link.describe_end()}).")
+
+    async def _hear(self, link: EngineLink) -> EngineMessage | None:
+        """The next message; None when the process has ended."""
+        try:
+            return await link.receive(self._patience_s)
+        except EngineSilentError:
+            return Failed(EngineDeadError(f"The engine did nothing for {self._patience_s:g} seconds and was ended."))
 
     def _end_streams(self) -> None:
         """The engine is gone, and with it all that it worked on."""

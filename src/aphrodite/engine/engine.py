@@ -13,7 +13,11 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
 from aphrodite.domain.scheduling.stats import EngineStats
+from aphrodite.domain.scheduling.step import StepPlan
 from aphrodite.domain.scheduling.step_builder import Schedule
+from aphrodite.domain.scheduling.trial import trial_row
+
+_MEASURED_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,17 @@ class Engine:
         if self._in_flight and (schedule is None or len(self._in_flight) >= self._backend.limits.max_steps_in_flight):
             return self._commit(*self._in_flight.popleft())
         return []
+
+    def time_longest_step(self) -> float:
+        """Seconds that a step of the most tokens takes, as far as one of at most a few hundred tells.
+
+        To be asked before the first `add`. Raises StepError or DeviceLostError.
+        """
+        limits = self._backend.limits
+        num_tokens = min(_MEASURED_TOKENS, limits.max_num_batched_tokens, limits.max_model_len)
+        started_s = self._clock.now_s()
+        self._backend.launch(StepPlan((trial_row(num_tokens, limits.block_size),))).result()
+        return (self._clock.now_s() - started_s) * limits.max_num_batched_tokens / num_tokens
 
     def stats(self) -> EngineStats:
         """How the engine is now; cheap enough for every step."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import math
 import multiprocessing
 import shutil
 import signal
@@ -27,6 +28,11 @@ from aphrodite.engine.process import EXIT_REPORTED, run_engine
 _MAX_ROOT_LENGTH = 70  # a socket's path holds about 100 characters on every system
 _REPORT_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 5.0
+_LISTEN_S = 1.0
+
+
+class EngineSilentError(Exception):
+    """The process is there and says nothing."""
 
 
 class EngineLink:
@@ -66,13 +72,19 @@ class EngineLink:
         # Done at once: there is no bound on what waits. To a process that is dead it waits until `close`.
         self._socket.send_multipart(encode_for_engine(message), copy=False)
 
-    async def receive(self) -> EngineMessage | None:
-        """The next message; None when the process has ended."""
+    async def receive(self, patience_s: float = math.inf) -> EngineMessage | None:
+        """The next message; None when the process has ended. Raises EngineSilentError when neither comes in time."""
         received = asyncio.ensure_future(self._socket.recv())
         news: set[asyncio.Future[Any]] = {received, self._ended}
-        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+        # Listens for a moment at a time: if this process is stopped meanwhile, that is no silence of the other.
+        while patience_s > 0 and not (received.done() or self._ended.done()):
+            await asyncio.wait(news, timeout=min(_LISTEN_S, patience_s), return_when=asyncio.FIRST_COMPLETED)
+            patience_s -= _LISTEN_S
         if not received.done() and self._exit_code == EXIT_REPORTED:
             await asyncio.wait({received}, timeout=_REPORT_TIMEOUT_S)
+        if not (received.done() or self._ended.done()):
+            received.cancel()
+            raise EngineSilentError
         if not received.done():
             received.cancel()
             return None

@@ -44,6 +44,11 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     """From the engine: requests are taken from now on."""
 
     limits: BackendLimits
+    longest_step_s: float  # what a step of the most tokens takes, by the measure of a shorter one
+
+
+class Heartbeat(msgspec.Struct, tag="heartbeat", frozen=True):
+    """From the engine: it lives, and has nothing else to say; sent between steps and while it waits for requests."""
 
 
 class StepDone(msgspec.Struct, tag="step", frozen=True):
@@ -66,7 +71,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     error: AphroditeError
 
 
-EngineMessage = Ready | StepDone | Refused | Failed
+EngineMessage = Ready | Heartbeat | StepDone | Refused | Failed
 
 
 class _Span(msgspec.Struct, frozen=True):

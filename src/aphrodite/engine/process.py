@@ -1,5 +1,6 @@
 """The engine in a process of its own: what runs there."""
 
+import ctypes
 import gc
 import logging
 import multiprocessing
@@ -8,6 +9,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from aphrodite.engine.messages import (
     AbortSequence,
     EngineMessage,
     Failed,
+    Heartbeat,
     Ready,
     Refused,
     Shutdown,
@@ -36,7 +39,12 @@ EXIT_REPORTED = 3
 EXIT_ORPHANED = 4
 """Exit code of a process whose parent is gone."""
 
+HEARTBEAT_S = 1.0
+"""Seconds for which the process says nothing at most, while it waits for requests or between steps."""
+
 _LINGER_MS = 5000  # for the last message to reach the client
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 _log = logging.getLogger(__name__)
 
@@ -55,11 +63,13 @@ def run_engine(build: Callable[[], Engine], socket_path: Path) -> None:
         socket.linger = _LINGER_MS
         socket.hwm = 0  # a step never waits for the client; what is under way is bounded by what the engine holds
         socket.connect(f"ipc://{socket_path}")
+        socket.send(encode_for_client(Heartbeat()))  # connected: nobody else needs the socket's path from now on
         try:
             engine = build()
+            longest_step_s = engine.time_longest_step()
             gc.collect()
             gc.freeze()  # what a model brings lives as long as the process; looking through it would stop all requests
-            _Server(engine, socket).serve()
+            _Server(engine, socket).serve(longest_step_s)
             return
         except AphroditeError as failure:
             _log.debug("The engine ends.", exc_info=True)
@@ -78,9 +88,10 @@ class _Server:
         self._engine = engine
         self._socket = socket
         self._reported = EngineStats()
+        self._last_said_s = 0.0
 
-    def serve(self) -> None:
-        self._send(Ready(self._engine.limits))
+    def serve(self, longest_step_s: float) -> None:
+        self._send(Ready(self._engine.limits, longest_step_s))
         while self._handle_messages():
             self._report(self._engine.step() if self._engine.has_unfinished else [])
         self._engine.close()
@@ -89,6 +100,9 @@ class _Server:
         """Do what the client says, and wait for it when there is nothing else to do. False when it says to end."""
         idle = not self._engine.has_unfinished
         while idle or int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            if idle and not self._socket.poll(int(HEARTBEAT_S * 1000)):
+                self._send(Heartbeat())
+                continue
             idle = False
             message = decode_for_engine([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
             match message:
@@ -113,16 +127,25 @@ class _Server:
         if deltas or stats != self._reported:
             self._reported = stats
             self._send(StepDone(deltas, stats))
+        elif time.monotonic() - self._last_said_s > HEARTBEAT_S:
+            self._send(Heartbeat())
 
     def _send(self, message: EngineMessage) -> None:
+        self._last_said_s = time.monotonic()
         self._socket.send(encode_for_client(message))
 
 
 def _end_with_parent(folder: Path) -> None:
-    """Have this process end when its parent does, however that ends, and whatever runs here; `folder` goes as well."""
+    """Have this process end when its parent does, however that ends, and whatever runs here; `folder` goes as well.
+
+    On Linux the system sees to it, even while this process is stopped, as soon as the parent's thread that started it
+    ends; elsewhere a thread here waits for the parent's end.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("run_engine is the body of a process that multiprocessing started.")
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
         parent.join()

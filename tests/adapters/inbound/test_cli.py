@@ -105,6 +105,7 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path, text: str, part: str) -> Non
         {"max_queue": 0},
         {"max_body_bytes": 0},
         {"image_max_redirects": -1},
+        {"step_timeout": 1.0},
         {"request_timeout": 0.0},
         {"request_timeout": float("nan")},
         {"shutdown_timeout": -1.0},

@@ -17,6 +17,7 @@ from aphrodite.backends.cuda.cpu.threads import share_cpus
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.devices import choose_device, choose_dtype
 from aphrodite.backends.cuda.encoder import Encoder
+from aphrodite.backends.cuda.errors import step_error
 from aphrodite.backends.cuda.gpu.decode_graphs import Decoded, DecodeGraphs
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.memory import free_bytes
@@ -29,7 +30,7 @@ from aphrodite.backends.cuda.warm_up import warm_up_plans
 from aphrodite.backends.cuda.weights import load_weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
-from aphrodite.domain.errors import BackendError, CapacityError, StepError
+from aphrodite.domain.errors import BackendError, CapacityError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
 from aphrodite.domain.scheduling.cache_size import (
     bytes_per_block,
@@ -140,15 +141,12 @@ class CudaBackend:
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> DevicePendingStep:
-        """Queue a step. Raises StepError when it could not be; see `domain.ports.ComputeBackend`."""
+        """Queue a step. Raises StepError or DeviceLostError when it could not be; see `domain.ports.ComputeBackend`."""
         try:
             with self._current:
                 return self._launch(plan)
         except Exception as error:
-            clear_frames(error.__traceback__)  # they hold the step's tensors, and its requests keep the error
-            if isinstance(error, torch.OutOfMemoryError):
-                raise StepError("The device ran out of memory in this step; lower max_num_batched_tokens.") from error
-            raise StepError("The step failed on the device; its requests were given up.") from error
+            raise step_error(error, self._device) from error
 
     def close(self) -> None:
         """Give the device's memory back."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aphrodite.domain.errors import StepError
+from aphrodite.backends.cuda.errors import step_error
 from aphrodite.domain.scheduling.step import StepResult, TokenLogprobs
 
 Reported = tuple[Tensor, ...]  # chosen log-probabilities [n], ranks [n], best token ids [n, K], their values [n, K]
@@ -25,6 +25,7 @@ class DevicePendingStep:
         self._fields = [(tensor.shape, tensor.dtype) for tensor in tensors]
         words = [tensor.reshape(-1).view(torch.int32) for tensor in tensors]
         self._words = _to_host(words[0] if len(words) == 1 else torch.cat(words))
+        self._device = tokens.device
         self._done: torch.cuda.Event | None = None
         if tokens.is_cuda:
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -35,7 +36,7 @@ class DevicePendingStep:
             try:
                 self._done.synchronize()
             except RuntimeError as error:
-                raise StepError("The step failed on the device; its requests were given up.") from error
+                raise step_error(error, self._device) from error
         fields = self._unpacked()
         token_ids = next(fields)
         logprobs = _next_logprobs(fields) if self._reports_tokens else None

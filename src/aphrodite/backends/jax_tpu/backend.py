@@ -22,7 +22,7 @@ from aphrodite.backends.jax_tpu.sharding import check_divisible, make_mesh, zero
 from aphrodite.backends.jax_tpu.weights import Weights, load_weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
-from aphrodite.domain.errors import CacheLostError, StepError
+from aphrodite.domain.errors import CacheLostError, DeviceLostError, StepError
 from aphrodite.domain.ports import BackendLimits, CheckpointSource
 from aphrodite.domain.scheduling.cache_size import (
     bytes_per_block,
@@ -232,7 +232,10 @@ class JaxTpuBackend:
             raise StepError(message) from error
         # The memory was handed over to a program that failed: what it held is gone.
         del self._cache, self._features, self._slots
-        self._allocate()
+        try:
+            self._allocate()
+        except Exception as lost:
+            raise DeviceLostError("The device failed in a way that only a new process recovers from.") from lost
         raise CacheLostError(message) from error
 
     def _is_whole(self) -> bool:

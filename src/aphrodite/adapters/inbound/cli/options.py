@@ -75,6 +75,10 @@ MaxQueue = Annotated[int, _flag(_SERVER, "Most requests that wait; more get 429.
 MaxConnections = Annotated[int, _flag(_SERVER, "Most connections that are open at once.", "N")]
 MaxConnectionsPerAddress = Annotated[int, _flag(_SERVER, "Most of them from one address.", "N")]
 RequestTimeout = Annotated[float, _flag(_SERVER, "Seconds that a request may take.", "SECONDS")]
+StepTimeout = Annotated[
+    float | None,
+    _flag(_SERVER, "Seconds until a hanging engine is restarted; default: by its speed, 60 at least.", "SECONDS"),
+]
 ShutdownTimeout = Annotated[float, _flag(_SERVER, "Seconds to finish what runs after SIGTERM.", "SECONDS")]
 
 ChatTemplate = Annotated[str | None, _flag(_CHAT, "A Jinja file, or the Jinja itself; default: the model's.", "FILE")]

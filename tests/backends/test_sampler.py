@@ -256,3 +256,9 @@ def test_candidates_are_the_best_and_the_chosen_with_its_rank(
         assert best_values[row].tolist() == sorted(values[row].tolist(), reverse=True)[:num_candidates]
         assert values[row, best_ids[row]].tolist() == best_values[row].tolist()
         assert len(set(best_ids[row].tolist())) == min(num_candidates, 6)
+
+
+def test_top_p_of_zero_is_the_most_likely_token() -> None:
+    logits = np.linspace(0, 1, VOCAB_SIZE, dtype=np.float32)
+    for uniform in (0.0, 0.5, 0.999):
+        assert Sampler(1).run([Case(logits, SamplingParams(top_p=0.0), uniform)]) == [VOCAB_SIZE - 1]

@@ -44,7 +44,7 @@ def check_error(answer: tuple[int, Any], status: int, part: str, param: str | No
         ({"messages": None}, "messages must be", "messages"),
         ({"temperature": -1}, "temperature must be", "temperature"),
         ({"temperature": "hot"}, "temperature must be", "temperature"),
-        ({"top_p": 0}, "top_p must be", "top_p"),
+        ({"top_p": -1}, "top_p must be", "top_p"),
         ({"n": 0}, "n must be", "n"),
         ({"n": 10**6}, "n must be", "n"),
         ({"max_tokens": 0}, "max_tokens must be", "max_tokens"),

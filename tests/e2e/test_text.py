@@ -41,6 +41,33 @@ def test_echo_has_the_prompt_and_its_logprobs(client: openai.OpenAI, checkpoint:
     assert all(value < 0 for value in choice.logprobs.token_logprobs[1:])
 
 
+def test_no_tokens_but_the_prompt_and_its_logprobs(client: openai.OpenAI) -> None:
+    fields: dict[str, Any] = {"model": MODEL, "prompt": "The quick brown", "echo": True, "logprobs": 1}
+    scored = client.completions.create(max_tokens=0, **fields)
+    [longer] = client.completions.create(max_tokens=1, **fields).choices
+    [choice] = scored.choices
+    assert (choice.text, choice.finish_reason, scored.usage.completion_tokens) == ("The quick brown", "length", 0)
+    assert choice.logprobs.tokens == longer.logprobs.tokens[:-1]
+    assert choice.logprobs.token_logprobs[1:] == pytest.approx(longer.logprobs.token_logprobs[1:-1])
+    chunks = [chunk.choices[0] for chunk in client.completions.create(max_tokens=0, stream=True, **fields)]
+    assert ("".join(chunk.text for chunk in chunks), chunks[-1].finish_reason) == (choice.text, "length")
+
+
+def test_values_that_others_allow(server: ServerProcess) -> None:
+    prompt = {"model": MODEL, "prompt": [1.0] + [5] * 1100, "max_tokens": 6.0, "top_p": 0, "ignore_eos": True}
+    status, body = post(server, "/v1/completions", prompt)
+    assert (status, body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (200, 1101, 6)
+    refusal = [{"type": "refusal", "refusal": "I cannot."}]
+    messages = [{"role": "assistant", "content": refusal, "refusal": "No."}, {"role": "user", "content": "Why?"}]
+    assert post(server, "/v1/chat/completions", {"model": MODEL, "messages": messages, "max_tokens": 2})[0] == 200
+    nothing = {"model": MODEL, "messages": [{"role": "user", "content": []}]}
+    check_error(
+        post(server, "/v1/chat/completions", nothing), 400, "a list of length of at least 1", "messages[0].content"
+    )
+    no_tokens = {"model": MODEL, "prompt": "x", "max_tokens": 0}
+    check_error(post(server, "/v1/completions", no_tokens), 400, "max_tokens must be", "max_tokens")
+
+
 def test_token_ids_are_prompts_too(client: openai.OpenAI, checkpoint: Any) -> None:
     ids = AutoTokenizer.from_pretrained(checkpoint)("The quick brown").input_ids
     texts = {
@@ -96,7 +123,7 @@ def test_information(server: ServerProcess, client: openai.OpenAI) -> None:
 
 
 def test_the_longest_prompt_is_answered_and_a_longer_one_refused(server: ServerProcess) -> None:
-    for num_tokens in (4095, 4096, 3_000_000):
+    for num_tokens in (4095, 4096, 1_000_000):
         status, body = post(server, "/v1/completions", {"model": MODEL, "prompt": [[10] * num_tokens], "max_tokens": 1})
         if num_tokens < 4096:
             assert (status, body["usage"]["total_tokens"]) == (200, 4096)

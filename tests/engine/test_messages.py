@@ -72,7 +72,7 @@ def samplings(draw: st.DrawFn) -> SamplingParams:
     values: dict[str, Any] = {
         "n": st.integers(1, 100),
         "temperature": st.floats(0, 100) | st.integers(0, 2),
-        "top_p": st.floats(0, 1, exclude_min=True),
+        "top_p": st.floats(0, 1),
         "top_k": st.integers(-1, 1000),
         "min_p": st.floats(0, 1),
         "presence_penalty": st.floats(-2, 2),

@@ -27,6 +27,7 @@
     │   │   └── CacheLostError               and took KV cache and image features with it; the others are run again
     │   └── EngineDeadError                the engine's process ended; its requests end with this
     ├── GenerationError                  some requests of one call failed; the others' outputs are in it
+    ├── UnreadAnswerError                nobody reads what a request has made; it was ended
     ├── QueueFullError                   too many requests wait already; ask again later
     ├── EngineClosedError                the engine was closed
     └── ServerTalkError                  a server that we are a client of cannot be reached, or answers with an error
@@ -144,6 +145,10 @@ class DeviceLostError(BackendError):
 
 class EngineDeadError(BackendError):
     """The engine's process ended, or is being started again; the sentence says why and what happens next."""
+
+
+class UnreadAnswerError(AphroditeError):
+    """An answer was ended because it was made faster than it was read, by far."""
 
 
 class QueueFullError(AphroditeError):

@@ -5,7 +5,14 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable
 
-from aphrodite.domain.errors import AphroditeError, EngineClosedError, EngineDeadError, QueueFullError, RequestError
+from aphrodite.domain.errors import (
+    AphroditeError,
+    EngineClosedError,
+    EngineDeadError,
+    QueueFullError,
+    RequestError,
+    UnreadAnswerError,
+)
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.stats import EngineStats
@@ -253,8 +260,16 @@ class EngineClient:
                 if stream is not None:
                     self._queued.discard(delta.request_id)
                     stream.push(delta)
+                    if stream.is_overfull:
+                        self._end_unread(delta.request_id, stream)
         elif isinstance(message, Refused) and (stream := self._streams.get(message.request_id)) is not None:
             stream.fail(message.error)
+
+    def _end_unread(self, request_id: str, stream: RequestStream) -> None:
+        """Nobody takes what comes for this request."""
+        if stream.unfinished and self._link is not None:
+            self._link.send(Abort(request_id))
+            stream.fail(UnreadAnswerError("The answer was read so slowly that it was ended."))
 
     def _note_death(self, error: AphroditeError) -> float | None:
         """Returns the seconds to wait before the next start, None when there is to be none."""

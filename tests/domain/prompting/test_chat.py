@@ -362,3 +362,10 @@ def test_parts_are_read_in_every_accepted_form() -> None:
 def test_each_wrong_form_has_its_sentence(messages: object, error: type[PromptError], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         _parse(messages, max_images=1)
+
+
+def test_a_refusal_is_text_and_no_part_is_a_mistake() -> None:
+    refusal = [{"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot."}]}]
+    assert parse(refusal, 1).messages[0].text == "I cannot."
+    with pytest.raises(PromptError, match="empty list"):
+        parse([{"role": "user", "content": []}], 1)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig
 
-from aphrodite.domain.errors import RequestError, SamplingParamsError
+from aphrodite.domain.errors import CheckpointError, RequestError, SamplingParamsError
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 
@@ -13,7 +13,7 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
     [
         ("n", [1, 8]),
         ("temperature", [0, 0.0, 1, 1.5, 100.0]),
-        ("top_p", [0.001, 0.5, 1, 1.0]),
+        ("top_p", [0, 0.0, 0.001, 0.5, 1, 1.0]),
         ("top_k", [-1, 0, 1, 50]),
         ("min_p", [0, 0.1, 1.0]),
         ("presence_penalty", [-2, 0, 2.0]),
@@ -44,7 +44,7 @@ def test_values_within_the_range_are_taken(field: str, values: list[Any]) -> Non
     [
         ("n", [0, -1, 1.0, "1", True, None], "an integer from 1 to 128"),
         ("temperature", [-0.1, math.nan, math.inf, "hot", True, None], "at least 0"),
-        ("top_p", [0, 0.0, -0.5, 1.01, math.nan, "1", None], "above 0 and at most 1"),
+        ("top_p", [-0.5, 1.01, math.nan, "1", None], "at least 0 and at most 1"),
         ("top_k", [-2, 1.5, "5", None, True], "an integer of at least -1"),
         ("min_p", [-0.1, 1.1, math.nan, None], "at least 0 and at most 1"),
         ("presence_penalty", [-2.1, 2.1, math.nan, None], "at least -2 and at most 2"),
@@ -146,3 +146,9 @@ def test_a_long_value_makes_a_short_sentence() -> None:
     with pytest.raises(SamplingParamsError) as caught:
         SamplingParams(stop=["", "x" * 10**6])
     assert len(str(caught.value)) < 300
+
+
+def test_a_wrong_generation_config_is_named() -> None:
+    assert SamplingParams.from_generation_config({"do_sample": True, "top_p": 0}).top_p == 0
+    with pytest.raises(CheckpointError, match=r"generation_config\.json is wrong: top_p must be"):
+        SamplingParams.from_generation_config({"do_sample": True, "top_p": 1.5})

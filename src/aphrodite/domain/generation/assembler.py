@@ -30,7 +30,7 @@ class RequestAssembler:
     """Collects what the engine says of one request.
 
     With `incremental` every delta's text is worked out at once, for streaming; otherwise only where stop strings need
-    it, and the rest at the end.
+    it, and the rest at the end. Without `keep_logprobs` those of the answer are in the deltas alone.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class RequestAssembler:
         arrival_s: float,
         *,
         incremental: bool,
+        keep_logprobs: bool = True,
     ) -> None:
         self.request_id = request_id
         self.error: AphroditeError | None = None  # why the request failed
@@ -50,6 +51,7 @@ class RequestAssembler:
         self._incremental = incremental or bool(sampling.stop)
         detokenizer = Detokenizer(tokenizer, sampling.skip_special_tokens, prompt.token_ids)
         stop_strings = StopStrings(sampling.stop)
+        self._keep_logprobs = keep_logprobs
         self._completions = [
             _Completion(index, sampling, tokenizer, detokenizer.fork(), stop_strings) for index in range(sampling.n)
         ]
@@ -81,12 +83,16 @@ class RequestAssembler:
         if self.finished:
             self._finished_s = now_s
         logprobs = completion.logprobs
+        if logprobs is not None:
+            logprobs = logprobs[-len(delta.token_ids) :]
+            if not self._keep_logprobs:
+                completion.logprobs = []
         return TextDelta(
             index=delta.index,
             text=text,
             text_offset=text_offset,
             token_ids=delta.token_ids,
-            logprobs=None if logprobs is None else logprobs[-len(delta.token_ids) :],
+            logprobs=logprobs,
             finish_reason=completion.finish_reason,
             stop_reason=completion.stop_reason,
             abort=completion.finish_reason is not None and delta.finish_reason is None,

@@ -8,6 +8,7 @@ from aphrodite.domain.errors import ImageError, PromptError
 from aphrodite.domain.prompting.json_object import JsonObject
 from aphrodite.domain.prompting.prompts import check_num_images
 
+_MAX_DEPTH = 100  # of lists and objects in each other
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -92,6 +93,8 @@ def _parse_message(message: object, images: list[object]) -> Message:
         return Message(str(role), (TextPart(str(content or "")),), True, extra)
     if not isinstance(content, Sequence) or isinstance(content, bytes):
         raise PromptError(f"The content of a message must be a string or a list of parts, got {_type_name(content)}.")
+    if not content:
+        raise PromptError("The content of a message is an empty list; it needs at least one part.")
     return Message(str(role), tuple(_parse_part(part, images) for part in content), False, extra)
 
 
@@ -104,6 +107,7 @@ def _read_arguments(extra: Mapping[str, Any]) -> None:
         arguments = call.get("arguments") if isinstance(call, dict) else None
         if isinstance(call, dict) and isinstance(arguments, str):
             call["arguments"] = JsonObject.parse(arguments)
+            _plain(call["arguments"], "The arguments of a call")  # to hear of what is nested too deeply
         elif isinstance(call, dict) and isinstance(arguments, dict):
             call["arguments"] = JsonObject(arguments)
 
@@ -112,10 +116,10 @@ def _parse_part(part: object, images: list[object]) -> Part:
     if not isinstance(part, Mapping):
         raise PromptError(f'A part of a message must be {{"type": ...}}, got {_type_name(part)}.')
     match part.get("type"):
-        case "text":
-            text = part.get("text")
+        case "text" | "refusal" as kind:
+            text = part.get(kind)
             if not isinstance(text, str):
-                raise PromptError(f'A text part needs its "text", a string, got {_type_name(text)}.')
+                raise PromptError(f'A {kind} part needs its "{kind}", a string, got {_type_name(text)}.')
             return TextPart(str(text))
         case "image_url":
             value = part.get("image_url")
@@ -133,16 +137,18 @@ def _parse_part(part: object, images: list[object]) -> Part:
     return ImagePart()
 
 
-def _plain(value: object, where: str) -> Any:
+def _plain(value: object, where: str, depth: int = 0) -> Any:
     """A copy that holds plain JSON values only: templates see no object of ours."""
+    if depth > _MAX_DEPTH:
+        raise PromptError(f"{where} is nested too deeply; at most {_MAX_DEPTH} levels are read.")
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, str):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, where) for key, item in value.items()}
+        return {str(key): _plain(item, where, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, where) for item in value]
+        return [_plain(item, where, depth + 1) for item in value]
     raise PromptError(f"{where} must hold plain JSON values, got {_type_name(value)}.")
 
 

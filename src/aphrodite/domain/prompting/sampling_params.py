@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aphrodite.domain.errors import SamplingParamsError
+from aphrodite.domain.errors import CheckpointError, SamplingParamsError
 
 MAX_COMPLETIONS = 128
 """Most completions of one prompt."""
@@ -30,7 +30,7 @@ class SamplingParams:
 
     n: int = 1  # completions of one prompt
     temperature: float = 1.0  # 0 picks the most likely token
-    top_p: float = 1.0  # nucleus sampling (arXiv 1904.09751)
+    top_p: float = 1.0  # nucleus sampling (arXiv 1904.09751); 0: the most likely token
     top_k: int = 0  # 0 or -1: all tokens
     min_p: float = 0.0  # share of the most likely token's probability (arXiv 2407.01082)
     presence_penalty: float = 0.0  # taken from the logit of a token that was generated
@@ -58,7 +58,7 @@ class SamplingParams:
         object.__setattr__(self, "logit_bias", _logit_bias(self.logit_bias))
         _check_int("n", self.n, low=1, high=MAX_COMPLETIONS)
         _check_number("temperature", self.temperature, low=0.0, high=math.inf)
-        _check_number("top_p", self.top_p, low=0.0, high=1.0, open_low=True)
+        _check_number("top_p", self.top_p, low=0.0, high=1.0)
         _check_int("top_k", self.top_k, low=-1)
         _check_number("min_p", self.min_p, low=0.0, high=1.0)
         _check_number("presence_penalty", self.presence_penalty, low=-2.0, high=2.0)
@@ -105,7 +105,7 @@ class SamplingParams:
 
     @classmethod
     def from_generation_config(cls, generation_config: Mapping[str, Any]) -> "SamplingParams":
-        """The model's own defaults, from its generation_config.json."""
+        """The model's own defaults, from its generation_config.json. Raises CheckpointError, which names the file."""
         values = {
             key: generation_config[key]
             for key in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -115,7 +115,10 @@ class SamplingParams:
             values = {"temperature": 0.0} | {k: v for k, v in values.items() if k == "repetition_penalty"}
         if generation_config.get("max_new_tokens") is not None:
             values["max_tokens"] = generation_config["max_new_tokens"]
-        return cls(**values)
+        try:
+            return cls(**values)
+        except SamplingParamsError as error:
+            raise CheckpointError(f"The model's generation_config.json is wrong: {error}") from error
 
 
 def _shown(value: object) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 
+_SMALLEST_TOP_P = np.float32(1e-30)  # keeps the first token alone, as 0 is meant, which would keep none
 _FLOAT_PARAMS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 
 
@@ -198,6 +199,7 @@ def _fill_samples(
     numbers = np.array(list(map(attrgetter(*_FLOAT_PARAMS), params)), dtype=np.float32)  # [S, parameters]
     for name, column in zip(_FLOAT_PARAMS, numbers.T, strict=True):
         arrays[name][:count] = column
+    np.maximum(arrays["top_p"], _SMALLEST_TOP_P, out=arrays["top_p"])
     seeds = np.array([rows[index].seed for index in samples], dtype=np.uint64)
     positions = np.array([rows[index].start + rows[index].num_tokens for index in samples], dtype=np.uint64)
     arrays["uniform"][:count] = uniforms(seeds, positions)

@@ -35,6 +35,14 @@ class BodyTooLargeError(domain.AphroditeError):
     """The request's body exceeds --max-body-bytes."""
 
 
+class BodyEncodingError(domain.AphroditeError):
+    """The request's body is compressed, or encoded otherwise."""
+
+
+class BodyTimeoutError(domain.AphroditeError):
+    """The request's body was not there in time."""
+
+
 class HeadersTooLargeError(domain.AphroditeError):
     """The request's headers are too many or too long."""
 
@@ -56,6 +64,7 @@ class _Kind:
 
 
 _INVALID = "invalid_request_error"
+_MAX_MESSAGE_CHARS, _MAX_PARAM_CHARS = 1000, 200  # a sentence may hold what the client wrote
 
 # The first class that an error is an instance of decides.
 _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
@@ -73,6 +82,9 @@ _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
     (domain.ConfigError, _Kind(400, _INVALID)),
     (UnauthorizedError, _Kind(401, _INVALID, "invalid_api_key")),
     (UnknownModelError, _Kind(404, _INVALID, "model_not_found", "model")),
+    (domain.UnreadAnswerError, _Kind(408, "timeout_error", "answer_unread")),
+    (BodyTimeoutError, _Kind(408, "timeout_error", "body_timeout")),
+    (BodyEncodingError, _Kind(415, _INVALID, "unsupported_content_encoding")),
     (BodyTooLargeError, _Kind(413, _INVALID, "body_too_large")),
     (HeadersTooLargeError, _Kind(431, _INVALID, "headers_too_large")),
     (domain.QueueFullError, _Kind(429, "rate_limit_error", "queue_full")),
@@ -118,4 +130,9 @@ def describe(error: Exception) -> tuple[int, ErrorBody, dict[str, str]]:
         param, code = error.param, error.code
     elif isinstance(error, domain.SamplingParamsError):
         param = str(error).split(" ", 1)[0]  # its sentences begin with the field
-    return kind.status, ErrorBody(ErrorDetail(str(error), kind.type, param, code)), dict(_HEADERS.get(kind.status, {}))
+    message, param = _shortened(str(error), _MAX_MESSAGE_CHARS), param and _shortened(param, _MAX_PARAM_CHARS)
+    return kind.status, ErrorBody(ErrorDetail(message, kind.type, param, code)), dict(_HEADERS.get(kind.status, {}))
+
+
+def _shortened(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else text[: max_chars // 2] + " ... " + text[-max_chars // 2 :]

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from aphrodite.adapters.inbound.http.openai.protocol import PromptTokensDetails, Usage
-from aphrodite.domain.errors import AphroditeError
+from aphrodite.domain.errors import AphroditeError, RequestError
 from aphrodite.domain.generation.assembler import RequestAssembler, TextDelta
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.generation.outputs import Logprob, RequestOutput
@@ -14,6 +14,9 @@ from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.engine.client import EngineClient
 from aphrodite.engine.engine import EngineRequest
+
+_MAX_LOGPROBS = 1 << 19  # that are kept until an answer is whole
+_MAX_MERGED_DELTAS = 1024  # read ahead of the client, of all prompts of a request
 
 
 class Generation:
@@ -32,7 +35,9 @@ class Generation:
         tokenizer: Tokenizer,
         clock: Clock,
         metrics: Metrics,
+        streamed: bool,
     ) -> None:
+        """`streamed` answers are read from the deltas alone: their log-probabilities are not kept."""
         self.num_completions = sampling.n  # of each prompt
         self.num_choices = len(prompts) * sampling.n
         self._client = client
@@ -44,9 +49,12 @@ class Generation:
         self._ids = [f"{request_id}/{id(self)}/{index}" for index in range(len(prompts))]
         arrival_s = clock.now_s()
         self._assemblers = [
-            RequestAssembler(engine_id, prompt, sampling, tokenizer, arrival_s, incremental=True)
+            RequestAssembler(
+                engine_id, prompt, sampling, tokenizer, arrival_s, incremental=True, keep_logprobs=not streamed
+            )
             for engine_id, prompt in zip(self._ids, prompts, strict=True)
         ]
+        self._num_logprobs_left = None if streamed or sampling.logprobs is None else _MAX_LOGPROBS
         self._deltas = self._text_deltas()
         self._first: tuple[int, TextDelta] | None = None
 
@@ -93,6 +101,14 @@ class Generation:
         )
         return Usage(num_prompt, num_completion, num_prompt + num_completion, details)
 
+    def _count_logprobs(self, num_tokens: int) -> None:
+        if self._num_logprobs_left is not None:
+            self._num_logprobs_left -= num_tokens * (1 + (self._sampling.logprobs or 0))
+            if self._num_logprobs_left < 0:
+                raise RequestError(
+                    f"The answers have more than {_MAX_LOGPROBS} log-probabilities; ask for less, or for a stream."
+                )
+
     async def _text_deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         streams = [
             self._client.submit(EngineRequest(engine_id, prompt.token_ids, self._sampling, prompt.images))
@@ -107,6 +123,7 @@ class Generation:
                         raise assembler.error
                     if text is None:
                         continue
+                    self._count_logprobs(len(text.token_ids))
                     if text.abort:
                         self._client.abort_sequence(delta.request_id, delta.index)
                     yield prompt_index * self._sampling.n + text.index, text
@@ -128,17 +145,17 @@ async def _merge(
             async for delta in stream:
                 yield 0, delta
         return
-    queue: asyncio.Queue[tuple[int, SequenceDelta] | Exception | None] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, SequenceDelta] | Exception | None] = asyncio.Queue(_MAX_MERGED_DELTAS)
 
     async def pump(index: int, stream: AsyncGenerator[SequenceDelta, None]) -> None:
         try:
             async with aclosing(stream):
                 async for delta in stream:
-                    queue.put_nowait((index, delta))
+                    await queue.put((index, delta))
         except Exception as error:  # noqa: BLE001 - raised on the other side
-            queue.put_nowait(error)
+            await queue.put(error)
         else:
-            queue.put_nowait(None)
+            await queue.put(None)
 
     tasks = [asyncio.create_task(pump(index, stream)) for index, stream in enumerate(streams)]
     num_open = len(tasks)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, TypeVarTuple
 import msgspec
 
 from aphrodite.adapters.inbound.http.openai.protocol import Message
-from aphrodite.domain.errors import PromptTooLongError, QueueFullError
+from aphrodite.domain.errors import PromptError, PromptTooLongError, QueueFullError
 from aphrodite.domain.ports import Clock, ImageDecoder, ImageFetcher, Metrics, Processor, Tokenizer
 from aphrodite.domain.prompting.chat import Conversation, parse
 from aphrodite.domain.prompting.chat_rendering import render
@@ -83,9 +83,7 @@ class Preparer:
         PromptTooLongError, ConfigError for a `template` that is none, and QueueFullError.
         """
         async with self._place():
-            conversation = await _run(
-                self._executor_for(body_bytes), lambda: parse(msgspec.to_builtins(messages), self._max_images)
-            )
+            conversation = await _run(self._executor_for(body_bytes), _conversation, messages, self._max_images)
             num_chars = conversation.num_chars
             check_num_chars(num_chars, self._tokenizer, self._max_model_len())
             images = await self._pictures(conversation.images)
@@ -179,6 +177,14 @@ class Preparer:
             yield
         finally:
             self._num_open -= 1
+
+
+def _conversation(messages: Sequence[Message], max_images: int) -> Conversation:
+    try:
+        plain = msgspec.to_builtins(messages)
+    except RecursionError as error:
+        raise PromptError("The messages are nested too deeply.") from error
+    return parse(plain, max_images)
 
 
 async def _run(executor: Executor, work: Callable[[*Args], R], *args: *Args) -> R:

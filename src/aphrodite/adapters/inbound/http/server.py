@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from math import ceil
 
 import uvicorn
+from starlette.applications import Starlette
 
 from aphrodite.adapters.inbound.http.app import create_app
 from aphrodite.adapters.inbound.http.connection import Connection
@@ -42,8 +43,10 @@ def serve(parts: ServerParts, config: EngineConfig, server: ServerConfig) -> Non
         _bind(server.host, server.port) as listener,
         ThreadPoolExecutor(_num_threads(), "aphrodite-prepare") as pool,
         ThreadPoolExecutor(1, "aphrodite-long-text") as long_text_pool,
+        ThreadPoolExecutor(1, "aphrodite-body") as body_pool,
     ):
-        http = _Server(_uvicorn_config(parts, config, server, pool, long_text_pool), server)
+        service = _service(parts, config, server, pool, long_text_pool, body_pool)
+        http = _Server(_uvicorn_config(create_app(service, server), server), server)
         with asyncio.Runner(loop_factory=http.config.get_loop_factory()) as runner:
             runner.run(_run(http, parts, server, listener))
 
@@ -51,8 +54,8 @@ def serve(parts: ServerParts, config: EngineConfig, server: ServerConfig) -> Non
 async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listener: socket.socket) -> None:
     client = parts.client
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, stop)
     stopped = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(client.start())
     tasks: list[asyncio.Task[object]] = [stopped, starting]
@@ -61,11 +64,13 @@ async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listen
         if not starting.done():
             return
         starting.result()
+        _listen(listener)
         failed = asyncio.create_task(client.failed())
         serving = asyncio.create_task(http.serve(sockets=[listener]))
         tasks += [failed, serving]
         host, port = listener.getsockname()[:2]
-        _logger.info("Aphrodite is ready at %s://%s:%d", "https" if server.ssl_certfile else "http", host, port)
+        scheme, shown = "https" if server.ssl_certfile else "http", f"[{host}]" if ":" in host else host
+        _logger.info("Aphrodite is ready at %s://%s:%d", scheme, shown, port)
         await asyncio.wait({stopped, failed, serving}, return_when=asyncio.FIRST_COMPLETED)
         _logger.info("Shutting down: no more requests are taken, those that run may finish.")
         http.should_exit = True
@@ -81,6 +86,14 @@ async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listen
         await asyncio.wait(tasks)
         await client.shutdown(timeout_s=0)
         await parts.fetcher.close()
+
+
+def _interrupt(stop: asyncio.Event) -> None:
+    """The first time asks for an end, the second does not wait for it; the engine ends with its parent."""
+    if stop.is_set():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+    stop.set()
 
 
 class _Server(uvicorn.Server):
@@ -116,11 +129,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(
-    parts: ServerParts, config: EngineConfig, server: ServerConfig, pool: Executor, long_text_pool: Executor
-) -> uvicorn.Config:
+def _uvicorn_config(app: Starlette, server: ServerConfig) -> uvicorn.Config:
     uvicorn_config = uvicorn.Config(
-        create_app(_service(parts, config, server, pool, long_text_pool), server),
+        app,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -142,7 +153,12 @@ def _uvicorn_config(
 
 
 def _service(
-    parts: ServerParts, config: EngineConfig, server: ServerConfig, pool: Executor, long_text_pool: Executor
+    parts: ServerParts,
+    config: EngineConfig,
+    server: ServerConfig,
+    pool: Executor,
+    long_text_pool: Executor,
+    body_pool: Executor,
 ) -> Service:
     frontend, content_format = parts.frontend, server.chat_template_content_format
     preparer = Preparer(
@@ -171,6 +187,7 @@ def _service(
         metrics=parts.metrics,
         default_sampling=frontend.default_sampling,
         trust_request_chat_template=server.trust_request_chat_template,
+        body_executor=body_pool,
     )
 
 
@@ -182,8 +199,22 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        raise ConfigError(f"Cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}.") from error
+        raise _cannot_listen(host, port, error) from error
     return listener
+
+
+def _listen(listener: socket.socket) -> None:
+    """Let clients in. Raises ConfigError where a server that was starting beside us was faster."""
+    try:
+        listener.listen()
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+    return ConfigError(f"Cannot listen on {host} port {port}: {reason}.")
 
 
 def _num_threads() -> int:

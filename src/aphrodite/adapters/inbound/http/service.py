@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,6 +39,7 @@ class Service:
     metrics: ExposedMetrics
     default_sampling: SamplingParams
     trust_request_chat_template: bool
+    body_executor: Executor  # decodes large bodies, one after the other
     created: int = field(default_factory=lambda: int(time.time()))  # seconds since 1970
 
     def check_model(self, name: str | None) -> str:
@@ -48,7 +50,9 @@ class Service:
             )
         return name or self.model_names[0]
 
-    async def begin(self, request: Request, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams) -> Generation:
+    async def begin(
+        self, request: Request, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams, *, streamed: bool
+    ) -> Generation:
         """Have prompts answered; returns when the first token is there. Raises as Generation.begin does."""
         generation = Generation(
             request.state.request_id,
@@ -58,6 +62,7 @@ class Service:
             tokenizer=self.tokenizer,
             clock=self.clock,
             metrics=self.metrics,
+            streamed=streamed,
         )
         await generation.begin()
         return generation

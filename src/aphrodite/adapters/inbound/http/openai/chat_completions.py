@@ -13,7 +13,7 @@ from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.json_response import json_response
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
-from aphrodite.adapters.inbound.http.openai.parsing import parse_body
+from aphrodite.adapters.inbound.http.openai.parsing import read_request
 from aphrodite.adapters.inbound.http.openai.protocol import (
     AssistantMessage,
     ChatChoice,
@@ -24,6 +24,7 @@ from aphrodite.adapters.inbound.http.openai.protocol import (
     Delta,
     Message,
     ResponseMessage,
+    TextPart,
 )
 from aphrodite.adapters.inbound.http.openai.sampling import chat_sampling
 from aphrodite.adapters.inbound.http.service import Service, service_of
@@ -34,23 +35,25 @@ async def chat_completions(request: Request) -> Response:
     """Answer a conversation, with at most one image in it, at once or in pieces."""
     service = service_of(request)
     async with within_deadline(request):
-        body = await request.body()
-        asked = parse_body(body, ChatCompletionRequest)
+        asked = await read_request(request, ChatCompletionRequest)
         model = service.check_model(asked.model)
         sampling = chat_sampling(asked, service.default_sampling)
         _check_templates(asked, service)
         prompt = await service.preparer.chat(
             asked.messages,
-            body_bytes=len(body),
+            body_bytes=request.state.body_bytes,
             add_generation_prompt=asked.add_generation_prompt is not False,
             template=asked.chat_template,
             variables=asked.chat_template_kwargs,
         )
-        generation = await service.begin(request, [prompt], sampling)
+        echoed = _echoed(asked)
+        asked.messages = []  # a picture among them is large, and answers may take long
+        request.state.body_lease.release()
+        generation = await service.begin(request, [prompt], sampling, streamed=bool(asked.stream))
         answer_id, created = f"chatcmpl-{request.state.request_id}", int(time.time())
         if asked.stream:
-            return EventStream(_events(asked, generation, answer_id, created, model))
-        return json_response(await _whole(asked, generation, answer_id, created, model))
+            return EventStream(_events(asked, echoed, generation, answer_id, created, model))
+        return json_response(await _whole(asked, echoed, generation, answer_id, created, model))
 
 
 def _check_templates(asked: ChatCompletionRequest, service: Service) -> None:
@@ -64,10 +67,9 @@ def _check_templates(asked: ChatCompletionRequest, service: Service) -> None:
 
 
 async def _whole(
-    asked: ChatCompletionRequest, generation: Generation, answer_id: str, created: int, model: str
+    asked: ChatCompletionRequest, echoed: str, generation: Generation, answer_id: str, created: int, model: str
 ) -> ChatCompletion:
     [output] = await generation.finish()
-    prefix = _echoed(asked)
     return ChatCompletion(
         id=answer_id,
         created=created,
@@ -75,7 +77,7 @@ async def _whole(
         choices=[
             ChatChoice(
                 index=completion.index,
-                message=ResponseMessage(prefix + completion.text),
+                message=ResponseMessage(echoed + completion.text),
                 logprobs=chat_logprobs(completion.logprobs, asked.top_logprobs or 0),
                 finish_reason=completion.finish_reason,
                 stop_reason=completion.stop_reason,
@@ -87,13 +89,13 @@ async def _whole(
 
 
 async def _events(
-    asked: ChatCompletionRequest, generation: Generation, answer_id: str, created: int, model: str
+    asked: ChatCompletionRequest, echoed: str, generation: Generation, answer_id: str, created: int, model: str
 ) -> AsyncGenerator[bytes, None]:
     """The role, then what was said, then why it ended, for each choice; usage if asked for; [DONE]."""
     chunk = partial(ChatCompletionChunk, id=answer_id, created=created, model=model)
     async with aclosing(generation):
         for index in range(generation.num_choices):
-            role = Delta(role="assistant", content=_echoed(asked))
+            role = Delta(role="assistant", content=echoed)
             yield encode_event(chunk(choices=[ChatChunkChoice(index, role)]))
         async for index, delta in generation:
             if delta.text or delta.logprobs:
@@ -112,4 +114,6 @@ def _echoed(asked: ChatCompletionRequest) -> str:
     last: Message = asked.messages[-1]
     if not asked.echo or not isinstance(last, AssistantMessage) or last.content is None:
         return ""
-    return last.content if isinstance(last.content, str) else "\n".join(part.text for part in last.content)
+    if isinstance(last.content, str):
+        return last.content
+    return "\n".join(part.text if isinstance(part, TextPart) else part.refusal for part in last.content)

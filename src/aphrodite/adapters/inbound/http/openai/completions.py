@@ -1,6 +1,7 @@
 """POST /v1/completions."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -15,16 +16,18 @@ from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.json_response import json_response
 from aphrodite.adapters.inbound.http.openai.logprobs import Candidates, completion_logprobs, echo_logprobs
-from aphrodite.adapters.inbound.http.openai.parsing import parse_body
+from aphrodite.adapters.inbound.http.openai.parsing import read_request
 from aphrodite.adapters.inbound.http.openai.protocol import (
     Completion,
     CompletionChoice,
     CompletionLogprobs,
     CompletionRequest,
+    Usage,
 )
 from aphrodite.adapters.inbound.http.openai.sampling import completion_sampling
 from aphrodite.adapters.inbound.http.service import Service, service_of
 from aphrodite.adapters.inbound.http.sse import DONE, EventStream, encode_event
+from aphrodite.domain.generation.assembler import TextDelta
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
@@ -36,7 +39,7 @@ async def completions(request: Request) -> Response:
     """Continue one prompt or several, each a text or a list of token ids."""
     service = service_of(request)
     async with within_deadline(request):
-        asked = parse_body(await request.body(), CompletionRequest)
+        asked = await read_request(request, CompletionRequest)
         model = service.check_model(asked.model)
         sampling = completion_sampling(asked, service.default_sampling)
         given = _prompts(asked, sampling.n)
@@ -44,7 +47,9 @@ async def completions(request: Request) -> Response:
         prompts = await service.preparer.prompts(given, add_special_tokens=add_special_tokens)
         _check_num_logprobs(asked, prompts, sampling)
         echoes = [await _echo(asked, text, prompt, service) for text, prompt in zip(given, prompts, strict=True)]
-        generation = await service.begin(request, prompts, sampling)
+        asked.prompt, given = "", []  # they may be large, and answers may take long
+        request.state.body_lease.release()
+        generation = await service.begin(request, prompts, sampling, streamed=bool(asked.stream))
         answer_id, created = f"cmpl-{request.state.request_id}", int(time.time())
         if asked.stream:
             return EventStream(_events(asked, echoes, generation, answer_id, created, model))
@@ -117,9 +122,13 @@ async def _whole(
             for completion in output.outputs:
                 logprobs = None
                 if completion.logprobs is not None:
-                    logprobs = _logprobs(asked, echo, completion.logprobs, offsets[len(choices)])
+                    shown = slice(None) if asked.max_tokens != 0 else slice(0)
+                    logprobs = _logprobs(asked, echo, completion.logprobs[shown], offsets[len(choices)][shown])
                     if echoed is not None:
                         logprobs = _joined(echoed, logprobs)
+                if asked.max_tokens == 0:
+                    choices.append(CompletionChoice(len(choices), echo.text, logprobs, "length"))
+                    continue
                 choices.append(
                     CompletionChoice(
                         len(choices),
@@ -133,7 +142,7 @@ async def _whole(
 
     # Log-probabilities can be many; other requests go on meanwhile.
     choices = write() if asked.logprobs is None else await asyncio.to_thread(write)
-    return Completion(id=answer_id, created=created, model=model, choices=choices, usage=generation.usage())
+    return Completion(id=answer_id, created=created, model=model, choices=choices, usage=_usage(asked, generation))
 
 
 async def _events(
@@ -145,10 +154,12 @@ async def _events(
     async with aclosing(generation):
         async for index, delta in generation:
             prompt_index = index // generation.num_completions
+            if asked.max_tokens == 0:
+                delta = _hidden(delta)
             echo, text = echoes[prompt_index], delta.text
             logprobs = None
             if delta.logprobs is not None:
-                logprobs = _logprobs(asked, echo, delta.logprobs, [delta.text_offset])
+                logprobs = _logprobs(asked, echo, delta.logprobs, [delta.text_offset] * len(delta.logprobs))
             if asked.echo and index not in begun:
                 begun.add(index)
                 text = echo.text + text
@@ -159,8 +170,21 @@ async def _events(
                 choice = CompletionChoice(index, text, logprobs, delta.finish_reason, delta.stop_reason)
                 yield encode_event(chunk(choices=[choice]))
         if asked.stream_options is not None and asked.stream_options.include_usage:
-            yield encode_event(chunk(choices=[], usage=generation.usage()))
+            yield encode_event(chunk(choices=[], usage=_usage(asked, generation)))
         yield DONE
+
+
+def _hidden(delta: TextDelta) -> TextDelta:
+    """The one token that was made where none was asked for: its end, not itself."""
+    logprobs = delta.logprobs and delta.logprobs[:0]
+    return dataclasses.replace(delta, text="", logprobs=logprobs, finish_reason="length", stop_reason=None)
+
+
+def _usage(asked: CompletionRequest, generation: Generation) -> Usage:
+    usage = generation.usage()
+    if asked.max_tokens == 0:
+        usage.completion_tokens, usage.total_tokens = 0, usage.prompt_tokens
+    return usage
 
 
 def _logprobs(

@@ -1,13 +1,23 @@
 """A request's body to its type: what is missing, wrong, unsupported or unknown."""
 
+import asyncio
+import codecs
 import logging
 import re
 from typing import Any, TypeVar, get_args
 
 import msgspec
+from starlette.requests import Request
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
-from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest, ImagePart, Message, TextPart
+from aphrodite.adapters.inbound.http.openai.protocol import (
+    ChatCompletionRequest,
+    ImagePart,
+    Message,
+    RefusalPart,
+    TextPart,
+)
+from aphrodite.adapters.inbound.http.service import service_of
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -60,14 +70,31 @@ _IGNORED = {
 }
 
 _MESSAGE_KINDS: dict[str, type[msgspec.Struct]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Message)}
-_PART_FIELDS = {str(kind.__struct_config__.tag): {"type", *kind.__struct_fields__} for kind in (ImagePart, TextPart)}
+_PART_FIELDS = {
+    str(kind.__struct_config__.tag): {"type", *kind.__struct_fields__} for kind in (ImagePart, TextPart, RefusalPart)
+}
 
+_MAX_SMALL_BYTES = 64 * 1024  # of a body that is decoded on the event loop
+_MAX_VALUES = 1 << 20  # of JSON in one body
 _MAX_NAMED = 20  # unknown fields in one warning
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*?)`)?$", re.DOTALL)
 
 
+async def read_request(request: Request, kind: type[T]) -> T:
+    """Decode and validate the body, a large one off the event loop. Raises InvalidRequestError."""
+    body = (await request.receive())["body"]  # BodyLayer hands it over whole
+    if len(body) <= _MAX_SMALL_BYTES:
+        return parse_body(body, kind)
+    executor = service_of(request).body_executor
+    return await asyncio.get_running_loop().run_in_executor(executor, parse_body, body, kind)
+
+
 def parse_body(body: bytes, kind: type[T]) -> T:
     """Decode and validate. Unknown fields are ignored, and logged by name. Raises InvalidRequestError."""
+    body = body.removeprefix(codecs.BOM_UTF8)
+    if len(body) > _MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
+        # Each costs memory far above its length, before anything can be said of it.
+        raise InvalidRequestError(f"The body holds too many commas and brackets; at most {_MAX_VALUES} are read.")
     try:
         fields = msgspec.json.decode(body)
     except RecursionError as error:
@@ -78,9 +105,24 @@ def parse_body(body: bytes, kind: type[T]) -> T:
         raise InvalidRequestError("The body must be a JSON object.")
     _check_fields(fields, kind)
     try:
-        return msgspec.convert(fields, kind, str_keys=True)
-    except (msgspec.ValidationError, RecursionError) as error:
+        return msgspec.convert(_whole_numbers(fields), kind, str_keys=True)
+    except RecursionError as error:
+        raise InvalidRequestError("The body is nested too deeply.") from error
+    except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
+
+
+def _whole_numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with 6 in the place of 6.0: JSON knows one kind of number, and schemas call either an integer."""
+    return {name: _whole_number(value) for name, value in fields.items()}
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list) and any(isinstance(item, float) for item in value):
+        return [_whole_number(item) for item in value]
+    return value
 
 
 def _check_fields(fields: dict[str, Any], kind: type[msgspec.Struct]) -> None:

@@ -23,6 +23,10 @@ class TextPart(Struct, tag_field="type", tag="text"):
     text: str
 
 
+class RefusalPart(Struct, tag_field="type", tag="refusal"):
+    refusal: str
+
+
 class ImageUrl(Struct, omit_defaults=True):
     url: str
     detail: str | None = None
@@ -32,24 +36,27 @@ class ImagePart(Struct, tag_field="type", tag="image_url"):
     image_url: ImageUrl | str
 
 
+TextParts = Annotated[list[TextPart], Meta(min_length=1)]
+
+
 class _Message(Struct, kw_only=True, omit_defaults=True, tag_field="role"):
     name: str | None = None
 
 
 class SystemMessage(_Message, tag="system"):
-    content: str | list[TextPart]
+    content: str | TextParts
 
 
 class DeveloperMessage(_Message, tag="developer"):
-    content: str | list[TextPart]
+    content: str | TextParts
 
 
 class UserMessage(_Message, tag="user"):
-    content: str | list[TextPart | ImagePart]
+    content: str | Annotated[list[TextPart | ImagePart], Meta(min_length=1)]
 
 
 class AssistantMessage(_Message, tag="assistant"):
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart | RefusalPart], Meta(min_length=1)] | None = None
     # Of former turns; templates may show them.
     tool_calls: list[dict[str, Any]] | None = None
     function_call: dict[str, Any] | None = None
@@ -61,7 +68,7 @@ class AssistantMessage(_Message, tag="assistant"):
 
 
 class ToolMessage(_Message, tag="tool"):
-    content: str | list[TextPart]
+    content: str | TextParts
     tool_call_id: str | None = None
 
 
@@ -86,7 +93,7 @@ class GenerationFields(Struct, kw_only=True):
     model: str
     max_tokens: Count | None = None
     temperature: Annotated[float, Meta(ge=0)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
@@ -122,7 +129,8 @@ class ChatCompletionRequest(GenerationFields, kw_only=True):
 
 class CompletionRequest(GenerationFields, kw_only=True):
     # One prompt, in words or token ids, or a list of such.
-    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=1024)]
+    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None  # 0 with echo: the prompt alone
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 
     add_special_tokens: bool | None = None

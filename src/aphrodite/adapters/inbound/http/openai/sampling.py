@@ -41,11 +41,13 @@ def chat_sampling(request: ChatCompletionRequest, default: SamplingParams) -> Sa
 
 
 def completion_sampling(request: CompletionRequest, default: SamplingParams) -> SamplingParams:
-    """Raises SamplingParamsError."""
+    """For no tokens at all, one is asked for, which is not shown. Raises SamplingParamsError or InvalidRequestError."""
+    if request.max_tokens == 0 and not request.echo:
+        raise InvalidRequestError('max_tokens must be at least 1, or 0 with "echo": true.', "max_tokens")
     return _sampling(
         request,
         default,
-        max_tokens=request.max_tokens or _DEFAULT_COMPLETION_TOKENS,
+        max_tokens=_DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else max(request.max_tokens, 1),
         logprobs=request.logprobs,
         prompt_logprobs=request.logprobs if request.echo else None,
     )

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.json_response import json_response
-from aphrodite.adapters.inbound.http.openai.parsing import parse_body
+from aphrodite.adapters.inbound.http.openai.parsing import read_request
 from aphrodite.adapters.inbound.http.openai.protocol import (
     DetokenizeRequest,
     DetokenizeResponse,
@@ -20,14 +20,15 @@ async def tokenize(request: Request) -> Response:
     """Token ids as the model would read them: of a text, or of messages, an image's tokens among them."""
     service = service_of(request)
     async with within_deadline(request):
-        body = await request.body()
-        asked = parse_body(body, TokenizeRequest)
+        asked = await read_request(request, TokenizeRequest)
         service.check_model(asked.model)
         if (asked.prompt is None) == (asked.messages is None):
             raise InvalidRequestError("Either prompt or messages must be given, and not both.", "prompt")
         if asked.messages is not None:
             prompt = await service.preparer.chat(
-                asked.messages, body_bytes=len(body), add_generation_prompt=asked.add_generation_prompt is not False
+                asked.messages,
+                body_bytes=request.state.body_bytes,
+                add_generation_prompt=asked.add_generation_prompt is not False,
             )
         else:
             [prompt] = await service.preparer.prompts(
@@ -47,6 +48,6 @@ async def detokenize(request: Request) -> Response:
     """The text of token ids, special tokens shown."""
     service = service_of(request)
     async with within_deadline(request):
-        asked = parse_body(await request.body(), DetokenizeRequest)
+        asked = await read_request(request, DetokenizeRequest)
         service.check_model(asked.model)
         return json_response(DetokenizeResponse(await service.preparer.decode(asked.tokens)))

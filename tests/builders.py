@@ -12,8 +12,10 @@ from typing import Any, Literal
 TokenizerKind = Literal["bytelevel", "metaspace"]
 Family = Literal["llama", "mistral", "qwen2", "qwen3"]
 Tower = Literal["clip", "siglip"]
+LlavaKind = Literal["Llava", "LlavaNext", "VipLlava"]
 
 IMAGE_TOKEN = "<image>"
+GRIDS = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]  # LLaVA-NeXT's, for tiles of 28 pixels
 
 CHAT_TEMPLATE = (
     "{{ bos_token or '' }}"
@@ -101,10 +103,11 @@ def tiny_llava(
     *,
     text_overrides: dict[str, Any] | None = None,
     vision_overrides: dict[str, Any] | None = None,
+    kind: LlavaKind = "Llava",
     legacy_processor: bool = False,
     **overrides: Any,
 ) -> Path:
-    """Save a LLaVA-1.5: a CLIP or SigLIP tower, a projector, a decoder; `overrides` go to the LlavaConfig.
+    """Save a LLaVA: a CLIP or SigLIP tower, a projector, a decoder; `overrides` go to its configuration.
 
     `legacy_processor` writes the processor's configuration as transformers 4 did before it knew `patch_size`: the
     image processor alone, in preprocessor_config.json.
@@ -113,24 +116,33 @@ def tiny_llava(
 
     tokenizer = tiny_tokenizer(folder, _tokenizer_kind(text))
     vision = _vision_config(tower, vision_overrides or {})
-    choices: dict[str, Any] = {"vision_feature_layer": -2, "vision_feature_select_strategy": _strategy(tower)}
-    config = transformers.LlavaConfig(
+    choices: dict[str, Any] = {
+        "Llava": {"vision_feature_layer": -2, "vision_feature_select_strategy": _strategy(tower)},
+        "LlavaNext": {
+            "vision_feature_layer": -2,
+            "vision_feature_select_strategy": _strategy(tower),
+            "image_grid_pinpoints": GRIDS,
+        },
+        "VipLlava": {"vision_feature_layer": [-2, 1]},
+    }[kind]
+    config = getattr(transformers, f"{kind}Config")(
         vision_config=vision,
         text_config=_text_config(text, tokenizer, text_overrides or {}),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         **(choices | overrides),
     )
-    model = transformers.LlavaForConditionalGeneration(config)
+    model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
     _fill_and_save(model, tokenizer, folder)
-    image_processor = _image_processor(tower, vision.image_size)
+    image_processor = _image_processor("tiles" if kind == "LlavaNext" else tower, vision.image_size)
     if legacy_processor:
         image_processor.save_pretrained(folder)
         return folder
-    processor = transformers.LlavaProcessor(
+    processor_class = transformers.LlavaNextProcessor if kind == "LlavaNext" else transformers.LlavaProcessor
+    processor = processor_class(
         image_processor,
         tokenizer,
         patch_size=vision.patch_size,
-        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        vision_feature_select_strategy=getattr(config, "vision_feature_select_strategy", "default"),
         num_additional_image_tokens=int(tower == "clip"),
         chat_template=CHAT_TEMPLATE,
         image_token=IMAGE_TOKEN,
@@ -187,12 +199,16 @@ def _vision_config(tower: Tower, overrides: dict[str, Any]) -> Any:
     return transformers.SiglipVisionConfig(**(settings | {"vision_use_head": False} | overrides))
 
 
-def _image_processor(tower: Tower, size: int) -> Any:
+def _image_processor(kind: Tower | Literal["tiles"], size: int) -> Any:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    if tower == "clip":
-        return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+    crop_size = {"height": size, "width": size}
+    if kind == "tiles":
+        return LlavaNextImageProcessorPil(size={"shortest_edge": size}, crop_size=crop_size, image_grid_pinpoints=GRIDS)
+    if kind == "clip":
+        return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size=crop_size)
     return SiglipImageProcessorPil(size={"height": size, "width": size})
 
 

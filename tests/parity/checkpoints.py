@@ -70,9 +70,16 @@ FEATURES: dict[str, dict[str, Any]] = {
     for layer in FEATURE_LAYERS
 }
 
+# families that see otherwise than LLaVA-1.5; name -> arguments of tiny_llava
+SEEING: dict[str, dict[str, Any]] = {
+    "llava-next": {"kind": "LlavaNext"},
+    "llava-next-siglip": {"kind": "LlavaNext", "tower": "siglip", "text": "qwen2"},
+    "vipllava": {"kind": "VipLlava"},
+}
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     **{f"{tower}-{family}": partial(tiny_llava, tower=tower, text=family) for tower in TOWERS for family in FAMILIES},
     **{family: partial(tiny_text, family=family) for family in FAMILIES},
     **{name: partial(tiny_text, family=family, **changes) for name, (family, changes) in TEXT_VARIANTS.items()},
-    **{name: partial(tiny_llava, **changes) for name, changes in (LLAVA_VARIANTS | FEATURES).items()},
+    **{name: partial(tiny_llava, **changes) for name, changes in (LLAVA_VARIANTS | FEATURES | SEEING).items()},
 }

@@ -12,9 +12,9 @@ from tests.parity.cases import Case
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
-    LlavaForConditionalGeneration,
 )
 
 CLEAR_MARGIN = 1e-4
@@ -35,11 +35,11 @@ class Reference:
     """One checkpoint in transformers, float32, on the CPU."""
 
     def __init__(self, folder: Path) -> None:
-        is_llava = AutoConfig.from_pretrained(folder).model_type == "llava"
-        loader: Any = LlavaForConditionalGeneration if is_llava else AutoModelForCausalLM
+        sees = hasattr(AutoConfig.from_pretrained(folder), "vision_config")
+        loader: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         self.model: Any = loader.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._read: Callable[..., Any] = AutoProcessor.from_pretrained(folder) if is_llava else self.tokenizer
+        self._read: Callable[..., Any] = AutoProcessor.from_pretrained(folder) if sees else self.tokenizer
         self._answers: dict[tuple[Case, int], Answer] = {}
 
     def inputs(self, prompt: str, image: Image.Image | list[Image.Image] | None = None) -> dict[str, torch.Tensor]:

@@ -26,14 +26,20 @@ class Encoder:
         self._tower.encode(self._patches[:1].expand(max_segments, -1, -1))
 
     def encode(self, patches: Tensor) -> Tensor:
-        """Patches uint8 [P, patch bytes] on the device to rows [N * image tokens, E], which stay until a graph runs."""
-        segments = patches.view(-1, *self._shape)
+        """Patches uint8 [P, patch bytes] on the device to rows [N * image tokens, E], and behind them learned vectors.
+
+        They stay until a graph runs.
+        """
+        rows, learned = self._encode(patches.view(-1, *self._shape)).flatten(0, 1), self._tower.learned
+        return rows if learned is None else torch.cat((rows, learned))
+
+    def _encode(self, segments: Tensor) -> Tensor:
         size = self._graphs.fit(len(segments))
         if size is None:
-            return self._tower.encode(segments).flatten(0, 1)
+            return self._tower.encode(segments)
         self._patches[: len(segments)].copy_(segments)
         self._graphs.run(size)
-        return self._encoded[size][: len(segments)].flatten(0, 1)
+        return self._encoded[size][: len(segments)]
 
     def _run(self, size: int) -> None:
         self._encoded[size] = self._tower.encode(self._patches[:size])

@@ -39,6 +39,11 @@ class VisionTower:
         self._mean = (mean / normalization.scale).to(device)[:, None]  # [3, 1] of the bytes
         self._scale = (normalization.scale / std).to(device)[:, None]
 
+    @property
+    def learned(self) -> Tensor | None:
+        """The learned vectors that may stand between features, [n, decoder hidden size]; None where there are none."""
+        return self._weights["projector.newline"][None] if self.spec.has_newline else None
+
     def encode(self, patches: Tensor) -> Tensor:
         """Patches uint8 [N, patches, patch bytes], on the device, to rows [N, image tokens, decoder hidden size]."""
         return torch.cat([self._encode(batch) for batch in torch.split(patches, _MAX_BATCH)])
@@ -53,6 +58,8 @@ class VisionTower:
         features = torch.cat([states[index] for index in spec.feature_layers], dim=-1)
         if spec.drop_first_token:
             features = features[:, 1:]
+        if spec.projector_norm_eps is not None:
+            features = self._norm(features, "projector.norm", spec.projector_norm_eps)
         return self._products["projector.linear_2"](
             self._projector_activation(self._products["projector.linear_1"](features))
         )
@@ -76,6 +83,6 @@ class VisionTower:
         inner = self._functions.activation(self._products[f"{name}.fc1"](self._norm(hidden, f"{name}.norm2")))
         return hidden + self._products[f"{name}.fc2"](inner)
 
-    def _norm(self, x: Tensor, name: str) -> Tensor:
-        weight = self._weights[f"{name}.weight"]
-        return self._functions.layer_norm(x, weight, self._weights[f"{name}.bias"], self.spec.norm_eps)
+    def _norm(self, x: Tensor, name: str, epsilon: float | None = None) -> Tensor:
+        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        return self._functions.layer_norm(x, weight, bias, self.spec.norm_eps if epsilon is None else epsilon)

@@ -86,7 +86,12 @@ def create_backend(
         ),
         head_width=head_width,
         limits=limits,
-        buckets=Buckets.of(limits, growth=4 if on_cpu else 2, num_devices=len(devices)),
+        buckets=Buckets.of(
+            limits,
+            growth=4 if on_cpu else 2,
+            num_devices=len(devices),
+            max_segments=1 if model.images is None else model.images.max_segments,
+        ),
     )
     return JaxTpuBackend(device_model, weights)
 
@@ -182,7 +187,7 @@ class JaxTpuBackend:
         given = encoder_inputs(images, vision.num_image_tokens)
         patches = np.zeros((bucket, vision.num_patches, vision.patch_bytes), np.uint8)
         patches[:num_segments] = given.patches.reshape(-1, *patches.shape[1:])
-        taps = np.zeros(bucket * vision.num_image_tokens, np.int32)
+        taps = np.zeros(bucket * vision.max_features_per_segment, np.int32)
         rows = np.full(len(taps), self._model.padding_feature_row, np.int32)
         taps[: len(given.taps)], rows[: len(given.rows)] = given.taps, given.rows
         self._features = self._programs.run("encode", bucket, self._vision_weights, patches, taps, rows, self._features)

@@ -24,13 +24,14 @@ class Buckets:
     num_blocks: int  # a row
 
     @classmethod
-    def of(cls, limits: BackendLimits, growth: int, num_devices: int) -> "Buckets":
+    def of(cls, limits: BackendLimits, growth: int, num_devices: int, max_segments: int) -> "Buckets":
         """Sizes that grow by a factor: a small one wastes less work on padding, a large one needs fewer programs.
 
-        Numbers of tokens grow by two at most once padding is work. Segments are shared out evenly among the devices.
+        Numbers of tokens grow by two at most once padding is work. Segments are shared out evenly among the devices;
+        those of one image, `max_segments` at most, always fit.
         """
         rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
-        most_segments = -(-min(_MAX_SEGMENTS, rows) // num_devices)  # a device
+        most_segments = -(-max(min(_MAX_SEGMENTS, rows), max_segments) // num_devices)  # a device
         return cls(
             tokens=_token_sizes(limits.max_num_batched_tokens, growth),
             samples=_sizes(rows, growth**2),

@@ -147,7 +147,7 @@ class DeviceModel:
         assert self.spec.vision is not None
         assert self.normalization is not None
         patches, patch_bytes = self.spec.vision.num_patches, self.spec.vision.patch_bytes
-        num_features = num_segments * self.spec.vision.num_image_tokens
+        num_features = num_segments * self.spec.vision.max_features_per_segment
         weights = {name: struct for name, struct in self.weights().items() if not is_decoders(name)}
         arguments = (
             weights,

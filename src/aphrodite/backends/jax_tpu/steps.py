@@ -96,4 +96,6 @@ def encode(
     assert model.vision is not None
     mine = vision.encode(model.vision, normalization, weights, patches)
     encoded = lax.all_gather(mine, MODEL, tiled=True).reshape(-1, features.shape[1])
+    if model.vision.has_newline:
+        encoded = jnp.concatenate((encoded, weights["projector.newline"][None]))
     return features.at[rows].set(encoded[taps], mode="promise_in_bounds")

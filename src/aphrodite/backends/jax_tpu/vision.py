@@ -25,6 +25,8 @@ def encode(spec: VisionSpec, normalization: PixelNormalization, weights: Weights
     features = jnp.concatenate([states[index] for index in spec.feature_layers], axis=-1)
     if spec.drop_first_token:
         features = features[:, 1:]
+    if spec.projector_norm_eps is not None:
+        features = _norm(features, weights, "projector.norm", spec.projector_norm_eps)
     projected = activation(spec.projector_activation)(_linear(features, weights, "projector.linear_1"))
     return _linear(projected, weights, "projector.linear_2")
 
@@ -43,16 +45,17 @@ def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights
         first = jnp.broadcast_to(weights["vision.class_embedding"], (hidden.shape[0], 1, spec.hidden_size))
         hidden = jnp.concatenate((first, hidden), axis=1)
     hidden = hidden + weights["vision.position"]
-    return _norm(spec, hidden, weights, "vision.pre_norm") if spec.has_pre_norm else hidden
+    return _norm(hidden, weights, "vision.pre_norm", spec.norm_eps) if spec.has_pre_norm else hidden
 
 
 def _layer(spec: VisionSpec, weights: Weights, hidden: Array, name: str) -> Array:
     images, positions, width = hidden.shape
-    qkv = _linear(_norm(spec, hidden, weights, f"{name}.norm1"), weights, f"{name}.qkv")
+    qkv = _linear(_norm(hidden, weights, f"{name}.norm1", spec.norm_eps), weights, f"{name}.qkv")
     queries, keys, values = jnp.moveaxis(qkv.reshape(images, positions, 3, spec.num_heads, -1), 2, 0)
     attended = _attend(queries, keys, values).reshape(images, positions, width)
     hidden = hidden + _linear(attended, weights, f"{name}.output")
-    inner = activation(spec.activation)(_linear(_norm(spec, hidden, weights, f"{name}.norm2"), weights, f"{name}.fc1"))
+    normed = _norm(hidden, weights, f"{name}.norm2", spec.norm_eps)
+    inner = activation(spec.activation)(_linear(normed, weights, f"{name}.fc1"))
     return hidden + _linear(inner, weights, f"{name}.fc2")
 
 
@@ -71,9 +74,9 @@ def _linear(x: Array, weights: Weights, name: str) -> Array:
     return product + weights[f"{name}.bias"] if f"{name}.bias" in weights else product
 
 
-def _norm(spec: VisionSpec, x: Array, weights: Weights, name: str) -> Array:
+def _norm(x: Array, weights: Weights, name: str, epsilon: float) -> Array:
     wide = x.astype(jnp.float32)
     centred = wide - wide.mean(axis=-1, keepdims=True)
-    scaled = centred * lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + spec.norm_eps)
+    scaled = centred * lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     return (scaled * weight.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)

@@ -5,6 +5,7 @@ decoder.      model. or none    language_model.model.         model.language_mod
 lm_head.      lm_head.          language_model.lm_head.       lm_head.                            lm_head.
 vision.                         vision_tower.vision_model.    model.vision_tower.vision_model.    model.vision_tower.
 projector.                      multi_modal_projector.        model.multi_modal_projector.        as late 4.x
+image_newline                   image_newline                 model.image_newline                 as late 4.x
 """
 
 import re
@@ -14,6 +15,7 @@ from aphrodite.domain.architectures.spec import ModelSpec
 _PREFIXES = (
     (re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?"), "vision."),
     (re.compile(r"(?:model\.)?multi_modal_projector\."), "projector."),
+    (re.compile(r"(?:model\.)?(?=image_newline$)"), ""),
     (re.compile(r"(?:model\.)?language_model\.lm_head\."), "lm_head."),
     (re.compile(r"(?:model\.)?language_model\.(?:model\.)?"), "decoder."),
     (re.compile(r"(?:model\.)?(?=(?:embed_tokens|layers|norm|rotary_emb)\.)"), "decoder."),

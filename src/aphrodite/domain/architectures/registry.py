@@ -8,10 +8,12 @@ from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.families.clip import CLIP
 from aphrodite.domain.architectures.families.llama import read_llama
 from aphrodite.domain.architectures.families.llava import read_llava
+from aphrodite.domain.architectures.families.llava_next import read_llava_next
 from aphrodite.domain.architectures.families.mistral import read_mistral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
 from aphrodite.domain.architectures.families.qwen3 import read_qwen3
 from aphrodite.domain.architectures.families.siglip import SIGLIP
+from aphrodite.domain.architectures.families.vipllava import read_vipllava
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.vision_family import VisionFamily
 from aphrodite.domain.errors import UnsupportedModelError
@@ -20,6 +22,9 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
     {"llama": read_llama, "mistral": read_mistral, "qwen2": read_qwen2, "qwen3": read_qwen3}
 )
 TOWERS: Mapping[str, VisionFamily] = MappingProxyType({"clip_vision_model": CLIP, "siglip_vision_model": SIGLIP})
+VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionFamily], ModelSpec]] = MappingProxyType(
+    {"llava": read_llava, "llava_next": read_llava_next, "vipllava": read_vipllava}
+)
 
 
 def read_model(config: Mapping[str, Any]) -> ModelSpec:
@@ -28,12 +33,12 @@ def read_model(config: Mapping[str, Any]) -> ModelSpec:
     Raises UnsupportedModelError, which names the value that we cannot run and lists what is supported.
     """
     fields = ConfigFields(config)
-    model_type = fields.choice("model_type", ("llava", *DECODERS))
-    if model_type != "llava":
+    model_type = fields.choice("model_type", (*VISION_MODELS, *DECODERS))
+    if model_type not in VISION_MODELS:
         return ModelSpec(_read_decoder(fields))
     _check_not_quantized(fields)
     tower = fields.section("vision_config").choice("model_type", TOWERS)
-    return read_llava(fields, _read_decoder(fields.section("text_config")), TOWERS[tower])
+    return VISION_MODELS[model_type](fields, _read_decoder(fields.section("text_config")), TOWERS[tower])
 
 
 def _read_decoder(config: ConfigFields) -> DecoderSpec:

@@ -83,6 +83,8 @@ class VisionSpec:
     projector_activation: Activation
     projector_bias: bool
     text_hidden_size: int
+    projector_norm_eps: float | None = None  # of a LayerNorm in front of the projector; None: there is none
+    has_newline: bool = False  # one learned vector, behind the rows of features
 
     @property
     def num_patches(self) -> int:
@@ -101,6 +103,11 @@ class VisionSpec:
     def num_image_tokens(self) -> int:
         """How many decoder tokens one picture takes."""
         return self.num_positions - self.drop_first_token
+
+    @property
+    def max_features_per_segment(self) -> int:
+        """Of an image cut into segments of this size, learned vectors between them counted in."""
+        return self.num_image_tokens + (self.image_size // self.patch_size if self.has_newline else 0)
 
     @property
     def num_used_layers(self) -> int:

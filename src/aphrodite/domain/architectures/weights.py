@@ -164,6 +164,10 @@ def _vision_weights(spec: VisionSpec) -> list[Weight]:
         weights += _linear(f"{name}.fc1", f"{source}.mlp.", {"fc1": inner}, hidden, True)
         weights += _linear(f"{name}.fc2", f"{source}.mlp.", {"fc2": hidden}, inner, True)
     features = hidden * len(spec.feature_layers)
+    if spec.projector_norm_eps is not None:
+        weights += _layer_norm("projector.norm", "projector.projector_layernorm", features)
     weights += _linear("projector.linear_1", "projector.", {"linear_1": text}, features, spec.projector_bias)
     weights += _linear("projector.linear_2", "projector.", {"linear_2": text}, text, spec.projector_bias)
+    if spec.has_newline:
+        weights.append(_vector("projector.newline", "image_newline", text))
     return weights

@@ -108,15 +108,15 @@ class HuggingFaceProcessor:
         """The tiles of a picture, uint8 [S, size, size, 3]."""
         try:
             output = self._image_processor(picture, do_rescale=False, do_normalize=False)
-            tiles = np.asarray(output["pixel_values"])  # [S, 3, size, size]
+            pixels = np.asarray(output["pixel_values"])  # [1, 3, size, size], or [1, S, 3, size, size] in tiles
         except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
             raise ImageError("The model's image processor cannot process this image.") from error
-        return tiles.transpose(0, 2, 3, 1)
+        return pixels.reshape(-1, *pixels.shape[-3:]).transpose(0, 2, 3, 1)
 
     def _check_size(self, image_size: int, folder: Path) -> None:
         """Processors have too many options to foresee what they make; a picture tells."""
         tiles = self._resize(Image.new("RGB", (image_size + 1, image_size + 3)))
-        if tiles.shape != (1, image_size, image_size, 3) or tiles.dtype != np.uint8:
+        if tiles.shape[1:] != (image_size, image_size, 3) or tiles.dtype != np.uint8:
             raise CheckpointError(
                 f"The image processor in {folder} makes {tiles.dtype} pixels {list(tiles.shape[1:])}, "
                 f"the model's vision tower reads uint8 [{image_size}, {image_size}, 3]."

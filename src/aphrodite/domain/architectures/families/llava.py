@@ -13,18 +13,35 @@ def read_llava(config: ConfigFields, decoder: DecoderSpec, family: VisionFamily)
 
     Raises UnsupportedModelError.
     """
-    # The flag's place changed over the years: transformers ties where either configuration says so.
-    tied = config.flag("tie_word_embeddings") or decoder.tied_embeddings
-    token_field = "image_token_index" if config.has("image_token_index") else "image_token_id"
-    vision = _read_vision(config, config.section("vision_config"), decoder.hidden_size, family)
-    return ModelSpec(
-        decoder=replace(decoder, tied_embeddings=tied),
-        vision=vision,
-        images=FixedLayout(config.integer(token_field, low=0), vision.num_image_tokens),
-    )
+    strategy = config.choice("vision_feature_select_strategy", ("default", "full"))
+    bias = config.flag("multimodal_projector_bias")
+    vision = read_tower(config, decoder, family, drop_first_token=strategy == "default", projector_bias=bias)
+    layout = FixedLayout(read_image_token_id(config), vision.num_image_tokens)
+    return ModelSpec(with_ties(config, decoder), vision, layout)
 
 
-def _read_vision(config: ConfigFields, tower: ConfigFields, text_hidden_size: int, family: VisionFamily) -> VisionSpec:
+def with_ties(config: ConfigFields, decoder: DecoderSpec) -> DecoderSpec:
+    """The flag's place changed over the years: transformers ties where either configuration says so."""
+    return replace(decoder, tied_embeddings=config.flag("tie_word_embeddings") or decoder.tied_embeddings)
+
+
+def read_image_token_id(config: ConfigFields) -> int:
+    """The id of the image token, under both names that it had."""
+    return config.integer("image_token_index" if config.has("image_token_index") else "image_token_id", low=0)
+
+
+def read_tower(
+    config: ConfigFields,
+    decoder: DecoderSpec,
+    family: VisionFamily,
+    *,
+    drop_first_token: bool,
+    projector_bias: bool,
+    projector_norm_eps: float | None = None,
+    has_newline: bool = False,
+) -> VisionSpec:
+    """Tower and two-layer projector, as all LLaVAs have them. Raises UnsupportedModelError."""
+    tower = config.section("vision_config")
     if tower.integer("num_channels") != 3:
         raise tower.unsupported("num_channels", "3")
     image_size, patch_size = tower.side("image_size"), tower.side("patch_size")
@@ -34,7 +51,6 @@ def _read_vision(config: ConfigFields, tower: ConfigFields, text_hidden_size: in
     if hidden_size % num_heads != 0:
         raise tower.unsupported("num_attention_heads", f"a divisor of hidden_size, {hidden_size}")
     num_layers = tower.integer("num_hidden_layers")
-    strategy = config.choice("vision_feature_select_strategy", ("default", "full"))
     return VisionSpec(
         image_size=image_size,
         patch_size=patch_size,
@@ -48,10 +64,12 @@ def _read_vision(config: ConfigFields, tower: ConfigFields, text_hidden_size: in
         has_pre_norm=family.has_pre_norm,
         patch_bias=family.patch_bias,
         feature_layers=_feature_layers(config, num_layers),
-        drop_first_token=strategy == "default",
+        drop_first_token=drop_first_token,
         projector_activation=config.activation("projector_hidden_act"),
-        projector_bias=config.flag("multimodal_projector_bias"),
-        text_hidden_size=text_hidden_size,
+        projector_bias=projector_bias,
+        text_hidden_size=decoder.hidden_size,
+        projector_norm_eps=projector_norm_eps,
+        has_newline=has_newline,
     )
 
 

@@ -13,11 +13,11 @@ class PatchPlan:
     """What depends on an image's size alone.
 
     The tower runs each segment of an image's patches by itself: the whole image, or one tile of it. The projector makes
-    rows of them, counted over all segments, and a feature is one of these rows.
+    rows of them, counted over all segments, and a feature is one of these rows, or one of the model's learned vectors.
     """
 
     num_segments: int
-    taps: np.ndarray  # int32 [F] the row that each feature takes
+    taps: np.ndarray  # int32 [F] the row that each feature takes; below 0 a learned vector, counted from the last
 
     @property
     def num_features(self) -> int:

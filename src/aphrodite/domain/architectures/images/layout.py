@@ -24,8 +24,12 @@ class ImageLayout(Protocol):
     def placeholder_id(self) -> int:
         """The token that stands for an image in a prompt until it is expanded."""
 
+    @property
+    def max_segments(self) -> int:
+        """Most segments of one image."""
+
     def lay_out(self, width: int, height: int, num_tiles: int) -> LaidOutImage:
-        """An image that had so many pixels, and of which the image processor made so many tiles."""
+        """An image that had so many pixels, and of which the image processor made so many tiles. Raises ImageError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class FixedLayout:
 
     placeholder_id: int
     num_features: int
+
+    @property
+    def max_segments(self) -> int:
+        return 1
 
     def lay_out(self, width: int, height: int, num_tiles: int) -> LaidOutImage:  # noqa: ARG002
         return LaidOutImage(

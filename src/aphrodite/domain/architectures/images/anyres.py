@@ -1,0 +1,72 @@
+"""Images of any resolution as a small picture of the whole and a grid of tiles (LLaVA-NeXT).
+
+The grid is the best of the sizes that the model was trained with; the picture is scaled to fit it and padded. Features
+of the padding are left out, and a learned vector ends each row of those that stay.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aphrodite.domain.architectures.images.image import PatchPlan
+from aphrodite.domain.architectures.images.layout import LaidOutImage
+from aphrodite.domain.errors import ImageError
+
+NEWLINE = -1
+"""The tap of the learned vector that ends a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyResLayout:
+    """Implements `ImageLayout`."""
+
+    placeholder_id: int
+    grid_sizes: tuple[tuple[int, int], ...]  # pixels, (height, width)
+    tile_size: int  # pixels on a side
+    tile_side: int  # features on a side of a tile
+
+    @property
+    def max_segments(self) -> int:
+        return 1 + max(self._num_tiles(size) for size in self.grid_sizes)
+
+    def lay_out(self, width: int, height: int, num_tiles: int) -> LaidOutImage:
+        """Raises ImageError where the image processor cut the picture otherwise than the model was trained."""
+        grid = best_grid(width, height, self.grid_sizes)
+        if num_tiles != 1 + self._num_tiles(grid):
+            raise ImageError("The model's image processor cuts this image into other tiles than the model knows.")
+        whole = np.arange(self.tile_side**2, dtype=np.int32)
+        tiles = unpadded(self._grid_rows(grid), width, height)
+        ends = np.full((len(tiles), 1), NEWLINE, np.int32)
+        taps = np.concatenate((whole, np.concatenate((tiles, ends), axis=1).flatten()))
+        return LaidOutImage((self.placeholder_id,) * len(taps), np.ones(len(taps), bool), PatchPlan(num_tiles, taps))
+
+    def _num_tiles(self, grid: tuple[int, int]) -> int:
+        return (grid[0] // self.tile_size) * (grid[1] // self.tile_size)
+
+    def _grid_rows(self, grid: tuple[int, int]) -> np.ndarray:
+        """The row of each feature of the grid as it lies in the picture, int32 [rows, columns]; tile 0 is the whole."""
+        rows, columns, side = grid[0] // self.tile_size, grid[1] // self.tile_size, self.tile_side
+        numbers = np.arange(rows * columns * side**2, dtype=np.int32) + side**2
+        in_place = numbers.reshape(rows, columns, side, side).transpose(0, 2, 1, 3)
+        return in_place.reshape(rows * side, columns * side)
+
+
+def best_grid(width: int, height: int, grid_sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    """The size (height, width) that keeps most of a picture's pixels, and of these the one that wastes least."""
+
+    def value(size: tuple[int, int]) -> tuple[int, int]:
+        scale = min(size[1] / width, size[0] / height)
+        kept = min(int(width * scale) * int(height * scale), width * height)
+        return kept, kept - size[0] * size[1]
+
+    return max(grid_sizes, key=value)  # the first of equals
+
+
+def unpadded(grid: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A grid [rows, columns] without the margins that padding filled when a picture of this shape was scaled to it."""
+    rows, columns = grid.shape
+    if width / height > columns / rows:
+        margin = (rows - int(round(height * (columns / width), 7))) // 2
+        return grid[margin : rows - margin]
+    margin = (columns - int(round(width * (rows / height), 7))) // 2
+    return grid[:, margin : columns - margin]

@@ -36,7 +36,8 @@ _NAMES = st.lists(
         ("model.vision_tower.encoder.layers.0.mlp.fc1.weight", "vision.encoder.layers.0.mlp.fc1.weight"),
         ("model.multi_modal_projector.linear_2.weight", "projector.linear_2.weight"),
         # unknown names stay recognisable
-        ("model.image_newline", "model.image_newline"),
+        ("model.image_newline", "image_newline"),
+        ("image_newline", "image_newline"),
         ("model.layerscale.weight", "model.layerscale.weight"),
     ],
 )

@@ -179,7 +179,7 @@ def test_what_we_cannot_run_is_named_with_what_we_can(make_llava: Maker, change:
         read_model(config)
 
 
-@pytest.mark.parametrize("model_type", ["gpt2", "llava_next", "qwen2_moe", "clip", "bert"])
+@pytest.mark.parametrize("model_type", ["gpt2", "blip-2", "qwen2_moe", "clip", "bert"])
 def test_models_of_other_families_are_refused(model_type: str) -> None:
     with pytest.raises(UnsupportedModelError, match=f"model_type = '{model_type}'"):
         read_model(AutoConfig.for_model(model_type).to_dict())

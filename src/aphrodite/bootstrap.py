@@ -16,10 +16,12 @@ from aphrodite.adapters.outbound.huggingface.gguf_checkpoint import GgufCheckpoi
 from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model, locate_tokenizer
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
-from aphrodite.adapters.outbound.images.cache import CachingImageDecoder
+from aphrodite.adapters.outbound.images.cache import CachingImageReader
 from aphrodite.adapters.outbound.images.decoding import decode_data_url
 from aphrodite.adapters.outbound.images.fetching import UrlImageFetcher
 from aphrodite.adapters.outbound.images.options import FetchOptions
+from aphrodite.adapters.outbound.images.processing import ImageProcessing
+from aphrodite.adapters.outbound.images.workers import ImageWorkers
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
 from aphrodite.adapters.outbound.telemetry.logs import configure_logging
 from aphrodite.adapters.outbound.telemetry.metrics import PrometheusMetrics
@@ -31,8 +33,8 @@ from aphrodite.domain.ports import (
     CheckpointSource,
     Clock,
     ComputeBackend,
-    ImageDecoder,
     ImageFetcher,
+    ImageReader,
     Processor,
     Tokenizer,
 )
@@ -57,6 +59,7 @@ class Frontend:
     default_sampling: SamplingParams  # the model's own
     chat_template: str | None
     read_image_url: Callable[[str], object]  # a data: URL to a picture; raises ImageError
+    load_image_processing: Callable[[], ImageProcessing] | None  # for a process of its own; None for a text-only model
     clock: Clock
 
 
@@ -123,7 +126,7 @@ class ServerParts:
     chat_template: ChatTemplate
     client: EngineClient
     fetcher: ImageFetcher
-    decoder: ImageDecoder
+    reader: ImageReader | None  # None for a text-only model
     metrics: PrometheusMetrics
 
 
@@ -151,9 +154,15 @@ def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
             partial(build_engine, engine), max_queue=server.max_queue, step_timeout_s=server.step_timeout
         ),
         fetcher=UrlImageFetcher(fetch_options),
-        decoder=CachingImageDecoder(max_image_pixels=server.max_image_pixels),
+        reader=_image_reader(frontend, server),
         metrics=PrometheusMetrics(),
     )
+
+
+def _image_reader(frontend: Frontend, server: ServerConfig) -> ImageReader | None:
+    if frontend.load_image_processing is None:
+        return None
+    return CachingImageReader(ImageWorkers(frontend.load_image_processing, max_pixels=server.max_image_pixels))
 
 
 def open_model(config: EngineConfig) -> OpenedModel:
@@ -200,6 +209,7 @@ def _frontend(config: EngineConfig, model: OpenedModel) -> Frontend:
         default_sampling=SamplingParams.from_generation_config(model.checkpoint.generation_config),
         chat_template=config.chat_template or model.tokenizer.chat_template,
         read_image_url=decode_data_url,
+        load_image_processing=None if processor.image_processing is None else processor.image_processing.loader,
         clock=SystemClock(),
     )
 

@@ -63,12 +63,12 @@ class ServerProcess:
             time.sleep(0.05)
 
     def engine_pids(self) -> list[int]:
-        """The server's children that computes; the resource tracker of multiprocessing is none."""
+        """The server's children that compute; what tracks resources and what decodes pictures are none."""
         pids = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
         ).stdout.split()
         lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids if Path(f"/proc/{pid}").exists()}
-        return [pid for pid, line in lines.items() if b"resource_tracker" not in line]
+        return [pid for pid, line in lines.items() if b"resource_tracker" not in line and b"nursery" not in line]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 30) -> int:
         self.process.send_signal(number)

@@ -6,6 +6,7 @@
     │   │   ├── ImageError                   the picture itself
     │   │   │   ├── NotAnImageError            bytes of no image format that is read
     │   │   │   ├── ImageTooLargeError         more bytes or pixels than allowed
+    │   │   │   ├── ImageTooCostlyError        more time, memory or parts to decode than allowed
     │   │   │   └── ImageFetchError            not to be had from its URL
     │   │   │       ├── ImageUrlError            the URL is malformed or of an unknown kind
     │   │   │       ├── ImageForbiddenError      its host, its file or where it leads is not allowed
@@ -30,6 +31,7 @@
     ├── UnreadAnswerError                nobody reads what a request has made; it was ended
     ├── QueueFullError                   too many requests wait already; ask again later
     ├── EngineClosedError                the engine was closed
+    ├── WorkerError                      no process that decodes pictures can be started
     └── ServerTalkError                  a server that we are a client of cannot be reached, or answers with an error
 
 Foreign exceptions are translated once, where an adapter meets them, and kept as `__cause__`.
@@ -61,6 +63,10 @@ class NotAnImageError(ImageError):
 
 class ImageTooLargeError(ImageError):
     """A picture has more bytes or pixels than allowed; the sentence says how many are."""
+
+
+class ImageTooCostlyError(ImageError):
+    """A picture takes more time or memory to decode, or has more parts, than allowed."""
 
 
 class ImageFetchError(ImageError):
@@ -168,6 +174,10 @@ class GenerationError(AphroditeError):
 
 class EngineClosedError(AphroditeError):
     """The engine was closed and takes no more requests."""
+
+
+class WorkerError(AphroditeError):
+    """No process that decodes pictures can be started; the server's log says why."""
 
 
 class ServerTalkError(AphroditeError):

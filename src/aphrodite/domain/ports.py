@@ -119,15 +119,21 @@ class ImageFetcher(Protocol):
         """Give threads and connections back."""
 
 
-class ImageDecoder(Protocol):
-    """Image files to pictures."""
+class ImageReader(Protocol):
+    """Image files of strangers to what the model reads of them."""
 
-    def decode(self, data: bytes) -> object:
-        """The picture in the bytes of an image file, as a prompt's `multi_modal_data` takes it.
+    async def start(self) -> None:
+        """Make ready. Raises WorkerError."""
 
-        Thread-safe; blocks, so it belongs on a worker pool. The picture is shared: do not change it.
-        Raises NotAnImageError, ImageTooLargeError or ImageError; never a foreign exception.
+    async def read(self, data: bytes) -> object:
+        """The picture in the bytes of an image file, decoded and resized, as a prompt's `multi_modal_data` takes it.
+
+        No file holds the event loop, or takes more time and memory than a bound; may be cancelled. What it returns is
+        shared: do not change it. Raises an ImageError that is no ImageFetchError, or WorkerError.
         """
+
+    async def close(self) -> None:
+        """Give processes back."""
 
 
 class Metrics(Protocol):

@@ -1,4 +1,4 @@
-"""Image files of strangers: formats by content, sizes from the header, first frames, damage; and the cache."""
+"""Image files of strangers: formats by content, sizes from the header, first frames, damage."""
 
 import base64
 import contextlib
@@ -7,14 +7,13 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from aphrodite.adapters.outbound.images.cache import CachingImageDecoder
 from aphrodite.adapters.outbound.images.decoding import decode_data_url, open_image, to_rgb
+from aphrodite.adapters.outbound.images.webp import declared_size
 from aphrodite.domain.errors import ImageError, ImageTooLargeError, NotAnImageError
 
 Encode = Callable[..., bytes]
@@ -86,6 +85,17 @@ def test_the_limit_of_pixels() -> None:
         open_image(png_of_zeros(80, 10, 10), 799)
     with pytest.raises(ImageTooLargeError, match="at most 50000000 are taken"):
         open_image(png_of_zeros(8_000, 7_000, 1))  # below Pillow's own limit, above ours
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(1, 1), (40, 30), (300, 7), (5, 1000)])
+def test_the_size_that_a_webp_declares(size: tuple[int, int], mode: str, lossless: bool) -> None:
+    file = io.BytesIO()
+    Image.new(mode, size, (200, 100, 50, 128)[: len(mode)]).save(file, "WEBP", lossless=lossless)
+    assert declared_size(file.getvalue()) == size
+    for cut in range(40):
+        declared_size(file.getvalue()[:cut])
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
@@ -165,7 +175,6 @@ def test_damage_is_our_error_or_a_picture(format_name: str, encode: Encode) -> N
 
 
 def test_palette_alpha_and_orientation_go_through_one_conversion() -> None:
-    decoder = CachingImageDecoder()
     clear = Image.new("RGBA", (4, 4), (200, 0, 0, 0))
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([0, 0, 0, 10, 20, 30])
@@ -179,31 +188,7 @@ def test_palette_alpha_and_orientation_go_through_one_conversion() -> None:
     ]:
         file = io.BytesIO()
         image.save(file, "PNG", **options)
-        decoded = decoder.decode(file.getvalue())
+        decoded = to_rgb(open_image(file.getvalue()))
         assert decoded.mode == "RGB"
         assert decoded.getpixel((0, 0)) == expected
         assert decoded.size == ((2, 4) if options else (4, 4))
-
-
-def test_the_cache_keeps_the_last_used_by_content(encode: Encode) -> None:
-    one, two, three = encode("PNG", (10, 10)), encode("BMP", (10, 10)), encode("GIF", (10, 10))
-    decoder = CachingImageDecoder(max_cache_bytes=600)  # two of them
-    first = decoder.decode(one)
-    second = decoder.decode(two)
-    assert decoder.decode(bytes(bytearray(one))) is first
-    decoder.decode(three)
-    assert decoder.decode(one) is first
-    assert decoder.decode(two) is not second
-    large = encode("PNG", (20, 20))
-    assert decoder.decode(large) is not decoder.decode(large)  # larger than all there is
-    with pytest.raises(ImageTooLargeError):
-        CachingImageDecoder(max_image_pixels=99).decode(one)
-
-
-def test_the_cache_from_many_threads(encode: Encode) -> None:
-    decoder = CachingImageDecoder(max_cache_bytes=3 * 64 * 4)
-    files = [encode("PNG", (8, size)) for size in range(4, 12)]
-    with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(lambda number: decoder.decode(files[number % 8]).height, range(400)))
-    assert sizes == [4 + number % 8 for number in range(400)]
-    assert 0 < decoder._num_bytes == sum(i.width * i.height * 3 for i in decoder._images.values()) <= 768

@@ -70,6 +70,7 @@ _MAX_MESSAGE_CHARS, _MAX_PARAM_CHARS = 1000, 200  # a sentence may hold what the
 _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
     (domain.NotAnImageError, _Kind(400, _INVALID, "not_an_image", "messages")),
     (domain.ImageTooLargeError, _Kind(400, _INVALID, "image_too_large", "messages")),
+    (domain.ImageTooCostlyError, _Kind(400, _INVALID, "image_too_costly", "messages")),
     (domain.ImageUrlError, _Kind(400, _INVALID, "invalid_image_url", "messages")),
     (domain.ImageForbiddenError, _Kind(400, _INVALID, "image_forbidden", "messages")),
     (domain.ImageUnreachableError, _Kind(400, _INVALID, "image_unreachable", "messages")),
@@ -91,6 +92,7 @@ _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
     (domain.EngineDeadError, _Kind(503, "service_unavailable_error", "engine_unavailable")),
     (domain.EngineClosedError, _Kind(503, "service_unavailable_error", "shutting_down")),
     (TooManyConnectionsError, _Kind(503, "service_unavailable_error", "too_many_connections")),
+    (domain.WorkerError, _Kind(503, "service_unavailable_error", "workers_unavailable")),
     (RequestTimeoutError, _Kind(504, "timeout_error", "request_timeout")),
     (domain.StepError, _Kind(500, "server_error", "step_failed")),
 )

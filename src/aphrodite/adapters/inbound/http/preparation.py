@@ -13,7 +13,7 @@ import msgspec
 
 from aphrodite.adapters.inbound.http.openai.protocol import Message
 from aphrodite.domain.errors import PromptError, PromptTooLongError, QueueFullError
-from aphrodite.domain.ports import Clock, ImageDecoder, ImageFetcher, Metrics, Processor, Tokenizer
+from aphrodite.domain.ports import Clock, ImageFetcher, ImageReader, Metrics, Processor, Tokenizer
 from aphrodite.domain.prompting.chat import Conversation, parse
 from aphrodite.domain.prompting.chat_rendering import render
 from aphrodite.domain.prompting.chat_template import ChatTemplate
@@ -28,7 +28,7 @@ _MAX_SHORT_CHARS = 50_000  # tokenised within a few hundredths of a second
 
 
 class Preparer:
-    """Fetches, decodes, renders and tokenises.
+    """Fetches pictures and has them read, renders and tokenises.
 
     At most `max_open` requests are prepared at once; each may hold a body and `max_images` pictures in memory.
     Long texts have an executor of their own, so that short ones need not wait for them.
@@ -43,7 +43,7 @@ class Preparer:
         chat_template: ChatTemplate,
         content_format: ContentFormat | None,
         fetcher: ImageFetcher,
-        decoder: ImageDecoder,
+        reader: ImageReader | None,
         executor: Executor,
         long_text_executor: Executor,
         max_model_len: Callable[[], int],  # known once the engine is ready
@@ -58,7 +58,7 @@ class Preparer:
         self._chat_template = chat_template
         self._content_format = content_format
         self._fetcher = fetcher
-        self._decoder = decoder
+        self._reader = reader  # None for a text-only model, which refuses pictures unseen
         self._executor = executor
         self._long_text_executor = long_text_executor
         self._max_model_len = max_model_len
@@ -86,8 +86,9 @@ class Preparer:
             conversation = await _run(self._executor_for(body_bytes), _conversation, messages, self._max_images)
             num_chars = conversation.num_chars
             check_num_chars(num_chars, self._tokenizer, self._max_model_len())
-            images = await self._pictures(conversation.images)
-            conversation = dataclasses.replace(conversation, images=images)
+            if self._reader is not None:
+                images = await self._pictures(self._reader, conversation.images)
+                conversation = dataclasses.replace(conversation, images=images)
             return await _run(
                 self._executor_for(num_chars), self._render, conversation, add_generation_prompt, template, variables
             )
@@ -120,17 +121,17 @@ class Preparer:
             executor = self._executor_for(len(token_ids))
             return await _run(executor, partial(self._tokenizer.decode, token_ids, skip_special_tokens=False))
 
-    async def _pictures(self, urls: Sequence[str]) -> tuple[object, ...]:
-        """Fetched and decoded side by side; the first failure ends the others."""
-        tasks = [asyncio.ensure_future(self._picture(url)) for url in urls]
+    async def _pictures(self, reader: ImageReader, urls: Sequence[str]) -> tuple[object, ...]:
+        """Fetched and read side by side; the first failure ends the others."""
+        tasks = [asyncio.ensure_future(self._picture(reader, url)) for url in urls]
         try:
             return tuple(await asyncio.gather(*tasks))
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _picture(self, url: str) -> object:
-        return await _run(self._executor, self._decoder.decode, await self._fetch(url))
+    async def _picture(self, reader: ImageReader, url: str) -> object:
+        return await reader.read(await self._fetch(url))
 
     async def _fetch(self, url: str) -> bytes:
         started_s = self._clock.now_s()

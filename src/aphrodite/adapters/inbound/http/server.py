@@ -57,7 +57,7 @@ async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listen
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, stop)
     stopped = asyncio.create_task(stop.wait())
-    starting = asyncio.create_task(client.start())
+    starting = asyncio.create_task(_start(parts))
     tasks: list[asyncio.Task[object]] = [stopped, starting]
     try:
         await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
@@ -86,6 +86,14 @@ async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listen
         await asyncio.wait(tasks)
         await client.shutdown(timeout_s=0)
         await parts.fetcher.close()
+        if parts.reader is not None:
+            await parts.reader.close()
+
+
+async def _start(parts: ServerParts) -> None:
+    """Start what runs in processes of its own, side by side."""
+    starts = [parts.client.start()] + ([parts.reader.start()] if parts.reader is not None else [])
+    await asyncio.gather(*starts)
 
 
 def _interrupt(stop: asyncio.Event) -> None:
@@ -168,7 +176,7 @@ def _service(
         chat_template=parts.chat_template,
         content_format=None if content_format == "auto" else content_format,
         fetcher=parts.fetcher,
-        decoder=parts.decoder,
+        reader=parts.reader,
         executor=pool,
         long_text_executor=long_text_pool,
         max_model_len=lambda: parts.client.limits.max_model_len,

@@ -5,11 +5,13 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
+from aphrodite.adapters.outbound.images import webp
 from aphrodite.adapters.outbound.images.data_urls import read_data_url
-from aphrodite.domain.errors import ImageError, ImageTooLargeError, NotAnImageError
+from aphrodite.domain.errors import ImageError, ImageTooCostlyError, ImageTooLargeError, NotAnImageError
 
 MAX_IMAGE_PIXELS = 50_000_000  # of one image, where nothing else is asked for
 
+_BAND_ROWS = 256
 _ORIENTATION_TAG = 0x0112  # EXIF 2.32, table 4
 
 # Formats that are decoded from bytes of strangers. Pillow knows more, but some of those start other programs.
@@ -31,14 +33,14 @@ def to_rgb(image: object) -> Image.Image:
         raise ImageError(
             f"An image must be a PIL image or a uint8 array [height, width, 3], got {type(image).__name__}."
         )
-    _check_size(image)
+    _check_size(image.size)
     try:
         image.load()  # files are read when first needed, so here is where a truncated one shows
         upright = _convert(_upright(image))
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
-        raise ImageError("The image is broken or truncated and cannot be decoded.") from error
+        raise _broken(error) from error
     upright.info.clear()
     return upright
 
@@ -52,8 +54,8 @@ def open_image(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
     image = open_header(data, max_pixels)
     try:
         image.load()
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
-        raise ImageError("The image is broken or truncated and cannot be decoded.") from error
+    except Exception as error:  # as above
+        raise _broken(error) from error
     return image
 
 
@@ -62,13 +64,17 @@ def open_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
 
     Raises NotAnImageError or ImageTooLargeError.
     """
+    if (size := webp.declared_size(data)) is not None:
+        _check_size(size, max_pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError("The image has too many pixels; pass a smaller one.") from error
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+    except MemoryError as error:
+        raise _broken(error) from error
+    except Exception as error:  # as above
         raise NotAnImageError(f"The image cannot be read; it must be one of {', '.join(_FORMATS)}.") from error
-    _check_size(image, max_pixels)
+    _check_size(image.size, max_pixels)
     return image
 
 
@@ -77,8 +83,14 @@ def decode_data_url(url: str) -> Image.Image:
     return open_image(read_data_url(url))
 
 
-def _check_size(image: Image.Image, max_pixels: int | None = None) -> None:
-    width, height = image.size
+def _broken(error: Exception) -> ImageError:
+    if isinstance(error, MemoryError):
+        return ImageTooCostlyError("The image takes more memory to decode than there is for it; pass a smaller one.")
+    return ImageError("The image is broken or truncated and cannot be decoded.")
+
+
+def _check_size(size: tuple[int, int], max_pixels: int | None = None) -> None:
+    width, height = size
     if width == 0 or height == 0:
         raise ImageError(f"The image has no pixels: its size is {width}x{height}.")
     # Pillow warns at this limit and refuses at twice of it. One warning a process helps no server.
@@ -96,7 +108,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.size == 0:
         raise ImageError(f"The image has no pixels: its size is {array.shape[1]}x{array.shape[0]}.")
     image = Image.fromarray(np.ascontiguousarray(array))
-    _check_size(image)
+    _check_size(image.size)
     return image
 
 
@@ -124,24 +136,33 @@ def _convert(image: Image.Image) -> Image.Image:
     if mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if mode == "I":
-        values = np.asarray(image)
+        values = np.array(image)
         wide = values.max() > 255
-        return Image.fromarray((values.clip(0, 65535 if wide else 255) >> (8 if wide else 0)).astype(np.uint8)).convert(
-            "RGB"
-        )
+        np.clip(values, 0, 65535 if wide else 255, out=values)  # in place: pictures are large
+        values >>= 8 if wide else 0
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
     if mode == "F":
-        values = np.nan_to_num(np.asarray(image))
-        values = values * 255 if values.max() <= 1 else values
-        return Image.fromarray(values.clip(0, 255).round().astype(np.uint8)).convert("RGB")
+        values = np.nan_to_num(np.array(image), copy=False)
+        values *= 255 if values.max() <= 1 else 1
+        np.clip(values, 0, 255, out=values)
+        return Image.fromarray(np.rint(values, out=values).astype(np.uint8)).convert("RGB")
     if mode == "LAB":
         return _lab_to_rgb(image)
     if mode == "La":
         image = image.convert("LA")
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        above = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+        return _on_white(image)
     # A copy even of RGB: what is in the caller's hands may change under us.
     return image.convert("RGB") if mode != "RGB" else image.copy()
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A band at a time: in the middle of it there are four pictures."""
+    result = Image.new("RGB", image.size)
+    for top in range(0, image.height, _BAND_ROWS):
+        above = image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height))).convert("RGBA")
+        result.paste(Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB"), (0, top))
+    return result
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:

@@ -30,7 +30,7 @@ class ImageInput:
 
     patches: np.ndarray  # uint8 [P, 3 * patch_size ** 2] segment after segment, each patch channels first
     plan: PatchPlan
-    content_hash: bytes  # over pixels, mode, size, processor settings and model
+    content_hash: bytes  # over the picture's pixels and size, processor settings and model
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,141 @@
+"""A model's own image processor: pictures to uint8 pixels of the size that its vision tower reads."""
+
+import hashlib
+import json
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from aphrodite.adapters.outbound.images.decoding import to_rgb
+from aphrodite.adapters.outbound.images.processing import ImageProcessing, ResizedImage
+from aphrodite.domain.architectures.spec import PixelNormalization
+from aphrodite.domain.errors import CheckpointError, ImageError
+
+# Processors that scale the shorter side to the tower's size make of a thin line a picture of any size.
+_MAX_ASPECT_RATIO = 200
+# These resize every picture to what their `size` says; others take it for a limit, or cut tiles beside.
+_OF_ONE_SIZE = ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor")
+
+
+class HuggingFaceImageProcessing:
+    """Resizes and crops as transformers does; implements ImageProcessing. Thread-safe.
+
+    Pixels stay uint8: `normalization` says what is left to do to them. `fingerprint` stands for the model in each
+    picture's content hash.
+
+    Raises CheckpointError when the folder has no image processor, or one that makes pictures of another size than
+    `image_size`, which the tower reads.
+    """
+
+    def __init__(self, folder: Path, image_size: int, *, fingerprint: bytes, trust_remote_code: bool = False) -> None:
+        self._folder, self._image_size = folder, image_size
+        self._fingerprint, self._trust_remote_code = fingerprint, trust_remote_code
+        self._processor = _load(folder, trust_remote_code)
+        # Pillow reads files late and not thread-safely, and one image may stand in several prompts: the same image
+        # always meets the same lock.
+        self._locks = [threading.Lock() for _ in range(16)]
+        settings = self._processor.to_dict()
+        self.normalization = _normalization(settings)
+        self.target_edge = _target_edge(settings)
+        identity = json.dumps(settings, sort_keys=True, default=str).encode()
+        self._hash_key = hashlib.blake2b(fingerprint + b"\0" + identity, digest_size=32).digest()
+        self._check_size()
+
+    @property
+    def loader(self) -> Callable[[], ImageProcessing]:
+        """Makes the same one in a process of its own; picklable."""
+        return partial(
+            load_in_worker,
+            self._folder,
+            self._image_size,
+            fingerprint=self._fingerprint,
+            trust_remote_code=self._trust_remote_code,
+        )
+
+    def read(self, image: object) -> ResizedImage:
+        """A picture of any kind, hashed and resized. Raises ImageError."""
+        with self._locks[id(image) // 64 % len(self._locks)]:
+            picture = to_rgb(image)
+        return self.resize(picture)
+
+    def resize(self, picture: Image.Image) -> ResizedImage:
+        """An upright RGB picture. Raises ImageError for one that is too thin."""
+        width, height = picture.size
+        if max(width, height) > _MAX_ASPECT_RATIO * min(width, height):
+            raise ImageError(
+                f"The image is too thin, {width}x{height}; one side may be {_MAX_ASPECT_RATIO} times the other at most."
+            )
+        # Over the RGB pixels: pictures are one when they look alike, whatever their files are.
+        digest = hashlib.blake2b(f"{width}x{height}\0".encode(), key=self._hash_key, digest_size=32)
+        digest.update(picture.tobytes())
+        return ResizedImage(width, height, self._tiles(picture), digest.digest())
+
+    def _tiles(self, picture: Image.Image) -> np.ndarray:
+        """uint8 [S, size, size, 3]"""
+        try:
+            output = self._processor(picture, do_rescale=False, do_normalize=False)
+            pixels = np.asarray(output["pixel_values"])  # [1, 3, size, size], or [1, S, 3, size, size] in tiles
+        except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
+            raise ImageError("The model's image processor cannot process this image.") from error
+        return pixels.reshape(-1, *pixels.shape[-3:]).transpose(0, 2, 3, 1)
+
+    def _check_size(self) -> None:
+        """Processors have too many options to foresee what they make; a picture tells."""
+        size = self._image_size
+        tiles = self._tiles(Image.new("RGB", (size + 1, size + 3)))
+        if tiles.shape[1:] != (size, size, 3) or tiles.dtype != np.uint8:
+            raise CheckpointError(
+                f"The image processor in {self._folder} makes {tiles.dtype} pixels {list(tiles.shape[1:])}, "
+                f"the model's vision tower reads uint8 [{size}, {size}, 3]."
+            )
+
+
+def load_in_worker(
+    folder: Path, image_size: int, *, fingerprint: bytes, trust_remote_code: bool
+) -> HuggingFaceImageProcessing:
+    """A HuggingFaceImageProcessing, in a process that does nothing else."""
+    if not trust_remote_code:
+        # transformers' own do without torch where there is none, and it takes seconds and 400 MB to import.
+        sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+    return HuggingFaceImageProcessing(folder, image_size, fingerprint=fingerprint, trust_remote_code=trust_remote_code)
+
+
+def _load(folder: Path, trust_remote_code: bool) -> Any:
+    from transformers import AutoImageProcessor
+
+    loader: Any = AutoImageProcessor
+    try:
+        # Pillow on every machine: torchvision, where there is one, rounds in other places.
+        return loader.from_pretrained(folder, backend="pil", trust_remote_code=trust_remote_code, local_files_only=True)
+    except Exception as error:  # transformers raises nearly anything for missing and damaged files
+        raise CheckpointError(
+            f"No image processor can be read from {folder}; it needs a preprocessor_config.json."
+        ) from error
+
+
+def _normalization(settings: dict[str, Any]) -> PixelNormalization:
+    scale = float(settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale") else 1.0
+    if not settings.get("do_normalize"):
+        return PixelNormalization(scale, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return PixelNormalization(scale, _channels(settings["image_mean"]), _channels(settings["image_std"]))
+
+
+def _channels(value: float | list[float]) -> tuple[float, float, float]:
+    red, green, blue = [value] * 3 if isinstance(value, int | float) else value
+    return float(red), float(green), float(blue)
+
+
+def _target_edge(settings: dict[str, Any]) -> int | None:
+    """The longest edge that a picture's shorter edge may become; None where that follows the picture's size."""
+    size = settings.get("size") or {}
+    if not settings.get("do_resize") or settings.get("image_processor_type") not in _OF_ONE_SIZE:
+        return None
+    if set(size) == {"shortest_edge"}:
+        return int(size["shortest_edge"])
+    return max(int(size["height"]), int(size["width"])) if set(size) == {"height", "width"} else None

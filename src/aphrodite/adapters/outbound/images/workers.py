@@ -1,0 +1,187 @@
+"""The server's side of the processes that decode pictures."""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable
+from typing import Self
+
+import msgspec
+
+from aphrodite.adapters.outbound.images.budget import Budget
+from aphrodite.adapters.outbound.images.messages import (
+    Answer,
+    Hello,
+    Opened,
+    Refused,
+    Resized,
+    encode_frame,
+    read_answer,
+)
+from aphrodite.adapters.outbound.images.processing import ImageProcessing, ResizedImage
+from aphrodite.domain.errors import ImageTooCostlyError, WorkerError
+
+_MIN_WORKERS, _MAX_WORKERS = 2, 8
+_TIMEOUT_S = 60.0  # of each of a picture's two steps; of CPU time a worker has less
+_START_TIMEOUT_S = 120.0
+_LOST = (EOFError, OSError, TimeoutError, msgspec.DecodeError)  # what is seen of a worker that ended, hangs or lies
+
+
+class ImageWorkers:
+    """Turns image files into what the model reads, in processes that are lost when a file asks too much of them.
+
+    Belongs to one event loop. Files are taken in turn, and all pictures that are decoded at the same time have no more
+    than `max_pixels` together. A worker is killed at a deadline, and when its caller is cancelled; the next file in its
+    place has a new one forked.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], ImageProcessing],
+        *,
+        max_pixels: int,
+        num_workers: int | None = None,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
+        """
+        Args:
+            load: Makes the image processor, in a process of its own; picklable.
+            max_pixels: Most of one picture, and of all that are decoded at once.
+            num_workers: As many as there are processors by default, within bounds.
+            timeout_s: Seconds to open a file, and again to decode and resize its picture.
+        """
+        self._instructions = pickle.dumps((load, max_pixels))
+        self._num_workers = num_workers or min(max(os.cpu_count() or 1, _MIN_WORKERS), _MAX_WORKERS)
+        self._timeout_s = timeout_s
+        self._pixels = Budget(max_pixels)
+        self._nursery: _Nursery | None = None
+        self._starting = asyncio.Lock()
+        self._free: asyncio.LifoQueue[_Worker | None] = asyncio.LifoQueue()  # None: to be forked when needed
+
+    async def start(self) -> None:
+        """Have workers wait for files. Raises WorkerError."""
+        for worker in await asyncio.gather(*(self._new_worker() for _ in range(self._num_workers))):
+            self._free.put_nowait(worker)
+
+    async def read(self, data: bytes) -> ResizedImage:
+        """The picture in the bytes of an image file, resized.
+
+        Raises ImageError or a child of it, ImageTooCostlyError where a worker was lost; WorkerError when there is none.
+        """
+        worker = await self._free.get()
+        try:
+            worker = worker or await self._new_worker()
+            async with asyncio.timeout(self._timeout_s):
+                answer = await worker.ask(data)
+            if isinstance(answer, Opened):
+                async with self._pixels.take(answer.num_pixels), asyncio.timeout(self._timeout_s):
+                    answer = await worker.ask(b"")
+        except BaseException as error:
+            lost, worker = worker, None
+            if lost is not None:
+                lost.kill()
+            if isinstance(error, _LOST):
+                raise ImageTooCostlyError(
+                    "The image takes too much time or memory to decode; pass a smaller or a simpler one."
+                ) from error
+            raise
+        finally:
+            self._free.put_nowait(worker)
+        if isinstance(answer, Refused):
+            raise answer.error()
+        assert isinstance(answer, Resized)
+        return answer.image()
+
+    async def close(self) -> None:
+        """End the processes."""
+        while not self._free.empty():
+            if (worker := self._free.get_nowait()) is not None:
+                worker.kill()
+        if self._nursery is not None:
+            await self._nursery.close()
+
+    async def _new_worker(self) -> "_Worker":
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                async with self._starting:
+                    if self._nursery is not None and self._nursery.has_ended:
+                        await self._nursery.close()
+                        self._nursery = None
+                    if self._nursery is None:
+                        self._nursery = await _Nursery.start(self._instructions)
+                return await self._nursery.fork()
+        except _LOST as error:
+            raise WorkerError("No process that decodes pictures can be started; the server's log says why.") from error
+
+
+class _Nursery:
+    """The process that forks workers."""
+
+    def __init__(self, process: Process, control: socket.socket) -> None:
+        self._process = process
+        self._control = control
+
+    @classmethod
+    async def start(cls, instructions: bytes) -> Self:
+        """Raises OSError."""
+        # No keys of the server, and no thread but the one that forks.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("APHRODITE_")}
+        own |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        here, there = socket.socketpair()
+        with there:
+            command = (sys.executable, "-P", "-m", f"{__package__}.nursery", str(there.fileno()))
+            process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, env=own, pass_fds=[there.fileno()])
+        here.sendall(encode_frame(instructions))
+        return cls(process, here)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.returncode is not None
+
+    async def fork(self) -> "_Worker":
+        """Raises OSError or EOFError when the nursery has ended."""
+        here, there = socket.socketpair()
+        with there:
+            socket.send_fds(self._control, [b"\0"], [there.fileno()])
+        reader, writer = await asyncio.open_connection(sock=here)
+        try:
+            hello = await read_answer(reader)
+        except BaseException:
+            writer.close()
+            raise
+        assert isinstance(hello, Hello)
+        return _Worker(hello.pid, reader, writer)
+
+    async def close(self) -> None:
+        self._control.close()
+        if not self.has_ended:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        await self._process.wait()
+
+
+class _Worker:
+    """A worker's process and the socket to it."""
+
+    def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._pid = pid
+        self._reader = reader
+        self._writer = writer
+
+    async def ask(self, frame: bytes) -> Answer:
+        """Raises EOFError or ConnectionError when the worker has ended."""
+        self._writer.write(encode_frame(frame))
+        await self._writer.drain()
+        return await read_answer(self._reader)
+
+    def kill(self) -> None:
+        """End it at once, unless it has ended: then its id may be another's by now."""
+        if not self._reader.at_eof():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+        self._writer.close()

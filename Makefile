@@ -35,9 +35,10 @@ test: check
 attack: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 0 -s -m "" tests/e2e/attacks
 
-# What needs an NVIDIA GPU; elsewhere every one of these tests skips.
+# What needs an NVIDIA GPU; elsewhere every one of these tests skips. Libraries warn of other things there, which must not
+# fail a test.
 test-gpu: setup
-	TRITON_INTERPRET=0 $(BIN)/pytest -m gpu
+	TRITON_INTERPRET=0 $(BIN)/pytest -m gpu -o filterwarnings=default
 
 # What LLaVA-1.5-7B is held to on one H100; takes some minutes there, and writes benchmarks/results/gpu-llava-7b.*
 bench-gpu: setup

@@ -226,6 +226,11 @@ def _backend_factory(name: str) -> Callable[..., ComputeBackend]:
     """The factory that the entry point `name` holds. Raises BackendNotFoundError."""
     installed: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=_BACKEND_GROUP)}
     wanted = _automatic_backend() if name == "auto" else name
+    if wanted not in installed and wanted in _EXTRAS:
+        raise BackendNotFoundError(
+            f"The backend {wanted} cannot be found because Aphrodite is not installed, only its source is on Python's "
+            "path: backends are entry points of the installed package; run pip install on its folder."
+        )
     if wanted not in installed:
         raise BackendNotFoundError(
             f"No backend {wanted!r} is installed; there are: auto, {', '.join(sorted(installed))}."

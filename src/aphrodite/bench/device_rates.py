@@ -15,6 +15,9 @@ _SECONDS_EACH = 0.3
 def measure_rates(backend: str, device: str, dtype: str) -> tuple[str, DeviceRates]:
     """The device's name, and the best of several repetitions, in numbers of the run's dtype; takes a second or two.
 
+    The numbers are random, as a model's are: equal ones take a GPU less power, and so its limit lets it multiply them
+    faster.
+
     Bytes are those of a copy, read and written, or of a matrix-vector product, whichever is faster: some processors
     read memory before they write it, which slows copies.
     """
@@ -35,9 +38,9 @@ def _with_torch(device: str, dtype_name: str) -> tuple[str, DeviceRates]:
     dtype = getattr(torch, dtype_name)
     rows, columns, side = (65536, 8192, 8192) if on_gpu else (8192, 4096, 1024)
     with torch.inference_mode():
-        matrix = torch.ones(rows, columns, dtype=dtype, device=device)  # larger than any cache
-        vector = torch.ones(columns, dtype=dtype, device=device)
-        square = torch.ones(side, side, dtype=dtype, device=device)
+        matrix = torch.randn(rows, columns, dtype=dtype, device=device)  # larger than any cache
+        vector = torch.randn(columns, dtype=dtype, device=device)
+        square = torch.randn(side, side, dtype=dtype, device=device)
         target = torch.empty_like(matrix)
 
         def wait() -> None:
@@ -68,8 +71,9 @@ def _with_jax_device(device: Any, dtype_name: str) -> tuple[str, DeviceRates]:
     on_cpu = device.platform == "cpu"
     dtype = jnp.dtype(dtype_name)
     rows, columns, side = (8192, 4096, 1024) if on_cpu else (65536, 8192, 8192)
-    matrix = jnp.ones((rows, columns), dtype)  # larger than any cache
-    vector, square = jnp.ones(columns, dtype), jnp.ones((side, side), dtype)
+    key = jax.random.key(0)
+    matrix = jax.random.normal(key, (rows, columns), dtype)  # larger than any cache
+    vector, square = jax.random.normal(key, columns, dtype), jax.random.normal(key, (side, side), dtype)
     negate: Callable[[Any], Any] = jax.jit(jnp.negative)  # a copy, which the compiler may not leave out
     precision = "highest" if dtype_name == "float32" else "default"  # as the backend asks for
     product: Callable[[Any, Any], Any] = jax.jit(partial(jnp.dot, precision=precision))

@@ -1,7 +1,11 @@
 """Models, options and hardware that cannot be had: a typed error when the engine is built."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import aphrodite
 from aphrodite import LLM, SamplingParams
 from aphrodite.domain.errors import (
     BackendError,
@@ -62,6 +67,23 @@ def test_a_chat_template_that_is_no_jinja(llava_folder: Path) -> None:
 def test_unknown_backend(name: str, llava_folder: Path) -> None:
     with pytest.raises(BackendNotFoundError, match=f"^No backend {name!r} is installed; there are: auto, .*cuda"):
         build(llava_folder, backend=name)
+
+
+def test_source_that_is_not_installed(llava_folder: Path, tmp_path: Path) -> None:
+    """The libraries, and this package's source, but none of its metadata."""
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.startswith(("aphrodite", "__editable__")):
+            (tmp_path / entry.name).symlink_to(entry)
+    (tmp_path / "aphrodite").symlink_to(Path(aphrodite.__file__).parent)
+    program = f"from aphrodite import LLM; LLM({str(llava_folder)!r}, backend='cuda')"
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "BackendNotFoundError: The backend cuda cannot be found because Aphrodite is not installed" in result.stderr
 
 
 def test_unknown_backend_in_the_environment(llava_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

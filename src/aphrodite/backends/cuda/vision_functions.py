@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aphrodite.backends.cuda.activations import activation
 from aphrodite.backends.cuda.cpu.product_attention import TorchSoftmax, picture_attention
@@ -18,6 +19,8 @@ from aphrodite.backends.cuda.cpu.rows import (
     native_softmax,
 )
 from aphrodite.domain.architectures.spec import Activation
+
+_ATTENTION_BY_PRIORITY = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class VisionFunctions:
         Triton does better.
         """
         if device.type != "cpu":
-            return cls(_attention, _triton_activation(name) or activation(name), _layer_norm)
+            return cls(_flash_attention, _triton_activation(name) or activation(name), _layer_norm)
         return cls(
             native_picture_attention(dtype, head_dim)
             or partial(picture_attention, softmax=native_softmax(dtype) or TorchSoftmax()),
@@ -53,9 +56,11 @@ def _triton_activation(name: Activation) -> Callable[[Tensor], Tensor] | None:
     return quick_gelu
 
 
-def _attention(qkv: Tensor) -> Tensor:
+def _flash_attention(qkv: Tensor) -> Tensor:
+    """FlashAttention where it takes the number format, never cuDNN's, which would make a plan for every new shape."""
     queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # each [N, H, P, D]
-    return functional.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+    with sdpa_kernel(_ATTENTION_BY_PRIORITY, set_priority=True):
+        return functional.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
 
 
 def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:

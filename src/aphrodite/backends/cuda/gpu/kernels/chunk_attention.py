@@ -63,7 +63,7 @@ def chunk_attention(
         block_n=block_n,
         block_q=block_q,
         num_warps=8,
-        num_stages=2,
+        num_stages=3,
     )
 
 
@@ -91,7 +91,8 @@ def _attend_chunks(
     block_q: tl.constexpr,
 ):
     # Row r has the tiles from row_starts[r] // block_q + r on: at least as many as it needs, and never another's.
-    kv_head, tile = tl.program_id(0), tl.program_id(1)
+    # The last tiles come first: a row's last tile sees the most, and the lightest fill the end.
+    kv_head, tile = tl.program_id(0), tl.num_programs(1) - 1 - tl.program_id(1)
     every = tl.arange(0, block_r)
     starts = tl.load(row_starts + every, mask=every < rows, other=0)
     row = tl.sum(((starts // block_q + every <= tile) & (every < rows)).to(tl.int32), axis=0) - 1
@@ -120,10 +121,16 @@ def _attend_chunks(
     maximum = tl.full([block_m], float("-inf"), tl.float32)
     weight = tl.zeros([block_m], tl.float32)
     attended = tl.zeros([block_m, block_d], tl.float32)
+    # A tile's blocks are looked up while the tile before it is loaded: loads whose addresses are loaded themselves are
+    # not sent ahead.
+    next_at_token = cache_offsets(
+        block_table, row, blocks, first + tl.arange(0, block_n), last, kv_heads, head_dim, block_size
+    )
     for start in tl.range(first, last, block_n):
         cached = start + tl.arange(0, block_n)
         inside = cached < last
-        at_token = cache_offsets(block_table, row, blocks, cached, inside, kv_heads, head_dim, block_size)
+        at_token = next_at_token
+        next_at_token = cache_offsets(block_table, row, blocks, cached + block_n, last, kv_heads, head_dim, block_size)
         at_head = at_token[:, None] + kv_head * head_dim + dims[None, :]
         mask = inside[:, None] & in_head[None, :]
         key = tl.load(keys + at_head, mask=mask, other=0.0)  # [N, D]

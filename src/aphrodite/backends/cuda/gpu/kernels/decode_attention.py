@@ -63,7 +63,7 @@ def decode_attention(
     else:
         block_g = max(16, triton.next_power_of_2(group))
         num_warps = 8 if queries.element_size() == 4 else 4
-        attend_group[grid](*step, **sizes, group=group, block_g=block_g, num_warps=num_warps)
+        attend_group[grid](*step, **sizes, group=group, block_g=block_g, num_warps=num_warps, num_stages=3)
     if splits > 1:
         _merge_splits[(rows, heads)](
             row_starts,

@@ -53,7 +53,7 @@ def attend_single_head(
     for start in tl.range(first, last, block_n, num_stages=3):  # two tiles are on their way while one is worked on
         positions = start + tl.arange(0, block_n)
         inside = positions < last
-        at_token = cache_offsets(block_table, row, blocks, positions, inside, kv_heads, head_dim, block_size)
+        at_token = cache_offsets(block_table, row, blocks, positions, last, kv_heads, head_dim, block_size)
         at_head = at_token[:, None] + head * head_dim + dims[None, :]
         mask = inside[:, None] & in_head[None, :]
         key = tl.load(keys + at_head, mask=mask, other=0.0)  # [N, D]
@@ -122,10 +122,16 @@ def attend_group(
     maximum = tl.full([block_g], float("-inf"), tl.float32)
     weight = tl.zeros([block_g], tl.float32)
     attended = tl.zeros([block_g, block_d], tl.float32)
+    next_at_token = cache_offsets(
+        block_table, row, blocks, first + tl.arange(0, block_n), last, kv_heads, head_dim, block_size
+    )
     for start in tl.range(first, last, block_n):
         positions = start + tl.arange(0, block_n)
         inside = positions < last
-        at_token = cache_offsets(block_table, row, blocks, positions, inside, kv_heads, head_dim, block_size)
+        at_token = next_at_token
+        next_at_token = cache_offsets(
+            block_table, row, blocks, positions + block_n, last, kv_heads, head_dim, block_size
+        )
         at_head = at_token[:, None] + kv_head * head_dim + dims[None, :]
         mask = inside[:, None] & in_head[None, :]
         key = tl.load(keys + at_head, mask=mask, other=0.0)  # [N, D]

@@ -38,11 +38,11 @@ def cache_offsets(
     row,
     blocks,
     positions,
-    inside,
+    end,
     kv_heads: tl.constexpr,
     head_dim: tl.constexpr,
     block_size: tl.constexpr,
 ):
     """Where the keys and values of a row's positions begin, int64; a cache may have more than 2**31 elements."""
-    block = tl.load(block_table + row * blocks + positions // block_size, mask=inside, other=0).to(tl.int64)
+    block = tl.load(block_table + row * blocks + positions // block_size, mask=positions < end, other=0).to(tl.int64)
     return (block * block_size + positions % block_size) * (kv_heads * head_dim)

@@ -62,7 +62,7 @@ def chunk_attention(
         block_m=block_m,
         block_n=block_n,
         block_q=block_q,
-        num_warps=8,
+        num_warps=4 if is_wide else 8,
         num_stages=3,
     )
 

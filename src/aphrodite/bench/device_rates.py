@@ -73,7 +73,7 @@ def _with_jax_device(device: Any, dtype_name: str) -> tuple[str, DeviceRates]:
     rows, columns, side = (8192, 4096, 1024) if on_cpu else (65536, 8192, 8192)
     key = jax.random.key(0)
     matrix = jax.random.normal(key, (rows, columns), dtype)  # larger than any cache
-    vector, square = jax.random.normal(key, columns, dtype), jax.random.normal(key, (side, side), dtype)
+    vector, square = jax.random.normal(key, (columns,), dtype), jax.random.normal(key, (side, side), dtype)
     negate: Callable[[Any], Any] = jax.jit(jnp.negative)  # a copy, which the compiler may not leave out
     precision = "highest" if dtype_name == "float32" else "default"  # as the backend asks for
     product: Callable[[Any, Any], Any] = jax.jit(partial(jnp.dot, precision=precision))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -136,6 +137,53 @@ def test_keys_limits_and_browsers(checkpoint: Path, tmp_path: Path) -> None:
                 thread.join(30)
         assert {code for code, _ in codes} == {429, 504}
         assert all(after == "1" for code, after in codes if code == 429)
+
+
+def test_a_second_interrupt_ends_at_once(checkpoint: Path, tmp_path: Path) -> None:
+    with running(tmp_path / "log", str(checkpoint), *SMALL, "--served-model-name", MODEL) as server:
+        [engine] = server.engine_pids()
+        streams = Streams(server, 1)
+        streams.wait_until_under_way()
+        server.process.send_signal(signal.SIGINT)
+        deadline_s = time.monotonic() + 20
+        while "Shutting down" not in server.log:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        assert server.stop(signal.SIGINT, within_s=5) == -signal.SIGINT
+        streams.join()
+        while Path(f"/proc/{engine}").exists():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+
+
+def test_a_port_that_is_taken_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [COMMAND, "run", str(checkpoint), *SMALL[:-1], port],
+            capture_output=True, text=True, env=environment(), timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert port in done.stderr.splitlines()[-1]
+
+
+def test_two_that_start_at_once(checkpoint: Path, tmp_path: Path) -> None:
+    """Both could bind the port, as nobody listened yet."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = str(other.getsockname()[1])
+        process = subprocess.Popen(
+            [COMMAND, "run", str(checkpoint), *SMALL[:-1], port], stderr=subprocess.PIPE, text=True, env=environment()
+        )
+        assert process.stderr is not None
+        time.sleep(1)  # it has bound by then, or will fail to: either way it names the port
+        other.listen()
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert port in complaint.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

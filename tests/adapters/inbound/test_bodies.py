@@ -164,3 +164,11 @@ def test_deep_nesting_is_a_mistake_like_others(depth: int) -> None:
     body = b'{"model": "m", "messages": [{"role": "assistant", "tool_calls": %s}]}' % calls
     with pytest.raises(RequestError, match="nested too deeply"):
         _conversation(parse_body(body, ChatCompletionRequest).messages, 1)
+
+
+def test_a_mistake_does_not_repeat_all_that_was_written() -> None:
+    body = b'{"model": "m", "messages": [{"content": "x", "role": "%s"}]}' % (b"x" * 5_000_000)
+    with pytest.raises(InvalidRequestError, match="unknown value") as raised:
+        parse_body(body, ChatCompletionRequest)
+    assert len(str(raised.value)) < 2000
+    assert raised.value.param == "messages[0].role"

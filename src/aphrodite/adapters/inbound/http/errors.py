@@ -132,9 +132,10 @@ def describe(error: Exception) -> tuple[int, ErrorBody, dict[str, str]]:
         param, code = error.param, error.code
     elif isinstance(error, domain.SamplingParamsError):
         param = str(error).split(" ", 1)[0]  # its sentences begin with the field
-    message, param = _shortened(str(error), _MAX_MESSAGE_CHARS), param and _shortened(param, _MAX_PARAM_CHARS)
+    message, param = shortened(str(error), _MAX_MESSAGE_CHARS), param and shortened(param, _MAX_PARAM_CHARS)
     return kind.status, ErrorBody(ErrorDetail(message, kind.type, param, code)), dict(_HEADERS.get(kind.status, {}))
 
 
-def _shortened(text: str, max_chars: int) -> str:
+def shortened(text: str, max_chars: int) -> str:
+    """Without its middle, where it is too long."""
     return text if len(text) <= max_chars else text[: max_chars // 2] + " ... " + text[-max_chars // 2 :]

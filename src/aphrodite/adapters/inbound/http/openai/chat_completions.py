@@ -1,5 +1,6 @@
 """POST /v1/chat/completions."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -70,11 +71,9 @@ async def _whole(
     asked: ChatCompletionRequest, echoed: str, generation: Generation, answer_id: str, created: int, model: str
 ) -> ChatCompletion:
     [output] = await generation.finish()
-    return ChatCompletion(
-        id=answer_id,
-        created=created,
-        model=model,
-        choices=[
+
+    def write() -> list[ChatChoice]:
+        return [
             ChatChoice(
                 index=completion.index,
                 message=ResponseMessage(echoed + completion.text),
@@ -83,9 +82,11 @@ async def _whole(
                 stop_reason=completion.stop_reason,
             )
             for completion in output.outputs
-        ],
-        usage=generation.usage(),
-    )
+        ]
+
+    # Log-probabilities can be many; other requests go on meanwhile.
+    choices = await asyncio.to_thread(write) if asked.logprobs else write()
+    return ChatCompletion(id=answer_id, created=created, model=model, choices=choices, usage=generation.usage())
 
 
 async def _events(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 from starlette.requests import Request
 
-from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.errors import InvalidRequestError, shortened
 from aphrodite.adapters.inbound.http.openai.protocol import (
     ChatCompletionRequest,
     ImagePart,
@@ -76,6 +76,7 @@ _PART_FIELDS = {
 
 _MAX_SMALL_BYTES = 64 * 1024  # of a body that is decoded on the event loop
 _MAX_VALUES = 1 << 20  # of JSON in one body
+_MAX_SENTENCE_CHARS = 1000  # of the decoder's, which may hold what the client wrote
 _MAX_NAMED = 20  # unknown fields in one warning
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*?)`)?$", re.DOTALL)
 
@@ -165,7 +166,7 @@ def _unknown_in_messages(messages: object) -> set[str]:
 
 def _invalid(sentence: str) -> InvalidRequestError:
     """The sentence without the decoder's own way to write a path: `messages[0].content must be ...`."""
-    match = _PATH.match(sentence)
+    match = _PATH.match(shortened(sentence, _MAX_SENTENCE_CHARS))
     what, path = (match["what"], match["path"]) if match else (sentence, None)
     param = (path or "").lstrip(".") or None
     missing = re.match(r"Object missing required field `(.*)`", what)

@@ -79,6 +79,8 @@ class Resources:
     registers: int  # a thread
     shared_bytes: int  # a program
     spill_bytes: int  # a thread: its frame in local memory, of which Triton makes no other use
+    load_bytes: int  # that a thread moves at once, at most: 16 where triton knows how the memory is aligned
+    copies_ahead: int  # to shared memory, that are on their way while the loop works on those before them
 
 
 class _Driver:
@@ -194,23 +196,34 @@ def _resources(kernel: Any, model: str, case: str, target: int) -> Resources:
         registers=int(registers),
         shared_bytes=kernel.metadata.shared,
         spill_bytes=int(stack),
+        load_bytes=_widest_load(kernel.asm["ptx"]),
+        copies_ahead=max(map(int, re.findall(r"cp\.async\.wait_group\s+(\d+)", kernel.asm["ptx"])), default=0),
     )
+
+
+def _widest_load(ptx: str) -> int:
+    """In bytes, of the loads from global memory and the copies from there to shared memory."""
+    loads = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.b(\d+)", ptx)
+    copies = re.findall(r"cp\.async\.c[ag]\.shared\.global.*?, (0x[0-9a-f]+)", ptx)
+    return max([int(count or 1) * int(bits) // 8 for count, bits in loads] + [int(size, 16) for size in copies])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", type=int, nargs="+", default=[80, 90, 100], help="compute capabilities, 90: sm_90")
-    names = [model.name for model in MODELS]
-    parser.add_argument("--models", nargs="+", default=names, choices=names)
+    known = [model.name for model in MODELS]
+    parser.add_argument("--models", nargs="+", default=known, choices=known)
     arguments = parser.parse_args()
     models = [model for model in MODELS if model.name in arguments.models]
-    print("| kernel | first needed by | case | target | warps | registers | shared, bytes | spills, bytes |")
-    print("|---|---|---|---|---:|---:|---:|---:|")
+    names = ("kernel", "first needed by", "case", "target", "warps", "registers", "shared, bytes", "spills, bytes")
+    print(f"| {' | '.join(names)} | load, bytes | ahead |")
+    print("|---|---|---|---|---:|---:|---:|---:|---:|---:|")
     spilled = 0
     for found in measure(models, arguments.targets):
         print(
             f"| {found.kernel} | {found.model} | {found.case} | sm_{found.target} | {found.num_warps} "
-            f"| {found.registers} | {found.shared_bytes} | {found.spill_bytes} |",
+            f"| {found.registers} | {found.shared_bytes} | {found.spill_bytes} | {found.load_bytes} "
+            f"| {found.copies_ahead} |",
             flush=True,
         )
         spilled += found.spill_bytes

@@ -23,9 +23,9 @@ def test_pictures_have_the_features_that_the_tower_gives_them(place: Place, tmp_
     tower = VisionTower(model.vision, weights, PixelNormalization(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
     encoder = Encoder(tower, place.device)
     encoder.capture(CudaCapture(place.device) if place.device.type == "cuda" else lambda function: function, 9)
-    side = model.vision.image_size
+    shape = (model.vision.num_patches, model.vision.patch_bytes)
     generator = torch.Generator().manual_seed(0)
     for num_images in (1, 3, 8, 2, 9):
-        pixels = torch.randint(0, 256, (num_images, side, side, 3), dtype=torch.uint8, generator=generator)
-        found = encoder.encode(pixels.to(place.device))
-        torch.testing.assert_close(found, tower.encode(pixels.to(place.device)), atol=1e-4, rtol=1e-4)
+        patches = torch.randint(0, 256, (num_images, *shape), dtype=torch.uint8, generator=generator).to(place.device)
+        found = encoder.encode(patches.flatten(0, 1))
+        torch.testing.assert_close(found, tower.encode(patches).flatten(0, 1), atol=1e-4, rtol=1e-4)

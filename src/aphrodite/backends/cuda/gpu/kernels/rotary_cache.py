@@ -37,8 +37,6 @@ def rotate_and_cache(
     heads = all_heads - 2 * kv_heads
     queries = torch.empty(tokens, heads, head_dim, dtype=qkv.dtype, device=qkv.device)
     has_norm = q_norm is not None and k_norm is not None
-    block_half = triton.next_power_of_2(head_dim // 2)
-    num_warps = max(1, _HEADS_PER_PROGRAM * block_half * qkv.element_size() // 512)  # a thread moves 16 bytes at once
     _rotate_and_cache[(tokens, triton.cdiv(all_heads, _HEADS_PER_PROGRAM))](
         qkv,
         positions,
@@ -56,8 +54,8 @@ def rotate_and_cache(
         kv_heads=kv_heads,
         half=head_dim // 2,
         block_heads=_HEADS_PER_PROGRAM,
-        block_half=block_half,
-        num_warps=num_warps,
+        block_half=triton.next_power_of_2(head_dim // 2),
+        num_warps=4,
     )
     return queries
 

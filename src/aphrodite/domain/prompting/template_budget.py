@@ -8,8 +8,10 @@ from typing import Any
 from aphrodite.domain.prompting.json_object import JsonObject
 
 _CHARS_PER_UNIT = 256  # copying so many characters takes about as long as one step of a loop
+_VISITS_PER_UNIT = 4  # looking at so many values in a list does, too
 _MAX_WIDTH = 9999  # of what is padded or indented
 _WIDER = re.compile(r"[0-9]{5}")
+_WIDTH_FROM_VALUE = (re.compile(r"\{[^{}]*\{"), re.compile(r"%[^a-zA-Z%]*\*"))  # of str.format, of the operator %
 
 
 class BudgetExceededError(Exception):
@@ -43,9 +45,10 @@ class Budget:
 
         Ten lists, each of them twice in the next, are short and yet endless when written out: counting ends early.
         """
-        size, waiting = 0, list(values)
+        size, num_visited, waiting = 0, 0, list(values)
         while waiting:
             value = waiting.pop()
+            num_visited += 1
             size += 1 + shallow_size(value)
             if isinstance(value, Mapping):
                 waiting += chain.from_iterable(value.items())
@@ -53,6 +56,7 @@ class Budget:
                 waiting += value
             if size > self.max_size:
                 raise BudgetExceededError
+        self.spend(num_visited // _VISITS_PER_UNIT)
         return size
 
     def pay_for_text_operation(self, name: str, text: str, arguments: Sequence[Any]) -> None:
@@ -63,8 +67,10 @@ class Budget:
         strings = [value for value in arguments if isinstance(value, str)]
         if name == "replace" and len(strings) > 1:
             size += text.count(strings[0]) * len(strings[1])
+        elif name in ("rfind", "rindex", "rpartition", "rsplit", "strip", "lstrip", "rstrip", "trim"):
+            size += len(text) * max(map(len, strings), default=0)  # each place is compared with all that is looked for
         elif name in ("format", "format_map", "%"):
-            if _WIDER.search(text):
+            if _WIDER.search(text) or _WIDTH_FROM_VALUE[name == "%"].search(text.replace("{{", "")):
                 raise BudgetExceededError
             size *= 1 + text.count("%" if name == "%" else "{")
         elif name in ("indent", "expandtabs", "translate"):

@@ -6,7 +6,7 @@ a template that would run forever, or fill the memory, ends with BudgetExceededE
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Template, nodes, pass_context
 from jinja2.compiler import CodeGenerator, Frame
@@ -22,11 +22,14 @@ from aphrodite.domain.prompting.template_budget import Budget, BudgetExceededErr
 
 # Filters that hand items on and do not look into them.
 _SHALLOW_FILTERS = frozenset(
-    ("attr", "count", "d", "default", "dictsort", "first", "groupby", "int", "items", "last", "length", "list", "map",
-     "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique")
+    ("attr", "count", "d", "default", "first", "int", "items", "last", "length", "list", "map", "reject", "rejectattr",
+     "reverse", "select", "selectattr")
 )  # fmt: skip
+# Filters for web pages, whose work grows faster than their text.
+_LEFT_OUT_FILTERS = frozenset(("pprint", "striptags", "urlize", "wordwrap", "xmlattr"))
 # Filters that the compiler puts in; with a space in its name no template can write one.
-_PAID_LOOP, _PAID_CONCATENATION = "paid loop", "paid concatenation"
+_PAID_LOOP, _PAID_CONCATENATION, _PAID_COMPARISON = "paid loop", "paid concatenation", "paid comparison"
+_MAX_NUMBER_BITS = 4096
 _MAX_EXPONENT = 64
 _LITERAL_CHARS_PER_UNIT = 64
 
@@ -51,7 +54,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     """Compiles chat templates with transformers' options and helpers. Render with `generate`."""
 
     context_class = BudgetContext
-    intercepted_binops = frozenset(["+", "*", "%", "**"])
+    intercepted_binops = frozenset(["+", "*", "%", "**", "//"])
 
     def __init__(self) -> None:
         super().__init__(
@@ -59,9 +62,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         )
         self.code_generator_class = _PayingCodeGenerator
         self.filters["tojson"] = _to_json
-        self.filters = {name: _paying(name, function) for name, function in self.filters.items()}
+        self.filters = {name: _paying(name, function) for name, function in self.filters.items()
+                        if name not in _LEFT_OUT_FILTERS}  # fmt: skip
+        self.tests = {name: _paying_test(cast(Callable[..., Any], function)) for name, function in self.tests.items()}
         self.filters[_PAID_LOOP] = _paid_loop
         self.filters[_PAID_CONCATENATION] = _paid_concatenation
+        self.filters[_PAID_COMPARISON] = _paid_comparison
         self.globals = {
             "range": self.globals["range"],  # the sandbox's: 100,000 items at most
             "cycler": self.globals["cycler"],
@@ -86,11 +92,16 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(getattr(obj, "__wrapped__", obj), "__self__", None)
         if isinstance(owner, str):
             budget.pay_for_text_operation(obj.__name__, owner, _all_arguments(args, kwargs))
+        elif not isinstance(obj, Macro):  # it may compare its arguments, and with what it belongs to
+            owned = [owner] if isinstance(owner, list | tuple) else []
+            budget.pay_for(budget.measured(*owned, *_all_arguments(args, kwargs)))
         return super().call(context, obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Every use of an operator that can make something large of something small."""
         budget = _budget(context)
+        if any(isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS for value in (left, right)):
+            raise BudgetExceededError
         if operator == "**" and isinstance(right, int) and right > _MAX_EXPONENT:
             raise BudgetExceededError
         if operator == "%" and isinstance(left, str):
@@ -136,10 +147,37 @@ class _Payments(NodeTransformer):
         node.iter = nodes.Filter(node.iter, _PAID_LOOP, [units], [], None, None).set_lineno(node.lineno)
         return node
 
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = _paid(node.expr)
+        for operand in node.ops:
+            operand.expr = _paid(operand.expr)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        if not isinstance(node.arg, nodes.Slice):
+            node.arg = _paid(node.arg)  # a key is hashed and compared
+        return node
+
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.key = _paid(node.key)
+        return node
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         parts = nodes.List(node.nodes).set_lineno(node.lineno)
         return nodes.Filter(parts, _PAID_CONCATENATION, [], [], None, None).set_lineno(node.lineno)
+
+
+def _paid(node: nodes.Expr) -> nodes.Expr:
+    """Has the expression's value paid for, as deep as comparing or hashing it goes."""
+    if isinstance(node, nodes.Const):
+        return node
+    paid = nodes.Filter(node, _PAID_COMPARISON, [], [], None, None)
+    paid.set_lineno(node.lineno)
+    return paid
 
 
 class _Namespace(Namespace):
@@ -193,6 +231,29 @@ def _paying(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*first, value, *args, **kwargs)
 
     return paying
+
+
+def _paying_test(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The test `function`, paid for: it may compare."""
+    wanted = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
+
+    @pass_context
+    def paying(context: Context, *args: Any, **kwargs: Any) -> Any:
+        budget = _budget(context)
+        budget.pay_for(budget.measured(*_all_arguments(args, kwargs)))
+        passed = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
+        first = [] if wanted is None else [passed[wanted]]
+        return function(*first, *args, **kwargs)
+
+    return paying
+
+
+@pass_context
+def _paid_comparison(context: Context, value: Any) -> Any:
+    budget = _budget(context)
+    if not isinstance(value, Undefined):
+        budget.pay_for(budget.measured(value))
+    return value
 
 
 @pass_context

@@ -12,7 +12,7 @@ from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan
 from aphrodite.domain.architectures.images.layout import FixedLayout, LaidOutImage
 from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.errors import StepError
-from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.ports import BackendDescription, BackendLimits
 from aphrodite.domain.prompting.prompts import (
     ProcessedPrompt,
     Prompt,
@@ -79,6 +79,7 @@ class FakeBackend:
 
     def __init__(self, limits: BackendLimits = LIMITS, vocab_size: int = VOCAB_SIZE) -> None:
         self.limits = limits
+        self.description = BackendDescription("cpu", "int64", "as asked for", "numpy", None)
         self.failure: Literal["launch", "lost", "late"] | None = None
         self.plans: list[StepPlan] = []
         self.kv = np.full(limits.num_blocks * limits.block_size, -1, dtype=np.int64)

@@ -29,7 +29,7 @@ from aphrodite.domain.ports import BackendLimits
 from llava_7b import LLAVA_7B
 
 KERNELS = {
-    name: Kernels(multiply, rotate_and_store, attend)
+    name: Kernels(name, multiply, rotate_and_store, attend)
     for name, attend in (("ours", attend_pallas), ("packaged", attend_packaged))
 }
 DECODE_ROWS, MIXED_TOKENS = 64, 1024

@@ -5,6 +5,7 @@ environment how their threads are to wait, which they read as they are loaded; s
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from aphrodite.cpus import share_cpus
@@ -30,6 +31,8 @@ share_cpus()
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("aphrodite-vlm")
     if name not in _HOMES:
         raise AttributeError(f"module 'aphrodite' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,7 +1,9 @@
 """The composition root: EngineConfig -> wired objects. The only file that names an adapter or a backend."""
 
 import hashlib
+import importlib.metadata
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
+from aphrodite.adapters.outbound.huggingface.configuration import read_config
 from aphrodite.adapters.outbound.huggingface.dummy_checkpoint import DummyCheckpoint
 from aphrodite.adapters.outbound.huggingface.gguf_checkpoint import GgufCheckpoint
 from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model, locate_tokenizer
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.adapters.outbound.images.cache import CachingImageReader
-from aphrodite.adapters.outbound.images.decoding import decode_data_url
 from aphrodite.adapters.outbound.images.fetching import UrlImageFetcher
+from aphrodite.adapters.outbound.images.offline import open_picture_file, open_picture_url
 from aphrodite.adapters.outbound.images.options import FetchOptions
 from aphrodite.adapters.outbound.images.processing import ImageProcessing
 from aphrodite.adapters.outbound.images.workers import ImageWorkers
@@ -27,7 +30,7 @@ from aphrodite.adapters.outbound.telemetry.logs import configure_logging
 from aphrodite.adapters.outbound.telemetry.metrics import PrometheusMetrics
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
-from aphrodite.domain.config import EngineConfig, ServerConfig
+from aphrodite.domain.config import EngineConfig, LogFormat, LogLevel, ServerConfig
 from aphrodite.domain.errors import BackendNotFoundError, ConfigError
 from aphrodite.domain.ports import (
     CheckpointSource,
@@ -40,8 +43,11 @@ from aphrodite.domain.ports import (
 )
 from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.summary import describe_engine, describe_family
 from aphrodite.engine.client import EngineClient
 from aphrodite.engine.engine import Engine
+
+_log = logging.getLogger(__name__)
 
 _BACKEND_GROUP = "aphrodite.backends"
 _LIBRARIES = {"cuda": "torch", "jax_tpu": "jax"}  # of "auto"'s backends, the first choice first
@@ -60,6 +66,7 @@ class Frontend:
     chat_template: str | None
     read_image_url: Callable[[str], object]  # a data: URL to a picture; raises ImageError
     load_image_processing: Callable[[], ImageProcessing] | None  # for a process of its own; None for a text-only model
+    read_image_file: Callable[[str | os.PathLike[str]], object]  # raises ImageError
     clock: Clock
 
 
@@ -102,12 +109,23 @@ def prepare(config: EngineConfig) -> tuple[Frontend, EngineParts]:
     return frontend, EngineParts(config, model.spec, model.checkpoint, frontend.processor.normalization, eos_token_ids)
 
 
+def build_served_engine(parts: EngineParts, log_level: LogLevel, log_format: LogFormat) -> Engine:
+    """As `build_engine`, in a process of its own, which logs as the server does."""
+    configure_logging(log_level, log_format)
+    return build_engine(parts)
+
+
 def build_engine(parts: EngineParts) -> Engine:
     """Load the weights onto the hardware. Raises ModelError, BackendError or ConfigError."""
     config = parts.config
+    version = importlib.metadata.version("aphrodite-vlm")
+    _log.info("Aphrodite %s loads %s, %s.", version, config.model, describe_family(parts.checkpoint.config))
+    _log.debug("%s", config)
     create_backend = _backend_factory(config.backend)
     backend = create_backend(config, parts.model, parts.checkpoint, parts.normalization)
     backend.warm_up()
+    for line in describe_engine(backend.description, backend.limits):
+        _log.info("%s", line)
     return Engine(
         backend,
         SystemClock(),
@@ -151,7 +169,9 @@ def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
         frontend=frontend,
         chat_template=ChatTemplate(frontend.chat_template),
         client=EngineClient(
-            partial(build_engine, engine), max_queue=server.max_queue, step_timeout_s=server.step_timeout
+            partial(build_served_engine, engine, server.log_level, server.log_format),
+            max_queue=server.max_queue,
+            step_timeout_s=server.step_timeout,
         ),
         fetcher=UrlImageFetcher(fetch_options),
         reader=_image_reader(frontend, server),
@@ -167,7 +187,12 @@ def _image_reader(frontend: Frontend, server: ServerConfig) -> ImageReader | Non
 
 def open_model(config: EngineConfig) -> OpenedModel:
     """The files behind a model's name, its weights unread. Raises ModelError."""
-    location = locate_model(config.model, config.revision)
+    location = locate_model(
+        config.model,
+        config.revision,
+        # Hear of a model that is not supported before gigabytes are downloaded.
+        check=lambda folder: read_model(read_config(folder, trust_remote_code=config.trust_remote_code)),
+    )
     checkpoint: CheckpointSource
     add_space_prefix = True
     if location.gguf_path is not None:
@@ -208,7 +233,8 @@ def _frontend(config: EngineConfig, model: OpenedModel) -> Frontend:
         image_token=model.tokenizer.image_token,
         default_sampling=SamplingParams.from_generation_config(model.checkpoint.generation_config),
         chat_template=config.chat_template or model.tokenizer.chat_template,
-        read_image_url=decode_data_url,
+        read_image_url=open_picture_url,
+        read_image_file=open_picture_file,
         load_image_processing=None if processor.image_processing is None else processor.image_processing.loader,
         clock=SystemClock(),
     )

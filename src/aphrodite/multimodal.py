@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     import numpy as np
     import numpy.typing as npt
     from PIL.Image import Image
@@ -11,6 +13,6 @@ __all__ = ["MultiModalDataDict"]
 
 
 class MultiModalDataDict(TypedDict, total=False):
-    """The pictures of one prompt: at most one, as a PIL image or a uint8 array [height, width, 3]."""
+    """The pictures of one prompt: at most one, as a PIL image, a uint8 array [height, width, 3] or a path."""
 
-    image: "Image | npt.NDArray[np.uint8] | list[Any]"
+    image: "Image | npt.NDArray[np.uint8] | str | PathLike[str] | list[Any]"

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from aphrodite.domain.errors import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+_DTYPE_NAMES = {"half": "float16", "fp16": "float16", "bf16": "bfloat16", "float": "float32", "fp32": "float32"}
+_MAX_BLOCK_SIZE = 1024
 LoadFormat = Literal["auto", "dummy"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
@@ -51,11 +53,17 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model:
             raise ConfigError(f"model must be the name of a model, got {self.model!r}.")
-        for name, choices in (("dtype", get_args(Dtype)), ("load_format", get_args(LoadFormat))):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
+        object.__setattr__(self, "dtype", parse_dtype(self.dtype))
+        if self.load_format not in get_args(LoadFormat):
+            raise ConfigError(
+                f"load_format must be one of {', '.join(get_args(LoadFormat))}, got {self.load_format!r}."
+            )
         for name in ("max_num_seqs", "block_size", "tensor_parallel_size"):
             _check_positive(name, getattr(self, name))
+        if self.block_size > _MAX_BLOCK_SIZE or self.block_size & (self.block_size - 1):
+            raise ConfigError(
+                f"block_size must be a power of two of at most {_MAX_BLOCK_SIZE} tokens, got {self.block_size}."
+            )
         for name in ("max_model_len", "max_num_batched_tokens", "kv_cache_memory"):
             if getattr(self, name) is not None:
                 _check_positive(name, getattr(self, name))
@@ -152,6 +160,15 @@ def _check_limits(limits: object) -> None:
     count = limits["image"]
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         raise ConfigError(f'limit_mm_per_prompt must be {{"image": N}}, N an integer of at least 0, got {limits!r}.')
+
+
+def parse_dtype(value: object) -> Dtype:
+    """The number format that is called so: half, fp16, bf16, float and fp32 are known, and torch's own objects."""
+    name = str(value).removeprefix("torch.")
+    chosen = _DTYPE_NAMES.get(name, name)
+    if chosen not in get_args(Dtype):
+        raise ConfigError(f"dtype must be one of {', '.join(get_args(Dtype))}, got {value!r}.")
+    return cast(Dtype, chosen)
 
 
 def _flag(name: str) -> str:

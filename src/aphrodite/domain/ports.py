@@ -31,6 +31,21 @@ class BackendLimits:
     bytes_per_number: int  # of weights, KV cache and features
 
 
+@dataclass(frozen=True, slots=True)
+class BackendDescription:
+    """What a backend chose, in words for whoever starts it."""
+
+    device: str  # "cpu", "cuda:0 (NVIDIA H100)"
+    dtype: str
+    dtype_reason: str  # why this number format: "as asked for", ...
+    execution: str  # what runs a step, its attention above all
+    num_threads: int | None  # on a CPU
+
+    def __str__(self) -> str:
+        threads = "" if self.num_threads is None else f", num_threads={self.num_threads}"
+        return f"device={self.device!r}, dtype={self.dtype!r}{threads}"
+
+
 class PendingStep(Protocol):
     """A step that was launched."""
 
@@ -42,6 +57,7 @@ class ComputeBackend(Protocol):
     """The hardware: holds weights, KV cache, image features and each slot's last sampled token."""
 
     limits: BackendLimits
+    description: BackendDescription
 
     def warm_up(self) -> None:
         """Compile and capture every shape that steps will use."""

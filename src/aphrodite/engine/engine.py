@@ -7,7 +7,7 @@ from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.errors import AphroditeError, CacheLostError, EngineClosedError, StepError
 from aphrodite.domain.generation.delta import SequenceDelta, TokenReport, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
-from aphrodite.domain.ports import BackendLimits, Clock, ComputeBackend, PendingStep
+from aphrodite.domain.ports import BackendDescription, BackendLimits, Clock, ComputeBackend, PendingStep
 from aphrodite.domain.prompting.prompt_length import check_num_tokens
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
@@ -98,6 +98,10 @@ class Engine:
     @property
     def limits(self) -> BackendLimits:
         return self._backend.limits
+
+    @property
+    def description(self) -> BackendDescription:
+        return self._backend.description
 
     @property
     def has_unfinished(self) -> bool:

@@ -74,6 +74,28 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path, monk
     assert parameters("demo", "--api-key", "x", "--api-key", "y")["api_key"] == ["x", "y"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4096", 4096), ("1k", 1000), ("2G", 2 << 30), ("1e4", 10_000), ("1.5K", 1536), ("1_000", 1000), ("-1", -1)],
+)
+def test_numbers_as_people_write_them(text: str, expected: int, tmp_path: Path) -> None:
+    assert parameters("demo", "--kv-cache-memory", text)["kv_cache_memory"] == expected
+    file = write(tmp_path, f"kv-cache-memory: {text}")
+    assert parameters("demo", "--config", file)["kv_cache_memory"] == expected
+
+
+@pytest.mark.parametrize("text", ["1.5", "k", "1kk", "1e99999", "0x10", "", "1e-3", "½"])
+def test_what_is_no_whole_number(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="takes a whole number"):
+        parameters("demo", "--kv-cache-memory", text)
+
+
+def test_serve_is_run() -> None:
+    group: Any = typer.main.get_command(app)
+    assert group.commands["serve"].make_context("serve", ["demo"]).params == parameters("demo")
+    assert run("serve", "demo", "--port", "x").stderr == run("run", "demo", "--port", "x").stderr
+
+
 def test_the_model_may_stand_in_the_file(tmp_path: Path) -> None:
     assert parameters("--config", write(tmp_path, "model: demo"))["model"] == "demo"
 
@@ -137,9 +159,11 @@ def test_mistakes_outside_of_run() -> None:
         assert done.returncode == 2
         assert done.stderr.startswith("aphrodite: ")
         assert done.stderr.count("\n") == 1
-    nobody = run("chat", "Hello", "--url", "http://127.0.0.1:9")
+    nobody = run("chat", "demo", "--url", "http://127.0.0.1:9")
     assert nobody.returncode == 1
-    assert "aphrodite run" in nobody.stderr
+    assert "start one with: aphrodite run demo" in nobody.stderr
+    nothing = run("run")
+    assert (nothing.returncode, nothing.stderr) == (2, "aphrodite: MODEL is missing; see --help.\n")
 
 
 def test_a_wrong_value_is_told_with_where_it_came_from(
@@ -152,10 +176,19 @@ def test_a_wrong_value_is_told_with_where_it_came_from(
         assert raised.value.code == 2
         return capsys.readouterr().err
 
-    assert said("--port", "many").endswith("as an integer\n")
-    assert "in the file of --config: max_queue" in said("--config", write(tmp_path, "max-queue: many"))
-    assert said("--dtype", "fp7") == (
-        "aphrodite: Invalid value for '--dtype': 'fp7' is not one of 'auto', 'float32', 'bfloat16', 'float16'.\n"
+    assert said("--port", "many") == (
+        "aphrodite: --port takes a whole number, as in 4096, 4k, 2G or 1e4; got 'many'.\n"
     )
+    assert (
+        said("--request-timeout", "long")
+        == "aphrodite: --request-timeout takes a number, as in 0.9 or 30; got 'long'.\n"
+    )
+    assert said("--prot", "1").startswith("aphrodite: There is no flag --prot; did you mean ")
+    assert said("--port") == "aphrodite: --port needs a value.\n"
+    assert said("twice") == "aphrodite: Nothing is expected here: twice.\n"
+    assert said("--load-format", "none") == "aphrodite: --load-format must be one of auto, dummy; got 'none'.\n"
+    assert said("--block-size", "3") == "aphrodite: block_size must be a power of two of at most 1024 tokens, got 3.\n"
+    assert "in the file of --config: max_queue" in said("--config", write(tmp_path, "max-queue: many"))
+    assert said("--dtype", "fp7").endswith("--dtype must be one of auto, float32, bfloat16, float16, got 'fp7'.\n")
     monkeypatch.setenv("APHRODITE_PORT", "many")
     assert "in the environment: APHRODITE_PORT" in said()

@@ -1,18 +1,24 @@
 """The public API of offline inference: names, arguments, results."""
 
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from transformers import AutoTokenizer
 
 import aphrodite
 from aphrodite import LLM, CompletionOutput, Logprob, RequestOutput, SamplingParams
+from aphrodite.domain.config import EngineConfig
+from aphrodite.domain.errors import ImageError, SamplingParamsError
 from aphrodite.inputs import PromptInputs, TextPrompt, TokensPrompt
 from aphrodite.multimodal import MultiModalDataDict
 
@@ -204,3 +210,72 @@ def test_progress_bar(llm: LLM, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.out == ""
     llm.generate(["Hello"] * 3, GREEDY, use_tqdm=False)
     assert capsys.readouterr() == ("", "")
+
+
+def test_version_and_description(llm: LLM) -> None:
+    assert aphrodite.__version__ == version("aphrodite-vlm")
+    described = repr(llm)
+    assert described.startswith(f"LLM(model={llm.config.model!r}, device='cpu', dtype='float32'")
+    assert re.search(r", num_threads=\d+, max_model_len=\d+\)$", described)
+
+
+def test_tokenizer(llm: LLM, llava_folder: Path) -> None:
+    theirs = AutoTokenizer.from_pretrained(llava_folder)
+    text = "What is it? 12 🙂"
+    assert llm.encode(text) == llm.get_tokenizer().encode(text) == theirs.encode(text)
+    assert llm.encode(text, add_special_tokens=False) == theirs.encode(text, add_special_tokens=False)
+    ids = theirs.encode(text)
+    assert llm.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("form", [str, Path])
+def test_a_path_is_opened(llm: LLM, image: Image.Image, tmp_path: Path, form: type) -> None:
+    file = tmp_path / "picture.png"
+    image.save(file)
+
+    def tokens(given: object) -> list[int]:
+        prompt: Any = {"prompt": QUESTION, "multi_modal_data": {"image": given}}
+        return llm.generate(prompt, GREEDY, use_tqdm=False)[0].outputs[0].token_ids
+
+    assert tokens(form(file)) == tokens(image)
+    with pytest.raises(ImageError, match="cannot be opened: No such file"):
+        tokens(form(tmp_path / "none.png"))
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ImageError, match="must be one of PNG"):
+        tokens(form(tmp_path / "text.png"))
+
+
+def test_a_path_in_a_conversation_and_urls_that_are_not_followed(llm: LLM, image: Image.Image, tmp_path: Path) -> None:
+    image.save(tmp_path / "picture.png")
+
+    def tokens(part: dict[str, Any]) -> list[int]:
+        messages = [{"role": "user", "content": [part, {"type": "text", "text": "What is it?"}]}]
+        template = "{% for p in messages[0].content %}{{ '<image>' if p.type == 'image' else p.text }}{% endfor %}"
+        return llm.chat(messages, GREEDY, chat_template=template, use_tqdm=False)[0].outputs[0].token_ids
+
+    found = tokens({"type": "image_pil", "image_pil": tmp_path / "picture.png"})
+    assert found == tokens({"type": "image_pil", "image_pil": image})
+    for url in (f"file://{tmp_path}/picture.png", "http://example.org/picture.png"):
+        with pytest.raises(ImageError, match=r'pass .*{"type": "image_pil"'):
+            tokens({"type": "image_url", "image_url": {"url": url}})
+
+
+def test_sampling_params_as_a_dictionary_show_the_class(llm: LLM) -> None:
+    given: Any = {"temperature": 0.5, "stop": "."}
+    for params in (given, [given]):
+        with pytest.raises(SamplingParamsError, match=r"not a dict: SamplingParams\(temperature=0.5, stop='.'\)"):
+            llm.generate("Hello", params, use_tqdm=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (torch.float32, "float32"),
+        ("torch.bfloat16", "bfloat16"),
+        ("half", "float16"),
+        ("bf16", "bfloat16"),
+        ("auto", "auto"),
+    ],
+)
+def test_names_of_number_formats(given: Any, expected: str) -> None:
+    assert EngineConfig(model="demo", dtype=given).dtype == expected

@@ -13,6 +13,7 @@ from PIL import Image
 from aphrodite import LLM, SamplingParams
 from aphrodite.domain.errors import (
     ImageError,
+    ImageUnreachableError,
     PlaceholderError,
     PromptError,
     PromptTooLongError,
@@ -63,7 +64,7 @@ PROMPTS: dict[str, tuple[Any, type[RequestError], str]] = {
     "no width": (with_image(Image.new("RGB", (0, 7))), ImageError, "no pixels: its size is 0x7"),
     "no height": (with_image(np.zeros((0, 7, 3), np.uint8)), ImageError, "no pixels: its size is 7x0"),
     "a thread of pixels": (with_image(Image.new("L", (4000, 1))), ImageError, "too thin, 4000x1"),
-    "a path": (with_image("picture.png"), ImageError, "open a path with PIL"),
+    "a path": (with_image("picture.png"), ImageUnreachableError, "'picture.png' cannot be opened: No such file"),
     "bytes": (with_image(b"\x89PNG"), ImageError, "must be a PIL image"),
     "a number for an image": (with_image(3), ImageError, "must be a PIL image or a uint8 array .* got int"),
     "floats": (with_image(np.zeros((4, 4, 3))), ImageError, "uint8 .* got float64"),

@@ -11,7 +11,7 @@ import huggingface_hub
 import pytest
 
 from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model, locate_tokenizer
-from aphrodite.domain.errors import ModelNotFoundError
+from aphrodite.domain.errors import ModelNotFoundError, UnsupportedModelError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -102,7 +102,7 @@ def test_repository_in_the_cache(cache: Path) -> None:
 
 @pytest.mark.usefixtures("cache")
 def test_offline_and_not_in_the_cache() -> None:
-    with pytest.raises(ModelNotFoundError, match="could not be reached; pass a local folder") as caught:
+    with pytest.raises(ModelNotFoundError, match="HF_HUB_OFFLINE keeps from downloading") as caught:
         locate_model("some/model")
     assert caught.value.__cause__ is not None
 
@@ -118,7 +118,7 @@ class Hub(BaseHTTPRequestHandler):
     """Of the hub's HTTP interface what a download asks for; repository "some/model" holds FILES."""
 
     FILES: ClassVar = {
-        "config.json": b"{}",
+        "config.json": b'{"model_type": "llama"}',
         "model.safetensors": b"weights",
         "model.bin": b"x",
         "consolidated.safetensors": b"x",
@@ -145,9 +145,13 @@ class Hub(BaseHTTPRequestHandler):
             body = self.FILES[path.rsplit("/", 1)[-1]]
             headers = {"ETag": f'"{path.rsplit("/", 1)[-1]}"', "X-Repo-Commit": COMMIT}
         else:
-            status = 403 if "gated" in path else 404
+            status = 403 if "gated" in path else 500 if "broken" in path else 404
             code = {"gated": "GatedRepo", "some/model/revision": "RevisionNotFound"}
-            headers = {"X-Error-Code": next((code[key] for key in code if key in path), "RepoNotFound")}
+            headers = (
+                {}
+                if status == 500
+                else {"X-Error-Code": next((code[key] for key in code if key in path), "RepoNotFound")}
+            )
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -196,7 +200,7 @@ def test_download_takes_what_a_model_is_read_from() -> None:
 @pytest.mark.parametrize(
     ("name", "revision", "sentence"),
     [
-        ("some/other", None, "neither a folder, nor a .gguf file, nor a repository on the Hugging Face hub"),
+        ("some/other", None, "the Hugging Face hub knows no repository of that name"),
         ("some/gated", None, "is gated; accept its terms"),
         ("some/model", "v9", "has no revision v9"),
     ],
@@ -213,3 +217,22 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     use_endpoint(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(ModelNotFoundError, match="could not be reached; pass a local folder"):
         locate_model("some/model")
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_model_is_judged_before_its_weights_are_downloaded() -> None:
+    seen: list[list[str]] = []
+
+    def refuse(folder: Path) -> None:
+        seen.append(sorted(path.name for path in folder.iterdir()))
+        raise UnsupportedModelError("Not this one.")
+
+    with pytest.raises(UnsupportedModelError):
+        locate_model("some/model", check=refuse)
+    assert seen == [["config.json"]]
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_hub_in_trouble_is_not_a_hub_out_of_reach() -> None:
+    with pytest.raises(ModelNotFoundError, match="answered with the status 500"):
+        locate_model("some/broken")

@@ -74,7 +74,7 @@ def create(folder: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Itera
     def make(capture: Capture | None) -> CudaBackend:
         def choose(spec: Any, tables: Any, cache: Any, block_size: int, max_model_len: int, device: Any) -> Execution:
             if capture is None:
-                return Execution(partial(TorchOperations, spec, tables, cache), choose_tokens, None)
+                return Execution("plain torch", partial(TorchOperations, spec, tables, cache), choose_tokens, None)
             workspace = SplitWorkspace.for_multiprocessors(
                 4, spec.num_heads, spec.num_kv_heads, spec.head_dim, max_model_len, device
             )

@@ -352,7 +352,7 @@ def test_parts_are_read_in_every_accepted_form() -> None:
         (_user({"type": "image_url"}), PromptError, "image_url part needs"),
         (_user({"type": "image_url", "image_url": {"url": 5}}), PromptError, "the URL a string"),
         (_user({"type": "image_url", "image_url": ""}), PromptError, "image_url part needs"),
-        (_user({"type": "image_pil"}), ImageError, '"image_pil" must be a PIL image, got None'),
+        (_user({"type": "image_pil"}), ImageError, '"image_pil" must be a PIL image or a pathlib.Path, got None'),
         (_user({"type": "image", "image": "cat.png"}), ImageError, "got str; a URL belongs in image_url"),
         (_user(IMAGE, IMAGE), PromptError, "At most 1 image may be provided in one prompt, got 2"),
         ([*_user(IMAGE), *_user(IMAGE, IMAGE)], PromptError, "in one prompt, got 3"),

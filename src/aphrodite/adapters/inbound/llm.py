@@ -1,5 +1,6 @@
 """The offline facade: prompts in, answers out, in the order they were given."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from aphrodite import bootstrap
 from aphrodite.adapters.inbound.progress import Progress
-from aphrodite.domain.config import Dtype, EngineConfig, LoadFormat
+from aphrodite.domain.config import EngineConfig, LoadFormat, parse_dtype
 from aphrodite.domain.errors import (
     ConfigError,
     EngineClosedError,
@@ -21,6 +22,7 @@ from aphrodite.domain.errors import (
 )
 from aphrodite.domain.generation.assembler import RequestAssembler
 from aphrodite.domain.generation.outputs import RequestOutput
+from aphrodite.domain.ports import Tokenizer
 from aphrodite.domain.prompting import chat as chat_messages
 from aphrodite.domain.prompting import prompts as prompt_forms
 from aphrodite.domain.prompting.chat_rendering import render
@@ -44,7 +46,7 @@ class LLM:
         backend: "cuda" (torch, on an NVIDIA GPU or the CPU), "jax_tpu", another installed backend's name, or "auto":
             what APHRODITE_BACKEND names, else torch where it is installed, else JAX.
         device: "auto", "cpu", "cuda" or "cuda:N"; with the backend "jax_tpu" also "tpu" or "tpu:N".
-        dtype: "auto", "float32", "bfloat16" or "float16".
+        dtype: "auto", "float32", "bfloat16" or "float16", also as torch's own (torch.bfloat16).
         revision: Branch, tag or commit of a hub repository.
         trust_remote_code: Let transformers run code that comes with a model's tokenizer or processor.
         load_format: "dummy" for random weights of the configured shapes.
@@ -71,7 +73,7 @@ class LLM:
         tokenizer: str | None = None,
         backend: str = "auto",
         device: str = "auto",
-        dtype: Dtype = "auto",
+        dtype: Any = "auto",
         revision: str | None = None,
         trust_remote_code: bool = False,
         load_format: LoadFormat = "auto",
@@ -93,7 +95,7 @@ class LLM:
             tokenizer=tokenizer,
             backend=backend,
             device=device,
-            dtype=dtype,
+            dtype=parse_dtype(dtype),
             revision=revision,
             trust_remote_code=trust_remote_code,
             load_format=load_format,
@@ -183,6 +185,24 @@ class LLM:
 
         return self._run([_each(i, prompt, item) for i, item in enumerate(conversations)], sampling_params, use_tqdm)
 
+    def get_tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, with `encode`, `decode`, `vocab_size`, `eos_token_ids` and `special_tokens`."""
+        return self._frontend.tokenizer
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text. Raises PromptError."""
+        return self._frontend.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of token ids."""
+        return self._frontend.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"LLM(model={self.config.model!r}, closed)"
+        limits = self._engine.limits
+        return f"LLM(model={self.config.model!r}, {self._engine.description}, max_model_len={limits.max_model_len})"
+
     def close(self) -> None:
         """Give the hardware's memory back, once a call that runs in another thread is answered; no more is asked."""
         with self._lock:
@@ -215,13 +235,19 @@ class LLM:
             raise EngineClosedError("This LLM was closed; build a new one to ask more.")
         given = self._frontend.default_sampling if sampling_params is None else sampling_params
         params = _params_for_each(given, len(prompts))
-        process = self._frontend.processor.process
-        processed = list(self._pool.map(lambda item: _each(item[0], process, item[1]), enumerate(prompts)))
+        processed = list(self._pool.map(lambda item: _each(item[0], self._process, item[1]), enumerate(prompts)))
         with self._lock:
             requests = [self._request(prompt, sampling) for prompt, sampling in zip(processed, params, strict=True)]
             for index, request in enumerate(requests):
                 _each(index, self._engine.check, request)
             return self._drive(processed, requests, Progress(len(requests), shown=use_tqdm))
+
+    def _process(self, prompt: Prompt) -> ProcessedPrompt:
+        images = tuple(
+            self._frontend.read_image_file(image) if isinstance(image, str | os.PathLike) else image
+            for image in prompt.images
+        )
+        return self._frontend.processor.process(replace(prompt, images=images))
 
     def _drive(
         self, prompts: list[ProcessedPrompt], requests: list[EngineRequest], progress: Progress
@@ -278,6 +304,12 @@ def _outputs(assemblers: list[RequestAssembler]) -> list[RequestOutput]:
 
 def _params_for_each(given: object, num_prompts: int) -> list[SamplingParams]:
     params = [given] * num_prompts if isinstance(given, SamplingParams) else given
+    first = params[0] if isinstance(params, list | tuple) and params else params
+    if isinstance(first, Mapping):
+        fields = ", ".join(f"{name}={value!r}" for name, value in first.items())
+        raise SamplingParamsError(
+            f"sampling_params must be a SamplingParams or a list of them, not a dict: SamplingParams({fields})."
+        )
     if not isinstance(params, list | tuple) or not all(isinstance(item, SamplingParams) for item in params):
         raise SamplingParamsError("sampling_params must be a SamplingParams or a list of them.")
     if len(params) != num_prompts:

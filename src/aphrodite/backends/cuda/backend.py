@@ -15,7 +15,7 @@ from torch import Tensor
 from aphrodite.backends.cuda.choice import choose_execution
 from aphrodite.backends.cuda.cpu.threads import share_cpus
 from aphrodite.backends.cuda.decoder import Decoder
-from aphrodite.backends.cuda.devices import choose_device, choose_dtype
+from aphrodite.backends.cuda.devices import choose_device, choose_dtype, describe_device, explain_dtype
 from aphrodite.backends.cuda.encoder import Encoder
 from aphrodite.backends.cuda.errors import step_error
 from aphrodite.backends.cuda.gpu.decode_graphs import Decoded, DecodeGraphs
@@ -31,7 +31,7 @@ from aphrodite.backends.cuda.weights import load_weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import BackendError, CapacityError
-from aphrodite.domain.ports import BackendLimits, CheckpointSource
+from aphrodite.domain.ports import BackendDescription, BackendLimits, CheckpointSource
 from aphrodite.domain.scheduling.cache_size import (
     bytes_per_block,
     fitting_length,
@@ -105,6 +105,13 @@ class CudaBackend:
         tables = RotaryTables.of(spec, self.limits.max_model_len, dtype, device)
         self._execution = choose_execution(
             spec, tables, self._cache, config.block_size, self.limits.max_model_len, device
+        )
+        self.description = BackendDescription(
+            device=describe_device(device),
+            dtype=str(dtype).removeprefix("torch."),
+            dtype_reason=explain_dtype(config.dtype, dtype, device),
+            execution=self._execution.name,
+            num_threads=torch.get_num_threads() if device.type == "cpu" else None,
         )
         self._staging = Staging(self.limits.max_steps_in_flight, device)
         self._slots = SlotState(config.max_num_seqs, spec.vocab_size, device)

@@ -1,6 +1,5 @@
 """Which of the ways to run a step a device gets."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +22,6 @@ from aphrodite.domain.scheduling.flatten import FlatStep
 if TYPE_CHECKING:
     from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 
-_log = logging.getLogger(__name__)
-
 MakeOperations = Callable[[FlatStep, dict[str, Tensor]], StepOperations]
 
 
@@ -32,6 +29,7 @@ MakeOperations = Callable[[FlatStep, dict[str, Tensor]], StepOperations]
 class Execution:
     """How a step is run: the decoder's operations, the draw, and where one may record graphs, how."""
 
+    name: str
     make_operations: MakeOperations
     choose: Choose
     capture: Capture | None
@@ -47,16 +45,15 @@ def choose_execution(
         dtype = tables.cos.dtype
         native, softmax = NativeKernels.create(dtype, spec.num_heads, cache), native_softmax(dtype)
         if native is not None and softmax is not None:
-            _log.info("Steps run in C++ kernels.")
-            return Execution(partial(NativeOperations, spec, tables, cache, native, softmax), choose_tokens, None)
+            return Execution(
+                "C++ kernels", partial(NativeOperations, spec, tables, cache, native, softmax), choose_tokens, None
+            )
     if device.type != "cuda" or find_spec("triton") is None:
-        _log.info("Steps run in plain torch on %s.", device)
-        return Execution(partial(TorchOperations, spec, tables, cache), choose_tokens, None)
+        return Execution("plain torch", partial(TorchOperations, spec, tables, cache), choose_tokens, None)
     # Imported only where it is used: a machine without a GPU need not have triton.
     from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 
     workspace = SplitWorkspace.allocate(spec.num_heads, spec.num_kv_heads, spec.head_dim, max_model_len, device)
-    _log.info("Steps run in Triton kernels, those of one token a row as CUDA graphs, on %s.", device)
     return triton_execution(spec, tables, cache, block_size, workspace, CudaCapture(device))
 
 
@@ -72,4 +69,5 @@ def triton_execution(
     from aphrodite.backends.cuda.gpu.triton_operations import TritonOperations, choose_tokens_with_triton
 
     make_operations = partial(TritonOperations, spec, tables, cache, block_size, workspace)
-    return Execution(make_operations, choose_tokens_with_triton, capture)
+    name = "Triton kernels" if capture is None else "Triton kernels, steps of one token a row as CUDA graphs"
+    return Execution(name, make_operations, choose_tokens_with_triton, capture)

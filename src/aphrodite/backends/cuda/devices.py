@@ -44,6 +44,19 @@ def choose_dtype(name: Dtype, config: Mapping[str, Any], device: torch.device) -
     return formats[chosen]
 
 
+def describe_device(device: torch.device) -> str:
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def explain_dtype(name: Dtype, chosen: torch.dtype, device: torch.device) -> str:
+    """Why `choose_dtype` chose what it did."""
+    if name != "auto":
+        return "as asked for"
+    if device.type != "cpu" or (chosen == torch.float32 and _multiplies_bfloat16()):
+        return "the checkpoint's"
+    return f"this processor multiplies {'' if chosen == torch.bfloat16 else 'no '}bfloat16"
+
+
 def _multiplies_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))

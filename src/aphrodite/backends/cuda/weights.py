@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aphrodite.backends.loading import shown
 from aphrodite.domain.architectures.spec import ModelSpec
 from aphrodite.domain.architectures.weights import assemble, declare_weights
 from aphrodite.domain.errors import CapacityError
@@ -19,7 +20,7 @@ def load_weights(
     """
     loaded: dict[str, Tensor] = {}
     try:
-        for weight, parts in assemble(model, checkpoint.tensors()):
+        for weight, parts in shown(assemble(model, checkpoint.tensors()), declare_weights(model)):
             target = torch.empty(weight.shape, dtype=dtype, device=device)
             row = 0
             for part in parts:

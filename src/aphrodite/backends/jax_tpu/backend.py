@@ -10,7 +10,7 @@ from jax import Array
 from aphrodite.backends.jax_tpu import decoder
 from aphrodite.backends.jax_tpu.attention import AttentionShape, cache_width, choose_block_size
 from aphrodite.backends.jax_tpu.buckets import Buckets, fit
-from aphrodite.backends.jax_tpu.devices import choose_devices, choose_dtype
+from aphrodite.backends.jax_tpu.devices import choose_devices, choose_dtype, describe_devices, explain_dtype
 from aphrodite.backends.jax_tpu.errors import is_out_of_memory
 from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, free_bytes, report_shortage
@@ -20,10 +20,11 @@ from aphrodite.backends.jax_tpu.programs import Programs, keep_compiled_programs
 from aphrodite.backends.jax_tpu.sampler import slot_rows
 from aphrodite.backends.jax_tpu.sharding import check_divisible, make_mesh, zeros
 from aphrodite.backends.jax_tpu.weights import Weights, load_weights
+from aphrodite.cpus import num_cpus
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CacheLostError, DeviceLostError, StepError
-from aphrodite.domain.ports import BackendLimits, CheckpointSource
+from aphrodite.domain.ports import BackendDescription, BackendLimits, CheckpointSource
 from aphrodite.domain.scheduling.cache_size import (
     bytes_per_block,
     fitting_length,
@@ -93,7 +94,14 @@ def create_backend(
             max_segments=1 if model.images is None else model.images.max_segments,
         ),
     )
-    return JaxTpuBackend(device_model, weights)
+    description = BackendDescription(
+        device=describe_devices(devices),
+        dtype=dtype.name,
+        dtype_reason=explain_dtype(config.dtype, devices[0]),
+        execution=device_model.kernels.name,
+        num_threads=num_cpus() if on_cpu else None,
+    )
+    return JaxTpuBackend(device_model, weights, description)
 
 
 class JaxTpuBackend:
@@ -103,8 +111,9 @@ class JaxTpuBackend:
     Each takes over the memory of what it replaces.
     """
 
-    def __init__(self, model: DeviceModel, weights: Weights) -> None:
+    def __init__(self, model: DeviceModel, weights: Weights, description: BackendDescription) -> None:
         self.limits = model.limits
+        self.description = description
         self._model = model
         precision = "highest" if model.dtype == np.float32 else "default"
         self._programs = Programs(precision, model.mesh.devices.flat[0].platform)

@@ -38,6 +38,20 @@ def choose_devices(name: str, count: int) -> list[jax.Device]:
     return chosen
 
 
+def describe_devices(devices: list[jax.Device]) -> str:
+    """Kind and number: "cpu", "2 x tpu (TPU v5e)"."""
+    kind = devices[0].platform
+    named = kind if kind == "cpu" else f"{kind} ({devices[0].device_kind})"
+    return named if len(devices) == 1 else f"{len(devices)} x {named}"
+
+
+def explain_dtype(name: Dtype, device: jax.Device) -> str:
+    """Why `choose_dtype` chose what it did."""
+    if name != "auto":
+        return "as asked for"
+    return "the fastest in XLA on a CPU" if device.platform == "cpu" else "the checkpoint's"
+
+
 def choose_dtype(name: Dtype, config: Mapping[str, Any], device: jax.Device) -> np.dtype[Any]:
     """The format of that name; "auto" is float32 on a CPU, where it is the fastest, and the checkpoint's elsewhere.
 

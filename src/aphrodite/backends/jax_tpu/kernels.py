@@ -21,6 +21,7 @@ from aphrodite.backends.jax_tpu.rotary import RotateAndStore, rotate_and_store
 class Kernels(NamedTuple):
     """Products with the decoder's weights, the way of keys and values into the cache, and attention over it."""
 
+    name: str
     multiply: Multiply
     rotate_and_store: RotateAndStore
     attend: Attend
@@ -32,9 +33,9 @@ def choose_kernels(shape: AttentionShape, device: jax.Device) -> Kernels:
     On a CPU those in C++ where they can be built; else plain code.
     """
     if device.platform == "cpu" and is_native(shape.dtype):
-        return Kernels(multiply_native, rotate_and_store_native, attend_native)
+        return Kernels("C++ kernels and XLA", multiply_native, rotate_and_store_native, attend_native)
     if device.platform != "tpu":
-        return Kernels(multiply, rotate_and_store, attend_plain)
+        return Kernels("XLA", multiply, rotate_and_store, attend_plain)
     if packaged_takes(shape) and agrees_with_plain(attend_packaged, shape, device):
-        return Kernels(multiply, rotate_and_store, attend_packaged)
-    return Kernels(multiply, rotate_and_store, attend_pallas)
+        return Kernels("XLA and jax's own attention kernel", multiply, rotate_and_store, attend_packaged)
+    return Kernels("XLA and a Pallas attention kernel", multiply, rotate_and_store, attend_pallas)

@@ -1,5 +1,6 @@
 """Compiled programs, one a function and shape, and where they are kept between starts."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ import jax
 from tqdm import tqdm
 
 from aphrodite.cpus import num_cpus
+
+_log = logging.getLogger(__name__)
 
 _MAX_KEPT_BYTES = 4 << 30  # on disk; beyond, the programs that were not used for longest go
 
@@ -49,6 +52,7 @@ class Programs:
         workers = min(len(missing), num_cpus())
         if not missing:
             return
+        _log.info("Compiling %d programs, or reading them from the cache.", len(missing))
         bar = tqdm(total=len(missing), desc="Compiling", unit="program", disable=None, dynamic_ncols=True)
         with bar, ThreadPoolExecutor(workers) as pool:
             for program, compiled in zip(missing, pool.map(self._compile, missing), strict=True):

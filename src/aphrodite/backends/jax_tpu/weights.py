@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, report_shortage
 from aphrodite.backends.jax_tpu.sharding import MODEL, sharding, weight_spec
+from aphrodite.backends.loading import shown
 from aphrodite.domain.architectures.spec import ModelSpec
 from aphrodite.domain.architectures.weights import Weight, assemble, declare_weights
 from aphrodite.domain.ports import CheckpointSource
@@ -41,7 +42,7 @@ def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: np.dtype
     check_room(what, bytes_of(weight_structs(model, dtype, mesh)), device, advice)
     loaded: Weights = {}
     with report_shortage(what, advice, device):
-        for weight, parts in assemble(model, checkpoint.tensors()):
+        for weight, parts in shown(assemble(model, checkpoint.tensors()), declare_weights(model)):
             loaded[weight.name] = _place(weight, parts, dtype, mesh)
         jax.block_until_ready(loaded)
     return loaded

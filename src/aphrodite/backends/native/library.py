@@ -96,6 +96,7 @@ def _compile(command: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
+        _log.info("Compiling the C++ kernels %s for this processor, once; that takes some seconds.", path.stem)
         _run([*command, str(_SOURCES / f"{path.stem}.cpp"), "-o", str(made)])
         _digest_path(made).write_text(_digest(made))
         # Each at once, as another process may be doing the same; between the two the library counts as damaged.

@@ -130,7 +130,10 @@ def _parse_part(part: object, images: list[object]) -> Part:
         case "image_pil" | "image" as kind:
             image = part.get(kind)
             if image is None or isinstance(image, str | bytes):
-                raise ImageError(f'"{kind}" must be a PIL image, got {_type_name(image)}; a URL belongs in image_url.')
+                raise ImageError(
+                    f'"{kind}" must be a PIL image or a pathlib.Path, got {_type_name(image)}; '
+                    "a URL belongs in image_url."
+                )
             images.append(image)
         case other:
             raise PromptError(f"The type of a part must be text, image_url or image_pil, got {_shown(other)}.")

@@ -17,7 +17,7 @@ class Prompt:
 
     text: str | None
     token_ids: tuple[int, ...] | None
-    images: tuple[Any, ...] = ()  # PIL images or uint8 arrays [H, W, 3]; opaque to the domain
+    images: tuple[Any, ...] = ()  # PIL images, uint8 arrays [H, W, 3] or paths; opaque to the domain
     placeholder_offsets: tuple[int, ...] | None = None  # character offsets of the placeholders in `text`, an image
     # each; any other occurrence of the placeholder's string is what a user wrote. None: every occurrence is one.
     add_special_tokens: bool = True  # False when a chat template wrote them already
@@ -139,9 +139,10 @@ def _images_of(multi_modal_data: object, max_images: int) -> tuple[object, ...]:
     if not images:
         raise PromptError('"image" is an empty list; pass one image, or leave it out.')
     check_num_images(len(images), max_images)
-    if any(image is None or isinstance(image, str | bytes) for image in images):
+    if any(image is None or isinstance(image, bytes) for image in images):
         raise ImageError(
-            "An image must be a PIL image or a uint8 array [height, width, 3]; open a path with PIL first."
+            "An image must be a PIL image, a uint8 array [height, width, 3] or a path, got bytes; "
+            "PIL.Image.open(io.BytesIO(...)) reads those of a file."
         )
     return images
 

@@ -7,13 +7,15 @@ from typing import Annotated
 import typer
 
 from aphrodite.adapters.inbound.cli.chat import chat
+from aphrodite.adapters.inbound.cli.mistakes import sentence
 from aphrodite.adapters.inbound.cli.run import run
 from aphrodite.bench import bench
 from aphrodite.domain.errors import AphroditeError, EngineDeadError, ServerTalkError
 
 app = typer.Typer(name="aphrodite", add_completion=False, pretty_exceptions_enable=False)
 # The prefix makes of --port the variable APHRODITE_PORT.
-app.command(context_settings={"auto_envvar_prefix": "APHRODITE"})(run)
+for name, said in (("run", None), ("serve", "The same as run.")):
+    app.command(name, context_settings={"auto_envvar_prefix": "APHRODITE"}, help=said)(run)
 app.command()(chat)
 app.add_typer(bench)
 
@@ -36,11 +38,8 @@ def main() -> None:
     """The console script. A mistake is one sentence on stderr and exit code 2; what fails later exits with 1."""
     try:
         code = app(standalone_mode=False)
-    except typer.BadParameter as error:
-        said = error.format_message().replace("Value error, ", "")  # pydantic's words, within typer's
-        code = _complain(said + _source(error), 2)
     except typer.TyperException as error:
-        code = _complain(error.format_message(), 2)
+        code = _complain(sentence(error), 2)
     except (EngineDeadError, ServerTalkError) as error:
         code = _complain(str(error), 1)
     except AphroditeError as error:
@@ -48,18 +47,6 @@ def main() -> None:
     except typer.Abort:
         code = 130
     sys.exit(code or 0)
-
-
-def _source(error: typer.BadParameter) -> str:
-    """Where a wrong value came from, if not from the command line."""
-    name = error.param.name if error.param is not None else None
-    source = error.ctx.get_parameter_source(name) if error.ctx is not None and name is not None else None
-    if name is None or source is None:
-        return ""
-    return {
-        "ENVIRONMENT": f" (in the environment: APHRODITE_{name.upper()})",
-        "DEFAULT_MAP": f" (in the file of --config: {name})",
-    }.get(source.name, "")
 
 
 def _complain(message: str, code: int) -> int:

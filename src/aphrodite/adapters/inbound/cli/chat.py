@@ -84,7 +84,7 @@ class _Server:
             raise ServerTalkError(_message(error)) from error
         except (OSError, HTTPException) as error:
             raise ServerTalkError(
-                f"No server can be reached at {self._url}; start one with: aphrodite run MODEL"
+                f"No server can be reached at {self._url}; start one with: aphrodite run demo (or another model)"
             ) from error
         return response
 

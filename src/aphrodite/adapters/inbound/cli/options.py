@@ -1,23 +1,28 @@
 """The flags of `aphrodite run`: types, groups and help."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from aphrodite.adapters.inbound.cli.config_file import load_config_file
 from aphrodite.adapters.inbound.cli.limits import read_limits
+from aphrodite.adapters.inbound.cli.numbers import parse_count, parse_real
 from aphrodite.domain import config
 
 _MODEL, _ENGINE, _SERVER, _CHAT, _IMAGES, _LOGS = "Model", "Engine", "Server", "Chat templates", "Images", "Logs"
 
 
-def _flag(group: str, text: str, value: str, *names: str) -> Any:
+def _flag(group: str, text: str, value: str, *names: str, parser: Callable[[str], Any] | None = None) -> Any:
     """Every flag has an environment variable, APHRODITE_ and its name; the help says so once.
 
     `value` stands for the flag's value in the help. Names are given where a switch shall have no --no-... beside it.
     """
-    return typer.Option(*names, help=text, metavar=value, rich_help_panel=group, show_envvar=False)
+    return typer.Option(*names, help=text, metavar=value, rich_help_panel=group, show_envvar=False, parser=parser)
 
+
+_count, _real = partial(_flag, parser=parse_count), partial(_flag, parser=parse_real)
 
 Model = Annotated[str, typer.Argument(help="A folder, a .gguf file, a Hugging Face repository, or demo.")]
 ConfigFile = Annotated[
@@ -37,14 +42,16 @@ ServedModelName = Annotated[list[str] | None, _flag(_MODEL, "What requests call 
 
 Backend = Annotated[str, _flag(_ENGINE, "auto, cuda (GPU or CPU), jax_tpu, or another.", "NAME")]
 Device = Annotated[str, _flag(_ENGINE, "auto, cpu, cuda, tpu, or cuda:N.", "NAME")]
-Dtype = Annotated[config.Dtype, _flag(_ENGINE, "auto, float32, bfloat16 or float16.", "NAME")]
-TensorParallelSize = Annotated[int, _flag(_ENGINE, "Devices that share the model.", "N")]
-MaxModelLen = Annotated[int | None, _flag(_ENGINE, "Longest prompt and answer, in tokens; default: the model's.", "N")]
-MaxNumSeqs = Annotated[int, _flag(_ENGINE, "Most sequences that run at once.", "N")]
-MaxNumBatchedTokens = Annotated[int | None, _flag(_ENGINE, "Most tokens of one step.", "N")]
-BlockSize = Annotated[int, _flag(_ENGINE, "Tokens of one KV-cache block.", "N")]
-GpuMemoryUtilization = Annotated[float, _flag(_ENGINE, "Share of a GPU's memory that is used.", "X")]
-KvCacheMemory = Annotated[int | None, _flag(_ENGINE, "Bytes for the KV cache, instead of that share.", "BYTES")]
+Dtype = Annotated[
+    config.Dtype, _flag(_ENGINE, "auto, float32, bfloat16 or float16.", "NAME", parser=config.parse_dtype)
+]
+TensorParallelSize = Annotated[int, _count(_ENGINE, "Devices that share the model.", "N")]
+MaxModelLen = Annotated[int | None, _count(_ENGINE, "Longest prompt and answer, in tokens; default: the model's.", "N")]
+MaxNumSeqs = Annotated[int, _count(_ENGINE, "Most sequences that run at once.", "N")]
+MaxNumBatchedTokens = Annotated[int | None, _count(_ENGINE, "Most tokens of one step.", "N")]
+BlockSize = Annotated[int, _count(_ENGINE, "Tokens of one KV-cache block.", "N")]
+GpuMemoryUtilization = Annotated[float, _real(_ENGINE, "Share of a GPU's memory that is used.", "X")]
+KvCacheMemory = Annotated[int | None, _count(_ENGINE, "Bytes for the KV cache, instead of that share.", "BYTES")]
 EnablePrefixCaching = Annotated[
     bool,
     _flag(
@@ -62,24 +69,24 @@ LimitMmPerPrompt = Annotated[
     ),
 ]
 EnforceEager = Annotated[bool, _flag(_ENGINE, "Never capture CUDA graphs.", "", "--enforce-eager")]
-Seed = Annotated[int, _flag(_ENGINE, "What requests without a seed draw from.", "N")]
+Seed = Annotated[int, _count(_ENGINE, "What requests without a seed draw from.", "N")]
 
 Host = Annotated[str, _flag(_SERVER, "Address to listen on; 0.0.0.0 for all.", "ADDRESS")]
-Port = Annotated[int, _flag(_SERVER, "Port to listen on; 0 for any free one.", "N")]
+Port = Annotated[int, _count(_SERVER, "Port to listen on; 0 for any free one.", "N")]
 ApiKey = Annotated[list[str] | None, _flag(_SERVER, "A key that clients must send; repeatable.", "KEY")]
 CorsOrigins = Annotated[list[str] | None, _flag(_SERVER, "Origin of pages that may call; repeatable.", "ORIGIN")]
 SslCertfile = Annotated[str | None, _flag(_SERVER, "Certificate for https, in PEM.", "FILE")]
 SslKeyfile = Annotated[str | None, _flag(_SERVER, "The certificate's key, in PEM.", "FILE")]
-MaxBodyBytes = Annotated[int, _flag(_SERVER, "Longest body of a request.", "BYTES")]
-MaxQueue = Annotated[int, _flag(_SERVER, "Most requests that wait; more get 429.", "N")]
-MaxConnections = Annotated[int, _flag(_SERVER, "Most connections that are open at once.", "N")]
-MaxConnectionsPerAddress = Annotated[int, _flag(_SERVER, "Most of them from one address.", "N")]
-RequestTimeout = Annotated[float, _flag(_SERVER, "Seconds that a request may take.", "SECONDS")]
+MaxBodyBytes = Annotated[int, _count(_SERVER, "Longest body of a request.", "BYTES")]
+MaxQueue = Annotated[int, _count(_SERVER, "Most requests that wait; more get 429.", "N")]
+MaxConnections = Annotated[int, _count(_SERVER, "Most connections that are open at once.", "N")]
+MaxConnectionsPerAddress = Annotated[int, _count(_SERVER, "Most of them from one address.", "N")]
+RequestTimeout = Annotated[float, _real(_SERVER, "Seconds that a request may take.", "SECONDS")]
 StepTimeout = Annotated[
     float | None,
-    _flag(_SERVER, "Seconds until a hanging engine is restarted; default: by its speed, 60 at least.", "SECONDS"),
+    _real(_SERVER, "Seconds until a hanging engine is restarted; default: by its speed, 60 at least.", "SECONDS"),
 ]
-ShutdownTimeout = Annotated[float, _flag(_SERVER, "Seconds to finish what runs after SIGTERM.", "SECONDS")]
+ShutdownTimeout = Annotated[float, _real(_SERVER, "Seconds to finish what runs after SIGTERM.", "SECONDS")]
 
 ChatTemplate = Annotated[str | None, _flag(_CHAT, "A Jinja file, or the Jinja itself; default: the model's.", "FILE")]
 ChatTemplateContentFormat = Annotated[
@@ -89,10 +96,10 @@ TrustRequestChatTemplate = Annotated[
     bool, _flag(_CHAT, "Take templates and their arguments from requests.", "", "--trust-request-chat-template")
 ]
 
-ImageFetchTimeout = Annotated[float, _flag(_IMAGES, "Seconds that fetching an image may take.", "SECONDS")]
-MaxImageBytes = Annotated[int, _flag(_IMAGES, "Largest image file.", "BYTES")]
-MaxImagePixels = Annotated[int, _flag(_IMAGES, "Largest picture, width times height.", "N")]
-ImageMaxRedirects = Annotated[int, _flag(_IMAGES, "Redirects that are followed.", "N")]
+ImageFetchTimeout = Annotated[float, _real(_IMAGES, "Seconds that fetching an image may take.", "SECONDS")]
+MaxImageBytes = Annotated[int, _count(_IMAGES, "Largest image file.", "BYTES")]
+MaxImagePixels = Annotated[int, _count(_IMAGES, "Largest picture, width times height.", "N")]
+ImageMaxRedirects = Annotated[int, _count(_IMAGES, "Redirects that are followed.", "N")]
 AllowedImageHosts = Annotated[
     list[str] | None, _flag(_IMAGES, "Host that may have a private address; repeatable.", "HOST")
 ]

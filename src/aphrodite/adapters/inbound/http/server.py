@@ -1,6 +1,7 @@
 """The server process: from parts to an open port, and to a good end."""
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -222,6 +223,11 @@ def _listen(listener: socket.socket) -> None:
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"Cannot listen on {host} port {port}, which is in use; choose another, as --port {port % 65535 + 1}, or "
+            "--port 0 for any free one."
+        )
     reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
     return ConfigError(f"Cannot listen on {host} port {port}: {reason}.")
 

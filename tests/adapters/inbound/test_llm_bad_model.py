@@ -9,7 +9,6 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -131,8 +130,8 @@ def test_unknown_path(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "nothing"])
 def test_unknown_repository(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelNotFoundError, match=f"{name} is not on this machine, and HF_HUB_OFFLINE keeps from"):
         build(name)
 

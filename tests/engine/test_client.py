@@ -195,7 +195,7 @@ def test_requests_that_cannot_be_answered() -> None:
             await asyncio.sleep(0)
             with pytest.raises(RequestError, match="A request with the id 'a' is being answered already"):
                 await collect(client, request("a"))
-            with pytest.raises(QueueFullError, match="2 requests wait already; try again later"):
+            with pytest.raises(QueueFullError, match="2 sequences wait already; try again later"):
                 await collect(client, request("c"))
             await until(lambda: client.stats.num_running == 2)  # these wait no more
             assert len(await collect(client, request("c"))) == 20

@@ -17,6 +17,7 @@ from aphrodite.domain.errors import AphroditeError, GenerationError, SamplingPar
 from aphrodite.domain.generation.delta import SequenceDelta, TokenReport
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.request import Owner
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import EngineRequest
 from aphrodite.engine.messages import (
@@ -115,12 +116,13 @@ def plain(error: AphroditeError | None) -> tuple[type, str] | None:
     return None if error is None else (type(error), str(error))
 
 
-@given(TEXT, st.lists(TOKEN, max_size=20), samplings(), st.lists(spans(), max_size=3))
+@given(TEXT, st.lists(TOKEN, max_size=20), samplings(), st.lists(spans(), max_size=3), st.builds(Owner, TEXT, TEXT))
 def test_requests_arrive_as_they_were(
-    request_id: str, token_ids: list[int], sampling: SamplingParams, images: list[ImageSpan]
+    request_id: str, token_ids: list[int], sampling: SamplingParams, images: list[ImageSpan], owner: Owner
 ) -> None:
-    received = sent(EngineRequest(request_id, token_ids, sampling, tuple(images)))
+    received = sent(EngineRequest(request_id, token_ids, sampling, tuple(images), owner))
     assert isinstance(received, EngineRequest)
+    assert received.owner == owner
     assert (received.request_id, received.prompt_token_ids) == (request_id, token_ids)
     # All but what concerns text, which the engine knows nothing of.
     text = {"stop": (), "include_stop_str_in_output": False, "skip_special_tokens": True}

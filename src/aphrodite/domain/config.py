@@ -91,7 +91,7 @@ class ServerConfig:
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     max_body_bytes: int = 32 * 1024 * 1024  # of one HTTP request
-    max_queue: int = 1024  # requests that wait
+    max_queue: int = 1024  # sequences that wait, a prompt's completions each counted
     max_connections: int = 2048  # open at once
     max_connections_per_address: int = 1024  # of them; a proxy in front of us is one address
     request_timeout: float = 600.0  # seconds, from the request's headers to its last byte

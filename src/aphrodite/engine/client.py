@@ -9,7 +9,6 @@ from aphrodite.domain.errors import (
     AphroditeError,
     EngineClosedError,
     EngineDeadError,
-    QueueFullError,
     RequestError,
     UnreadAnswerError,
 )
@@ -19,6 +18,7 @@ from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import Engine, EngineRequest
 from aphrodite.engine.link import EngineLink, EngineSilentError
 from aphrodite.engine.messages import Abort, AbortSequence, EngineMessage, Failed, Heartbeat, Ready, Refused, StepDone
+from aphrodite.engine.queue import Queue
 from aphrodite.engine.restarts import DeathRecord, RestartPolicy
 from aphrodite.engine.stream import RequestStream
 
@@ -46,13 +46,12 @@ class EngineClient:
         """
         Args:
             build: Makes the engine, in the new process; picklable, as functools.partial(build_engine, parts) is.
-            max_queue: Most requests that may be open without having had a first delta.
+            max_queue: Places of the queue, one for each sequence that has had no first delta.
             step_timeout_s: How long the process may say nothing, which it does at the most for a step. None: ten times
                 the longest step that it expects, but a minute at least.
             restarts: How often and how soon a process that died is started again.
         """
         self._build = build
-        self._max_queue = max_queue
         self._step_timeout_s = step_timeout_s
         self._patience_s = math.inf  # with the engine at the other end of the link
         self._start_s = math.inf  # what the first start took
@@ -63,7 +62,7 @@ class EngineClient:
         self._limits: BackendLimits | None = None
         self._stats = EngineStats()
         self._streams: dict[str, RequestStream] = {}
-        self._queued: set[str] = set()  # of the streams, those that nothing came for yet
+        self._queue = Queue(max_queue)
         self._drained = asyncio.Event()  # no stream is open
         self._drained.set()
         self._supervisor: asyncio.Task[None] | None = None
@@ -109,10 +108,14 @@ class EngineClient:
         EngineDeadError when the process is down or ends meanwhile; EngineClosedError once `shutdown` was called.
         """
         link = self._check_open(request.request_id)
-        link.send(request)
+        self._queue.add(request)
+        try:
+            link.send(request)
+        except AphroditeError:
+            self._queue.remove(request.request_id)
+            raise
         stream = RequestStream(request.sampling.n)
         self._streams[request.request_id] = stream
-        self._queued.add(request.request_id)
         self._drained.clear()
         try:
             while not stream.ended:
@@ -165,13 +168,11 @@ class EngineClient:
             raise EngineDeadError("The engine is being started; try again in a moment.")
         if request_id in self._streams:
             raise RequestError(f"A request with the id {request_id!r} is being answered already.")
-        if len(self._queued) >= self._max_queue:
-            raise QueueFullError(f"{self._max_queue} requests wait already; try again later.")
         return self._link
 
     def _forget(self, request_id: str) -> None:
         del self._streams[request_id]
-        self._queued.discard(request_id)
+        self._queue.remove(request_id)
         if not self._streams:
             self._drained.set()
 
@@ -258,7 +259,8 @@ class EngineClient:
             for delta in message.deltas:
                 stream = self._streams.get(delta.request_id)
                 if stream is not None:
-                    self._queued.discard(delta.request_id)
+                    if delta.request_id in self._queue:
+                        self._queue.start(delta.request_id, delta.index)
                     stream.push(delta)
                     if stream.is_overfull:
                         self._end_unread(delta.request_id, stream)

@@ -10,7 +10,7 @@ from aphrodite.domain.generation.stopping import StopChecker
 from aphrodite.domain.ports import BackendDescription, BackendLimits, Clock, ComputeBackend, PendingStep
 from aphrodite.domain.prompting.prompt_length import check_num_tokens
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.request import Request
+from aphrodite.domain.scheduling.request import NOBODY, Owner, Request
 from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.domain.scheduling.step import StepPlan
@@ -28,6 +28,7 @@ class EngineRequest:
     prompt_token_ids: list[int]  # the images expanded
     sampling: SamplingParams
     images: tuple[ImageSpan, ...] = ()  # in the order of their tokens
+    owner: Owner = NOBODY  # whose turn it takes
 
 
 @dataclass(slots=True, eq=False)
@@ -271,6 +272,7 @@ class Engine:
             max_total_tokens=min(limit, num_prompt_tokens + (sampling.max_tokens or limit)),
             stop_token_ids=tuple(ends),
             images=request.images,
+            owner=request.owner,
         )
         sequence = _Sequence(
             scheduled, group, index, StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens)

@@ -17,6 +17,7 @@ from aphrodite.domain.errors import AphroditeError, GenerationError, SamplingPar
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.request import Owner
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import EngineRequest
 
@@ -92,6 +93,7 @@ class _Add(msgspec.Struct, tag="add", frozen=True):
     prompt_token_ids: list[int]
     sampling: dict[str, Any]  # what differs from the defaults
     images: list[_Span]
+    owner: Owner
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -123,11 +125,8 @@ def encode_for_engine(message: EngineRequest | Abort | AbortSequence | Shutdown)
     patches = [np.ascontiguousarray(span.image.patches) for span in message.images]
     sampling = _sampling_to_fields(message.sampling)
     try:
-        header = _encoder.encode(
-            _Add(
-                message.request_id, message.prompt_token_ids, sampling, [_span_header(span) for span in message.images]
-            )
-        )
+        spans = [_span_header(span) for span in message.images]
+        header = _encoder.encode(_Add(message.request_id, message.prompt_token_ids, sampling, spans, message.owner))
     except OverflowError as error:
         raise SamplingParamsError("A sampling parameter is too large: integers must fit into 64 bits.") from error
     return [header, *(patch.data for patch in patches)]
@@ -139,7 +138,8 @@ def decode_for_engine(frames: Sequence[Frame]) -> EngineRequest | Abort | AbortS
     if not isinstance(message, _Add):
         return message
     images = tuple(_span(header, frame) for header, frame in zip(message.images, frames[1:], strict=True))
-    return EngineRequest(message.request_id, message.prompt_token_ids, SamplingParams(**message.sampling), images)
+    sampling = SamplingParams(**message.sampling)
+    return EngineRequest(message.request_id, message.prompt_token_ids, sampling, images, message.owner)
 
 
 def encode_for_client(message: EngineMessage) -> bytes:

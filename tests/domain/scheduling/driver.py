@@ -18,7 +18,7 @@ from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.errors import StepError
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.request import Request, RequestStatus
+from aphrodite.domain.scheduling.request import NOBODY, Owner, Request, RequestStatus
 from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
 from aphrodite.domain.scheduling.step import StepPlan
 from aphrodite.domain.scheduling.step_builder import Schedule
@@ -82,10 +82,16 @@ class Driver:
         self._in_flight: deque[tuple[Schedule, FakePendingStep]] = deque()
         self._doomed: set[Request] = set()  # in a step that failed, which nobody knows yet
         self._slots: dict[Request, int] = {}
+        self._num_preemptions = 0
         self._num_added = 0
 
     def add(
-        self, prompt: list[int], images: tuple[ImageSpan, ...] = (), max_tokens: int = 4, min_tokens: int = 0
+        self,
+        prompt: list[int],
+        images: tuple[ImageSpan, ...] = (),
+        max_tokens: int = 4,
+        min_tokens: int = 0,
+        owner: Owner = NOBODY,
     ) -> Request:
         request = Request(
             f"request {self._num_added}",
@@ -96,6 +102,7 @@ class Driver:
             max_total_tokens=len(prompt) + max_tokens,
             stop_token_ids=STOP_TOKENS,
             images=images,
+            owner=owner,
         )
         self._num_added += 1
         self.expected[request] = run_alone(prompt, images, max_tokens, min_tokens)
@@ -192,15 +199,20 @@ class Driver:
         assert not any(map(self.scheduler.pool.is_free, used))
         assert len({request.slot for request in running}) == len(running)
         assert all(0 <= request.slot < self.limits.max_num_seqs for request in running)
+        if self.scheduler.num_preemptions != self._num_preemptions:  # who was preempted may run again, elsewhere
+            self._num_preemptions, self._slots = self.scheduler.num_preemptions, {}
         self._slots = {request: self._slots.get(request, request.slot) for request in running}
         assert all(request.slot == slot for request, slot in self._slots.items()), "a slot moved"
         assert 0 <= self.scheduler.encoder_cache.num_used <= self.limits.num_feature_rows
 
     def _check_order(self, waiting_before: set[Request]) -> None:
-        admitted = [request.order for request in waiting_before if request.status is RequestStatus.RUNNING]
-        overtaken = [
-            r for r in self.live if r.status is RequestStatus.WAITING and r.order < max(admitted, default=(0, 0))
-        ]
+        """Of one owner."""
+        last: dict[Owner, tuple[int, int]] = {}
+        for request in waiting_before:
+            if request.status is RequestStatus.RUNNING:
+                last[request.owner] = max(request.order, last.get(request.owner, request.order))
+        waiting = [request for request in self.live if request.status is RequestStatus.WAITING]
+        overtaken = [request for request in waiting if request.order < last.get(request.owner, (0, 0))]
         assert all(map(self._shares_a_block, overtaken)), (
             "a younger request overtook one that waits for nobody's blocks"
         )

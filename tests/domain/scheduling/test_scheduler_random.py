@@ -8,6 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.domain.scheduling.driver import Driver, image_prompt
 from tests.fakes import LIMITS
 
+from aphrodite.domain.scheduling.request import Owner
+
 LONGEST = 30  # tokens of one sequence, prompt and output
 few_tokens = st.lists(st.sampled_from([10, 11]), max_size=1)
 tokens = st.lists(st.sampled_from([10, 11]), max_size=4)  # of two words, so that prompts begin alike
@@ -50,14 +52,17 @@ class AnythingMayHappen(RuleBasedStateMachine):
             st.tuples(tokens, st.lists(st.tuples(images, few_tokens), max_size=3), st.integers(1, 7), st.booleans()),
             min_size=1,
             max_size=5,
-        )
+        ),
+        owner=st.builds(Owner, st.sampled_from("ab"), st.sampled_from("123")),
     )
-    def add(self, prompts: list[tuple[list[int], list[tuple[tuple[int, int], list[int]]], int, bool]]) -> None:
+    def add(
+        self, prompts: list[tuple[list[int], list[tuple[tuple[int, int], list[int]]], int, bool]], owner: Owner
+    ) -> None:
         for before, shown, max_tokens, all_of_them in prompts:
             words = [before, *(after for _, after in shown)]
             words[-1] = [*words[-1], 10]
             prompt = image_prompt(words, [image for image, _ in shown])
-            self.driver.add(*prompt, max_tokens, max_tokens if all_of_them else 0)
+            self.driver.add(*prompt, max_tokens, max_tokens if all_of_them else 0, owner)
 
     @rule(count=st.integers(1, 4))
     def step(self, count: int) -> None:

@@ -11,7 +11,7 @@ from tests.fakes import fake_span
 
 from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.request import Request
+from aphrodite.domain.scheduling.request import Owner, Request
 from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
 from aphrodite.domain.scheduling.step import StepResult
 
@@ -114,6 +114,20 @@ def test_a_step_looks_at_those_that_run_and_at_no_more_of_10_000_that_wait(share
     assert scheduler.num_waiting == 10_000 - NUM_SLOTS
     assert len(Watched.touched) == NUM_SLOTS
     assert Arrival.num_comparisons == 0
+
+
+def test_a_step_costs_the_same_however_many_owners_wait() -> None:
+    def cost(num_waiting: int) -> int:
+        scheduler = make_scheduler()
+        for index in range(num_waiting):
+            request = make_request(index, [8, index % 999, index // 999])
+            request.owner = Owner("client", str(index))
+            scheduler.add(request)
+        while scheduler.num_running < NUM_SLOTS:
+            step(scheduler)
+        return num_instructions(lambda: step(scheduler))
+
+    assert cost(5_000) < 1.1 * cost(50)
 
 
 def test_who_cannot_be_admitted_holds_up_the_line_without_a_search_through_it() -> None:

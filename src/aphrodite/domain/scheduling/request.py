@@ -1,6 +1,7 @@
 """One request's state while it waits and runs."""
 
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,17 @@ class RequestStatus(Enum):
     WAITING = "waiting"
     RUNNING = "running"
     FINISHED = "finished"
+
+
+class Owner(NamedTuple):
+    """On whose behalf a sequence runs; owners take turns."""
+
+    client: str = ""  # an API key or an address
+    request: str = ""  # one of the client's
+
+
+NOBODY = Owner()
+"""The one owner of all that runs offline."""
 
 
 class Request:
@@ -33,14 +45,17 @@ class Request:
         "num_computed",
         "num_images_done",
         "num_in_flight",
+        "num_overtaken",
         "num_prompt_tokens",
         "num_registered_blocks",
         "num_rows_in_flight",
         "num_tokens",
         "order",
+        "owner",
         "request_id",
         "sampling",
         "seed",
+        "seniority",
         "slot",
         "slot_started",
         "status",
@@ -59,6 +74,7 @@ class Request:
         max_total_tokens: int,
         stop_token_ids: tuple[int, ...] = (),
         images: tuple[ImageSpan, ...] = (),
+        owner: Owner = NOBODY,
     ) -> None:
         self.request_id = request_id
         self.sampling = sampling
@@ -68,6 +84,9 @@ class Request:
         self.stop_token_ids = stop_token_ids  # not sampled before min_tokens
         self.images = images  # in the order of their tokens
         self.num_images_done = 0  # images whose tokens were all planned: their features are needed no more
+        self.owner = owner
+        self.seniority = -1  # place in the order of first admissions; -1 before
+        self.num_overtaken = 0  # others that were admitted while this one, the first in line, had no room
         self.status = RequestStatus.NEW
         self.tokens = np.array(prompt_token_ids, dtype=np.int32)  # [capacity], the first num_tokens are set
         self.num_tokens = self.num_prompt_tokens = len(prompt_token_ids)

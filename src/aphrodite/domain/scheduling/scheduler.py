@@ -1,6 +1,5 @@
 """Continuous batching: which tokens of which requests run in the next step."""
 
-import heapq
 from bisect import insort
 from dataclasses import dataclass
 
@@ -12,6 +11,11 @@ from aphrodite.domain.scheduling.prefix_cache import PrefixCache
 from aphrodite.domain.scheduling.request import Request, RequestStatus
 from aphrodite.domain.scheduling.step import StepResult
 from aphrodite.domain.scheduling.step_builder import Schedule, StepBuilder
+from aphrodite.domain.scheduling.turns import Turns
+
+_RESERVED_SHARE = 4  # a quarter of a step
+_MAX_TRIES = 8  # owners without room that a step looks at
+_MAX_OVERTAKEN = 64  # admissions that the first in line, without room for itself, lets by
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +30,10 @@ class SchedulerLimits:
 
 
 class Scheduler:
-    """First come, first served: the oldest requests run, the youngest are preempted when blocks run out.
+    """Owners take turns (see Turns), and of one owner who comes first is served first.
 
-    A preempted request loses its KV and is run again from its first token; what it generated is kept. A prompt longer
+    When blocks run out the youngest sequence of the owner who has most is preempted; also when an owner waits of whom
+    nothing runs. It loses its KV and is run again from its first token; what it generated is kept. A prompt longer
     than the step's budget is run in chunks. Steps may be planned while earlier ones run: a request's sampled tokens
     are then counted as in flight, and its next row reads them on the device.
     """
@@ -40,8 +45,9 @@ class Scheduler:
         self.num_waiting = 0
         self._limits = limits
         self._prefix_cache = PrefixCache(self.pool, limits.block_size) if enable_prefix_caching else None
-        self._waiting: list[tuple[tuple[int, int], Request]] = []  # a heap by arrival; aborted ones fall out at the top
-        self._running: list[Request] = []  # by arrival
+        self._turns = Turns()
+        self._running: list[Request] = []  # by seniority
+        self._num_admitted = 0  # for the first time
         self._free_slots = list(range(limits.max_num_seqs - 1, -1, -1))
 
     @property
@@ -51,10 +57,11 @@ class Scheduler:
     def add(self, request: Request) -> None:
         request.status = RequestStatus.WAITING
         self.num_waiting += 1
-        heapq.heappush(self._waiting, (request.order, request))
+        self._turns.add(request)
 
     def schedule(self) -> Schedule | None:
         """Plan a step; None when nothing can run now."""
+        self._make_room()
         step = StepBuilder(self._limits.max_num_batched_tokens)
         if self._schedule_running(step):
             self._schedule_waiting(step)
@@ -105,56 +112,96 @@ class Scheduler:
             self.num_waiting -= 1
         request.status = RequestStatus.FINISHED
 
+    def _make_room(self) -> None:
+        """Preempt for an owner of whom nothing runs, unless others have as little."""
+        owner = self._turns.first_owner()
+        if owner is None or self._turns.num_running(owner) or (request := self._turns.first()) is None:
+            return
+        while (cached := self._cached_blocks(request)) is not None:
+            if self._free_slots if self._fits(request, cached) else not self._could_fit(request, cached):
+                break
+            giver = self._turns.giver(request.owner)
+            if giver is None:
+                break
+            self._preempt(next(other for other in reversed(self._running) if giver.has(other)))
+
     def _schedule_running(self, step: StepBuilder) -> bool:
         """Returns whether more may be admitted: not while a request that runs lacks blocks or room for its images."""
         index, num_preemptions, all_fit = 0, self.num_preemptions, True
+        reserve = self._reserve(step)
         while index < len(self._running) and step.budget > 0:
             request = self._running[index]
-            wanted = min(request.num_runnable, step.budget)
+            wanted = min(request.num_runnable, max(1, step.budget - reserve))
             num_tokens = self._stop_before_image(request, wanted)
             all_fit = all_fit and num_tokens == wanted
             if num_tokens > 0:
-                if not self._grow(request, num_tokens):
-                    break  # the request itself, the youngest left, was preempted
+                if not self._grow(request, num_tokens, index):
+                    continue  # the request itself was preempted; the next one has its place
                 self._run(request, num_tokens, step)
             index += 1
         return all_fit and self.num_preemptions == num_preemptions
 
-    def _grow(self, request: Request, num_tokens: int) -> bool:
-        """Allocate the blocks of the next `num_tokens` tokens, preempting the youngest requests for them."""
+    def _reserve(self, step: StepBuilder) -> int:
+        """Tokens of the step that long prompts leave to an owner who waits and of whom nothing runs."""
+        owner = self._turns.first_owner()
+        return 0 if owner is None or self._turns.num_running(owner) else step.budget // _RESERVED_SHARE
+
+    def _grow(self, request: Request, num_tokens: int, index: int) -> bool:
+        """Allocate the blocks of the next `num_tokens` tokens, preempting others that have no row in this step yet.
+
+        `request` is the running one at `index`. Returns False when it was preempted itself.
+        """
         needed = self._num_blocks(request.num_computed + num_tokens) - request.num_blocks
         while needed > self.pool.num_free:
-            youngest = self._running[-1]
-            self._preempt(youngest)
-            if youngest is request:
+            victim = self._youngest_of_richest(index)
+            self._preempt(victim)
+            if victim is request:
                 return False
         self._allocate(request, needed)
         return True
 
+    def _youngest_of_richest(self, index: int) -> Request:
+        """Of the running ones from `index` on. So the eldest of all, which stands first, is never preempted."""
+        richest = self._turns.richest()
+        if richest is not None:
+            for position in range(len(self._running) - 1, index - 1, -1):
+                if richest.has(self._running[position]):
+                    return self._running[position]
+        return self._running[-1]
+
     def _schedule_waiting(self, step: StepBuilder) -> None:
-        """Admit in the order of arrival; who waits for blocks that another computes keeps a slot and lets others by."""
-        put_off: list[tuple[tuple[int, int], Request]] = []
-        while self._waiting and step.budget > 0 and len(self._free_slots) > len(put_off):
-            entry = heapq.heappop(self._waiting)
-            request = entry[1]
-            if request.finished:
+        """Admit in turn. Who waits for blocks that another computes keeps a slot and lets others of its owner by; who
+        finds no room lets other owners by, so often and no more.
+        """
+        overtaken: list[Request] = []
+        while step.budget > 0 and len(overtaken) < _MAX_TRIES and (owner := self._turns.first_owner()) is not None:
+            if len(self._free_slots) <= self._turns.num_put_off(owner):
+                if not self._free_slots or self._turns.num_passed_over >= self._limits.max_num_seqs:
+                    break
+                self._turns.set_aside(owner)
+                continue
+            request = self._turns.first()
+            if request is None:
+                break
+            if request.owner != owner:  # all that waited of that one has ended
                 continue
             cached = self._cached_blocks(request)
             if cached is None:
-                put_off.append(entry)
-            elif request.num_rows_in_flight or not self._admit(request, cached, step):
-                put_off.append(entry)
-                break
-            else:
+                self._turns.put_off(request)  # it waits for what another computes
+            elif not request.num_rows_in_flight and self._admit(request, cached, step):
                 self.num_waiting -= 1
-        for entry in put_off:
-            heapq.heappush(self._waiting, entry)
+                for other in overtaken:
+                    other.num_overtaken += 1
+            else:
+                self._turns.set_aside(owner)
+                overtaken.append(request)
+                if request.num_overtaken >= _MAX_OVERTAKEN:
+                    break
+        self._turns.restore()
 
     def _admit(self, request: Request, cached: list[int], step: StepBuilder) -> bool:
         """Start a waiting request, if there is room for all its tokens and for an image that stands first."""
-        revived = sum(self.pool.is_free(block_id) for block_id in cached)
-        needed = self._num_blocks(request.num_tokens) - len(cached)
-        if needed + revived > self.pool.num_free:
+        if not self._fits(request, cached):
             return False
         request.num_computed = len(cached) * self._limits.block_size
         num_tokens = self._stop_before_image(request, min(request.num_tokens - request.num_computed, step.budget))
@@ -172,9 +219,25 @@ class Scheduler:
         self._allocate(request, self._num_blocks(request.num_computed + num_tokens) - len(cached))
         request.status = RequestStatus.RUNNING
         request.slot = self._free_slots.pop()
-        insort(self._running, request, key=_order)
+        if request.seniority < 0:
+            request.seniority = self._num_admitted
+            self._num_admitted += 1
+        request.num_overtaken = 0
+        self._turns.start(request)
+        insort(self._running, request, key=_seniority)
         self._run(request, num_tokens, step)
         return True
+
+    def _fits(self, request: Request, cached: list[int]) -> bool:
+        """Whether there are blocks for all tokens of a request whose beginning lies in `cached`."""
+        revived = sum(self.pool.is_free(block_id) for block_id in cached)
+        return self._num_blocks(request.num_tokens) - len(cached) + revived <= self.pool.num_free
+
+    def _could_fit(self, request: Request, cached: list[int]) -> bool:
+        """Whether there would be blocks if every owner kept its eldest sequence alone."""
+        eldest = {other.owner: other for other in reversed(self._running)}
+        given = sum(other.num_blocks for other in self._running if eldest[other.owner] is not other)
+        return self._num_blocks(request.num_tokens) - len(cached) <= self.pool.num_free + given
 
     def _run(self, request: Request, num_tokens: int, step: StepBuilder) -> None:
         """Put the row into the step, and have the features ready that it reads."""
@@ -233,7 +296,7 @@ class Scheduler:
 
     def _preempt(self, request: Request) -> None:
         self.num_preemptions += 1
-        self._running.pop()
+        self._running.remove(request)
         self._release(request)
         self.add(request)
 
@@ -244,6 +307,7 @@ class Scheduler:
         blocks = request.take_blocks()
         for block_id in reversed(blocks):
             self.pool.free((block_id,), self._prefix_cache is not None and self._prefix_cache.holds(block_id))
+        self._turns.stop(request)
         self._free_slots.append(request.slot)
         request.slot = -1
         for index, span in enumerate(request.images):
@@ -260,5 +324,5 @@ class Scheduler:
         return -(-num_tokens // self._limits.block_size)
 
 
-def _order(request: Request) -> tuple[int, int]:
-    return request.order
+def _seniority(request: Request) -> int:
+    return request.seniority

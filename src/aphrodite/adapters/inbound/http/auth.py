@@ -32,6 +32,7 @@ class BearerAuth:
         elif not self._is_known(key.strip()):
             error = UnauthorizedError("The API key is wrong.")
         else:
+            scope.setdefault("state", {})["api_key"] = _digest(key.strip().encode("latin-1")).hex()
             return await self._app(scope, receive, send)
         return await error_response(error)(scope, receive, send)
 

@@ -12,6 +12,7 @@ from aphrodite.domain.generation.outputs import Logprob, RequestOutput
 from aphrodite.domain.ports import Clock, Metrics, Tokenizer
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.request import Owner
 from aphrodite.engine.client import EngineClient
 from aphrodite.engine.engine import EngineRequest
 
@@ -28,6 +29,7 @@ class Generation:
     def __init__(
         self,
         request_id: str,
+        client_name: str,  # whom the engine lets take turns with others
         prompts: Sequence[ProcessedPrompt],
         sampling: SamplingParams,
         *,
@@ -46,7 +48,8 @@ class Generation:
         self._sampling = sampling
         self._prompts = prompts
         # Ids are the engine's keys, and a client may send its own twice: so they are made unique by the object's.
-        self._ids = [f"{request_id}/{id(self)}/{index}" for index in range(len(prompts))]
+        self._owner = Owner(client_name, f"{request_id}/{id(self)}")
+        self._ids = [f"{self._owner.request}/{index}" for index in range(len(prompts))]
         arrival_s = clock.now_s()
         self._assemblers = [
             RequestAssembler(
@@ -111,7 +114,7 @@ class Generation:
 
     async def _text_deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         streams = [
-            self._client.submit(EngineRequest(engine_id, prompt.token_ids, self._sampling, prompt.images))
+            self._client.submit(EngineRequest(engine_id, prompt.token_ids, self._sampling, prompt.images, self._owner))
             for engine_id, prompt in zip(self._ids, self._prompts, strict=True)
         ]
         try:

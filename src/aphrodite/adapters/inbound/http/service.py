@@ -56,6 +56,7 @@ class Service:
         """Have prompts answered; returns when the first token is there. Raises as Generation.begin does."""
         generation = Generation(
             request.state.request_id,
+            _client_of(request),
             prompts,
             sampling,
             client=self.client,
@@ -66,6 +67,12 @@ class Service:
         )
         await generation.begin()
         return generation
+
+
+def _client_of(request: Request) -> str:
+    """Who asks: a key where keys are needed, else an address."""
+    key: str | None = getattr(request.state, "api_key", None)
+    return key or (request.client.host if request.client is not None else "")
 
 
 def service_of(request: Request) -> Service:

@@ -1,0 +1,116 @@
+"""Much text, and much work to be ordered by few words."""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.e2e.attacks.promise import MODEL, connect, http_post, promise_kept, read_answer, send
+from tests.e2e.server_process import ServerProcess
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"model": MODEL} | fields).encode()
+
+
+def chat(text: str) -> bytes:
+    return body(messages=[{"role": "user", "content": text}])
+
+
+REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "10 MB of text": (COMPLETIONS, lambda: body(prompt="the picture " * 800_000)),
+    "30 MB of text in a message": (CHAT, lambda: chat("the picture " * 2_500_000)),
+    "3 million special ids, n = 8": (COMPLETIONS, lambda: body(prompt=[[2] * 3_000_000], n=8)),
+    "a stop string of 3 MB, n = 4": (COMPLETIONS, lambda: body(prompt="Hello", stop="ab" * 1_500_000, n=4)),
+    "64 stop strings of 30 kB, n = 16": (
+        COMPLETIONS,
+        lambda: body(prompt="Hello", stop=["a" * 30_000 + str(index) for index in range(64)], n=16),
+    ),
+    "echo of 256 prompts, n = 16, streamed": (
+        COMPLETIONS,
+        lambda: body(prompt=["Hello"] * 256, n=16, echo=True, logprobs=5, stream=True),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "attack", [pytest.param(name, marks=[pytest.mark.attack] if name.startswith("30 MB") else []) for name in REFUSED]
+)
+def test_what_is_refused(demo: ServerProcess, attack: str) -> None:
+    path, make = REFUSED[attack]
+    request = http_post(path, make())
+    with promise_kept(demo, attack):
+        assert {send(demo, request)[0] for _ in range(4)} == {400}
+
+
+ANSWERED: dict[str, dict[str, Any]] = {
+    "echo of 32 prompts, n = 16, streamed": {
+        "prompt": ["Hello, what is this?"] * 32,
+        "n": 16,
+        "echo": True,
+        "logprobs": 5,
+        "max_tokens": 2,
+        "stream": True,
+    },
+    "n = 128, 8,192 characters of stop strings": {
+        "prompt": "Hello",
+        "n": 128,
+        "max_tokens": 64,
+        "temperature": 1,
+        "ignore_eos": True,
+        "stop": ["a" * 127 + chr(200 + index) for index in range(64)],
+    },
+}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("attack", ANSWERED)
+def test_what_is_answered(demo: ServerProcess, attack: str) -> None:
+    request = http_post(COMPLETIONS, body(**ANSWERED[attack]))
+    with promise_kept(demo, attack):
+        assert send(demo, request, timeout_s=300)[0] == 200
+
+
+@pytest.mark.attack
+def test_64_prompts_that_fill_the_context(demo: ServerProcess) -> None:
+    prompts = [[10 + index, *[9] * 900] for index in range(64)]
+    request = http_post(COMPLETIONS, body(prompt=prompts, max_tokens=1))
+    with promise_kept(demo, "64 prompts that fill the context"):
+        assert send(demo, request, timeout_s=300)[0] == 200
+
+
+@pytest.mark.attack
+def test_1024_prompts_in_one_request(demo: ServerProcess) -> None:
+    prompts = [[10 + index % 500, 10 + index // 500, *[9] * 50] for index in range(1024)]
+    request = http_post(COMPLETIONS, body(prompt=prompts, max_tokens=100, ignore_eos=True))
+    with promise_kept(demo, "1,024 prompts in one request"):
+        assert send(demo, request, timeout_s=600)[0] == 200
+
+
+@pytest.mark.attack
+def test_100_requests_of_128_completions(demo: ServerProcess) -> None:
+    request = http_post(
+        COMPLETIONS, body(prompt="Hello", n=128, max_tokens=400, temperature=1, ignore_eos=True, stream=True)
+    )
+    statuses: list[int] = []
+
+    def ask() -> None:
+        with connect(demo, timeout_s=600) as connection:
+            connection.sendall(request)
+            connection.settimeout(20)
+            try:
+                statuses.append(read_answer(connection)[0])
+            except TimeoutError:
+                statuses.append(200)  # it is still answered; leaving ends it
+
+    threads = [threading.Thread(target=ask) for _ in range(100)]
+    with promise_kept(demo, "100 requests of 128 completions"):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    print("statuses:", {status: statuses.count(status) for status in set(statuses)})
+    assert set(statuses) <= {200, 429, 503}

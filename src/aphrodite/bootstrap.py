@@ -30,6 +30,7 @@ from aphrodite.adapters.outbound.telemetry.logs import configure_logging
 from aphrodite.adapters.outbound.telemetry.metrics import PrometheusMetrics
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
+from aphrodite.domain.architectures.tying import untie_by_checkpoint
 from aphrodite.domain.config import EngineConfig, LogFormat, LogLevel, ServerConfig
 from aphrodite.domain.errors import BackendNotFoundError, ConfigError
 from aphrodite.domain.ports import (
@@ -203,6 +204,13 @@ def open_model(config: EngineConfig) -> OpenedModel:
     spec = read_model(checkpoint.config)
     if config.load_format == "dummy":
         checkpoint = DummyCheckpoint(checkpoint, spec, config.seed)
+    elif (untied := untie_by_checkpoint(spec, checkpoint)) != spec:
+        spec = untied
+        _log.warning(
+            "The configuration of %s says that the output head is the embeddings' matrix; its weights hold another, "
+            "which is used: set tie_word_embeddings to false there.",
+            config.model,
+        )
     tokenizer = HuggingFaceTokenizer(
         locate_tokenizer(config.tokenizer, config.revision) if config.tokenizer else location,
         vocab_size=spec.decoder.vocab_size,

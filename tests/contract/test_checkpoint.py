@@ -12,6 +12,7 @@ def test_every_tensor_comes_once_and_as_it_was_saved(checkpoint: CheckpointSourc
     tensors = list(checkpoint.tensors())
     saved = load_file(folder / "model.safetensors")
     assert sorted(name for name, _ in tensors) == sorted(saved)
+    assert list(checkpoint.names()) == [name for name, _ in tensors]
     assert all(np.array_equal(tensor, saved[name]) for name, tensor in tensors)
 
 

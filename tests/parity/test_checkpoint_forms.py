@@ -12,6 +12,7 @@ from tests.builders import tiny_llava
 from tests.parity.cases import IMAGE_CASES, TEXT_CASES
 from tests.parity.comparison import REPORTED, assert_answers
 from tests.parity.fixture_types import Folders, OpenLlm, References
+from tests.parity.reference import Reference
 from tests.parity.selection import not_on_jax_tpu, sparing
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
@@ -69,6 +70,28 @@ def test_sharded(name: str, tmp_path: Path, folder: Folders, open_llm: OpenLlm, 
     assert len(list(copy.glob("model-*.safetensors"))) > 3
     with open_llm(copy) as llm:
         assert_answers(llm, reference(name), CASES if name != "qwen3" else TEXT_CASES)
+
+
+@pytest.mark.parametrize("name", ["llama-tied", "llava-tied"])
+@pytest.mark.parametrize("form", ["two different matrices", "two equal matrices", "the head alone"])
+def test_the_file_decides_whether_embeddings_are_tied(
+    form: str, name: str, tmp_path: Path, folder: Folders, open_llm: OpenLlm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As transformers loads it; the configuration says that they are."""
+    copy = Path(shutil.copytree(folder(name), tmp_path / "copy"))
+    tensors = load_file(copy / "model.safetensors")
+    (embedding,) = [key for key in tensors if key.endswith("embed_tokens.weight")]
+    head = "language_model.lm_head.weight" if embedding.startswith("language_model.") else "lm_head.weight"
+    tensors[head] = tensors[embedding].clone()
+    if form == "two different matrices":
+        tensors[head] = tensors[head].flip(0).contiguous()
+    if form == "the head alone":
+        del tensors[embedding]
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    reference = Reference(copy)
+    with open_llm(copy) as llm:
+        assert_answers(llm, reference, CASES if name == "llava-tied" else TEXT_CASES)
+    assert ("says that the output head is the embeddings' matrix" in caplog.text) == (form == "two different matrices")
 
 
 @not_on_jax_tpu  # the processor knows of no backend

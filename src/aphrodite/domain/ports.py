@@ -3,7 +3,7 @@
 Each has a fake in tests/fakes.py and a contract suite in tests/contract that the fake and every real adapter pass.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -113,6 +113,9 @@ class CheckpointSource(Protocol):
 
     config: Mapping[str, Any]  # config.json, complete: the family's defaults filled in
     generation_config: Mapping[str, Any]
+
+    def names(self) -> Iterable[str]:
+        """Every tensor's name; reads no tensor. Raises CheckpointError as `tensors` does."""
 
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor once, shard by shard, under the name it has in the checkpoint; bfloat16 as ml_dtypes has it.

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tests.builders import tiny_llava, tiny_text
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -177,6 +177,33 @@ def test_garbage_in_the_header(text_model: Path, tmp_path: Path, data: bytes) ->
 def sharded(text_model: Path, folder: Path) -> Path:
     AutoModelForCausalLM.from_pretrained(text_model).save_pretrained(folder, max_shard_size="40KB")
     return folder
+
+
+def test_a_single_file_goes_before_an_index(text_model: Path, tmp_path: Path) -> None:
+    """One that is stale lies beside it, as after a merge of shards; its files are gone."""
+    folder = sharded(text_model, tmp_path)
+    for shard in folder.glob("*.safetensors"):
+        shard.unlink()
+    assert (folder / "model.safetensors.index.json").exists()
+    copy(text_model, folder, "model.safetensors")
+    assert_as_transformers_loads(folder)
+
+
+def test_a_tensor_that_the_index_places_elsewhere_is_skipped(text_model: Path, tmp_path: Path) -> None:
+    folder = sharded(text_model, tmp_path)
+    weight_map = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    first, last = min(weight_map.values()), max(weight_map.values())
+    (name, *_) = (name for name, file in weight_map.items() if file == last)
+    tensors = load_file(folder / first)
+    save_file(tensors | {name: load_file(folder / last)[name] + 1}, folder / first, metadata={"format": "pt"})
+    assert_as_transformers_loads(folder, text_model)
+
+
+def assert_as_transformers_loads(folder: Path, saved_in: Path | None = None) -> None:
+    expected = AutoModelForCausalLM.from_pretrained(saved_in or folder).state_dict()
+    tensors = list(SafetensorsCheckpoint(folder).tensors())
+    assert sorted(name for name, _ in tensors) == sorted(expected)
+    assert all(np.array_equal(tensor, expected[name].numpy()) for name, tensor in tensors)
 
 
 def test_missing_shard(text_model: Path, tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def _as_transformers_4(shapes: Shapes, *, late: bool) -> Shapes:
 def _needed(raw: Shapes, model: ModelSpec) -> Shapes:
     names = {canonical_name(name): shape for name, shape in raw.items()}
     assert len(names) == len(raw)
+    if model.decoder.tied_embeddings:
+        names.pop("lm_head.weight", None)  # in memory the embeddings' own
     return {name: shape for name, shape in names.items() if not is_unused(name, model)}
 
 
@@ -197,10 +199,18 @@ def test_a_left_over_tensor_is_named(spec: ModelSpec, name: str) -> None:
         list(assemble(spec, tensors.items()))
 
 
-def test_a_second_head_is_left_over_unless_the_embeddings_are_tied(make_decoder: Maker) -> None:
+def test_tied_embeddings_may_be_held_under_either_name_or_both(make_decoder: Maker) -> None:
     tied = read_model(make_decoder("llama", tie_word_embeddings=True).to_dict())
-    tensors = _tensors(tied) | {"lm_head.weight": np.zeros((99, 32), np.float32)}
-    assert len(list(assemble(tied, tensors.items()))) == len(declare_weights(tied))
+    tensors = _tensors(tied)
+    matrix = tensors.pop("decoder.embed_tokens.weight")
+    for names in (("lm_head",), ("decoder.embed_tokens",), ("lm_head", "decoder.embed_tokens")):
+        held = [*((f"{name}.weight", matrix) for name in names), *tensors.items()]
+        for order in (held, held[::-1]):
+            found = {weight.name: arrays for weight, arrays in assemble(tied, order)}
+            assert found["embed.weight"][0] is matrix
+            assert len(found) == len(declare_weights(tied))
+    with pytest.raises(CheckpointError, match=r"lacks .*decoder\.embed_tokens\.weight"):
+        list(assemble(tied, tensors.items()))
 
 
 def test_a_vision_tensor_is_left_over_in_a_text_model(make_decoder: Maker) -> None:

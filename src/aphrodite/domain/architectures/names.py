@@ -41,13 +41,11 @@ def canonical_name(raw: str) -> str:
 def is_unused(canonical: str, model: ModelSpec) -> bool:
     """Whether checkpoints of `model` may carry this tensor although it never takes part in the computation.
 
-    These are the tower's last norm, pooling head and layers above the highest feature layer, buffers that newer
-    versions compute, and the output head where it is the embeddings' own.
+    These are the tower's last norm, pooling head and layers above the highest feature layer, and buffers that newer
+    versions compute.
     """
     if _ROTARY_BUFFER.fullmatch(canonical):
         return True
-    if canonical == "lm_head.weight":
-        return model.decoder.tied_embeddings
     if model.vision is None:
         return False
     layer = _VISION_LAYER.fullmatch(canonical)

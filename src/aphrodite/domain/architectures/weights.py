@@ -12,6 +12,7 @@ import numpy as np
 
 from aphrodite.domain.architectures.names import canonical_name, is_unused
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, VisionSpec
+from aphrodite.domain.architectures.tying import EMBEDDING, HEAD
 from aphrodite.domain.errors import CheckpointError
 
 Axis = Literal["vocab", "heads", "mlp", "hidden"]
@@ -67,6 +68,10 @@ def assemble(model: ModelSpec, tensors: Iterable[tuple[str, np.ndarray]]) -> Ite
     missing = set(owners)
     for raw_name, tensor in tensors:
         name = canonical_name(raw_name)
+        if model.decoder.tied_embeddings and name in (EMBEDDING, HEAD):
+            if EMBEDDING not in missing:
+                continue  # the same matrix again
+            name = EMBEDDING
         if name not in owners:
             if is_unused(name, model):
                 continue
@@ -117,7 +122,7 @@ def _layer_norm(name: str, source: str, size: int) -> list[Weight]:
 def _decoder_weights(spec: DecoderSpec) -> list[Weight]:
     hidden, queries = spec.hidden_size, spec.num_heads * spec.head_dim
     keys, inner = spec.num_kv_heads * spec.head_dim, spec.intermediate_size
-    embedding = Source("decoder.embed_tokens.weight", (spec.vocab_size, hidden))
+    embedding = Source(EMBEDDING, (spec.vocab_size, hidden))
     weights = [Weight("embed.weight", (embedding,), ("vocab", "hidden"))]
     for i in range(spec.num_layers):
         name, source = f"layers.{i}", f"decoder.layers.{i}"
@@ -137,7 +142,7 @@ def _decoder_weights(spec: DecoderSpec) -> list[Weight]:
         weights += _linear(f"{name}.down", mlp, {"down_proj": hidden}, inner, spec.mlp_bias, ("hidden", "mlp"))
     weights.append(_vector("norm", "decoder.norm.weight", hidden, ("hidden",)))
     if not spec.tied_embeddings:
-        head = Source("lm_head.weight", (spec.vocab_size, hidden))
+        head = Source(HEAD, (spec.vocab_size, hidden))
         weights.append(Weight("lm_head.weight", (head,), ("vocab", "hidden")))
     return weights
 

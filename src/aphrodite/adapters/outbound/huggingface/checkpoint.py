@@ -24,7 +24,7 @@ class SafetensorsCheckpoint:
     the file open and must not be written to.
 
     Raises ModelNotFoundError, UnsupportedModelError or CheckpointError, from the constructor for the configuration
-    and from `tensors` for the weights.
+    and from `names` and `tensors` for the weights.
     """
 
     def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
@@ -32,62 +32,77 @@ class SafetensorsCheckpoint:
         self.config: Mapping[str, Any] = read_config(folder, trust_remote_code=trust_remote_code)
         self.generation_config: Mapping[str, Any] = read_generation_config(folder)
 
+    def names(self) -> Iterator[str]:
+        """Every tensor's name, in the order in which the files hold them."""
+        for _, names in self._files():
+            yield from names
+
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor once, in the order in which the files hold them."""
-        for path, listed in self._shards().items():
-            missing = listed
-            for name, tensor in _read(path):
-                missing = missing - {name}
-                yield name, tensor
-            if missing:
-                raise CheckpointError(f"{path} lacks the tensor {min(missing)}, which the index {_INDEX} places there.")
+        for path, names in self._files():
+            with _open(path) as file:
+                for name in names:
+                    yield name, _read(file, name, path)
 
-    def _shards(self) -> dict[Path, frozenset[str]]:
-        """The files, each with the tensors that the index says are in it."""
-        if (self._folder / _INDEX).is_file():
-            return self._indexed_shards(self._folder / _INDEX)
-        if (self._folder / _SINGLE).is_file():
-            return {self._folder / _SINGLE: frozenset()}
-        if any(self._folder.glob("pytorch_model*.bin")):
+    def _files(self) -> Iterator[tuple[Path, list[str]]]:
+        """The files, each with the names of the tensors to be read from it."""
+        single, index = self._folder / _SINGLE, self._folder / _INDEX
+        if single.is_file():  # what an index beside it says is of other files, for transformers, too
+            yield single, _names(single)
+        elif index.is_file():
+            yield from self._shards(index)
+        elif any(self._folder.glob("pytorch_model*.bin")):
             raise CheckpointError(
                 f"The weights in {self._folder} are a pickled pytorch_model.bin, which Aphrodite does not open; "
                 "convert them to safetensors."
             )
-        raise CheckpointError(f"The folder {self._folder} holds no weights: it has no {_SINGLE} and no {_INDEX}.")
+        else:
+            raise CheckpointError(f"The folder {self._folder} holds no weights: it has no {_SINGLE} and no {_INDEX}.")
 
-    def _indexed_shards(self, index: Path) -> dict[Path, frozenset[str]]:
+    def _shards(self, index: Path) -> Iterator[tuple[Path, list[str]]]:
+        """The files that an index names; what one of them holds and the index places in another is not read from it."""
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"The index {index} has no weight_map.")
-        shards: dict[str, set[str]] = {}
-        for name, file in weight_map.items():
-            shards.setdefault(str(file), set()).add(name)
-        for file in sorted(shards):
-            if not (self._folder / file).is_file():
-                raise CheckpointError(f"The shard {self._folder / file} is missing; download the model again.")
-        return {self._folder / file: frozenset(shards[file]) for file in sorted(shards)}
+        places = {str(name): self._folder / str(file) for name, file in weight_map.items()}
+        paths = sorted(set(places.values()))
+        for path in paths:
+            if not path.is_file():
+                raise CheckpointError(f"The shard {path} is missing; download the model again.")
+        for path in paths:
+            names = [name for name in _names(path) if places.get(name, path) == path]
+            missing = {name for name, place in places.items() if place == path} - set(names)
+            if missing:
+                raise CheckpointError(f"{path} lacks the tensor {min(missing)}, which the index {_INDEX} places there.")
+            yield path, names
 
 
-def _read(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _open(path: Path) -> Any:
     import ml_dtypes  # noqa: F401 - registers bfloat16 with numpy, which safetensors asks for by name
     from safetensors import SafetensorError, safe_open
 
-    # The errors are caught around each call and not around the loop: what a consumer raises is not ours to translate.
     try:
-        file: Any = safe_open(path, framework="np")
-        names = file.offset_keys()
+        return safe_open(path, framework="np")
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a complete safetensors file; download it again.") from error
-    with file:
-        for name in names:
-            try:
-                code = file.get_slice(name).get_dtype()
-                tensor = file.get_tensor(name) if code in _READABLE else None
-            except (SafetensorError, OSError, ValueError, TypeError) as error:
-                raise CheckpointError(f"The tensor {name} in {path} cannot be read.") from error
-            if tensor is None:
-                raise UnsupportedModelError(
-                    f"The tensor {name} in {path} is quantised ({code}); Aphrodite reads float32, float16 and "
-                    "bfloat16 weights, and .gguf files."
-                )
-            yield name, tensor
+
+
+def _names(path: Path) -> list[str]:
+    with _open(path) as file:
+        return list(file.offset_keys())
+
+
+def _read(file: Any, name: str, path: Path) -> np.ndarray:
+    from safetensors import SafetensorError
+
+    try:
+        code = file.get_slice(name).get_dtype()
+        tensor: np.ndarray | None = file.get_tensor(name) if code in _READABLE else None
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"The tensor {name} in {path} cannot be read.") from error
+    if tensor is None:
+        raise UnsupportedModelError(
+            f"The tensor {name} in {path} is quantised ({code}); Aphrodite reads float32, float16 and "
+            "bfloat16 weights, and .gguf files."
+        )
+    return tensor

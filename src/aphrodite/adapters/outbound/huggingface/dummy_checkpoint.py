@@ -29,6 +29,10 @@ class DummyCheckpoint:
         self._spec = spec
         self._seed = seed
 
+    def names(self) -> list[str]:
+        """The names that `declare_weights` gives."""
+        return [source.name for weight in declare_weights(self._spec) for source in weight.sources]
+
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor once, in the configuration's dtype, under the name that `declare_weights` gives its source."""
         dtype = _dtype(self.config)

@@ -68,6 +68,10 @@ class GgufCheckpoint:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tensors": None}  # views of the mapped file; another process maps it itself
 
+    def names(self) -> list[str]:
+        """Every tensor's name, in the order of the file."""
+        return [self._name(tensor.name) for tensor in self._tensors or _open(self._path).tensors]
+
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor once, in the order of the file, float32."""
         for tensor in self._tensors or _open(self._path).tensors:

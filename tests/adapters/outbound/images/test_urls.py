@@ -93,6 +93,8 @@ def test_join(location: str, expected: str) -> None:
     [
         ("data:image/png;base64,aGk=", b"hi"),
         ("data:image/png;base64,aGk%3D", b"hi"),
+        ("data:image/png;base64,aGk", b"hi"),
+        (" \n data:image/png;base64,aA", b"h"),
         ("data:image/png;base64,a G\nk=\r\n", b"hi"),
         ("data:;base64,%2F%2B8=", b"\xff\xef"),
         ("data:image/svg+xml;charset=utf-8;BASE64,", b""),
@@ -103,7 +105,7 @@ def test_data_urls(url: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", ["a", "aGk", "aGk==", "====", "a-k_", "aGk=%", "aGk=\u00e9", "%ff%ff%ff%ff", "aGk=aGk="]
+    "payload", ["a", "aGk=a", "aGk==", "====", "a-k_", "aGk=%", "aGk=\u00e9", "%ff%ff%ff%ff", "aGk=aGk="]
 )
 def test_data_that_is_not_base64(payload: str) -> None:
     with pytest.raises(ImageUrlError, match="not valid base64"):

@@ -9,7 +9,7 @@ from typing import ParamSpec
 
 import httpcore2
 
-from aphrodite.adapters.outbound.images.data_urls import read_data_url
+from aphrodite.adapters.outbound.images.data_urls import BLANKS, read_data_url
 from aphrodite.adapters.outbound.images.downloading import Downloader
 from aphrodite.adapters.outbound.images.local_files import read_local_file
 from aphrodite.adapters.outbound.images.options import FetchOptions
@@ -50,7 +50,7 @@ class UrlImageFetcher:
         Fetches of one http(s) URL at the same time share one download, and the deadline of the first of them.
         Raises ImageTooLargeError or an ImageFetchError.
         """
-        options = self._options
+        options, url = self._options, url.strip(BLANKS)
         scheme = url[:5].lower()
         if scheme.startswith("http"):
             http_url = parse_http_url(url)

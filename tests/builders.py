@@ -151,6 +151,38 @@ def tiny_llava(
     return folder
 
 
+def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3") -> Path:
+    """Save an Idefics3 or SmolVLM: a SigLIP-like tower, patches shuffled together, a Llama."""
+    import transformers
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    tokenizer = tiny_tokenizer(folder, "bytelevel")
+    size, patch_size, scale = 32, 8, 2
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": size,
+        "patch_size": patch_size,
+    }
+    # First the processor: it adds tokens.
+    image_processor = Idefics3ImageProcessorPil(size={"longest_edge": 3 * size}, max_image_size={"longest_edge": size})
+    image_seq_len = (size // patch_size // scale) ** 2
+    processor = transformers.Idefics3Processor(
+        image_processor, tokenizer, image_seq_len=image_seq_len, chat_template=CHAT_TEMPLATE
+    )
+    config = getattr(transformers, f"{kind}Config")(
+        vision_config=vision,
+        text_config=_text_config("llama", tokenizer, {}),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        scale_factor=scale,
+    )
+    _fill_and_save(getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer, folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 def _tokenizer_kind(family: Family) -> TokenizerKind:
     return "metaspace" if family in ("llama", "mistral") else "bytelevel"
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan
-from aphrodite.domain.architectures.images.layout import FixedLayout, LaidOutImage
+from aphrodite.domain.architectures.images.layout import FixedLayout, LaidOutImage, Tiles
 from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.errors import StepError
 from aphrodite.domain.ports import BackendDescription, BackendLimits
@@ -167,18 +167,20 @@ class FakeProcessor:
         check_token_ids(token_ids, VOCAB_SIZE)
         check_placeholders(token_ids, IMAGE_TOKEN, len(prompt.images))
         images = [self._read(np.asarray(image)) for image in prompt.images]
-        return ProcessedPrompt(prompt.text, *expand_placeholders(token_ids, IMAGE_TOKEN, images))
+        return ProcessedPrompt(
+            prompt.text, *expand_placeholders(token_ids, IMAGE_TOKEN, images, FakeTokenizer().encode)
+        )
 
     def _read(self, pixels: np.ndarray) -> tuple[LaidOutImage, ImageInput]:
-        laid_out = self.layout.lay_out(*pixels.shape[:2], num_tiles=1)
+        laid_out = self.layout.lay_out(*pixels.shape[:2], Tiles(1))
         content_hash = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
         return laid_out, ImageInput(pixels.reshape(1, -1), laid_out.plan, content_hash)
 
 
 def fake_span(content: bytes, start: int, num_tokens: int) -> ImageSpan:
     """An image whose tokens all take a feature."""
-    laid_out = FixedLayout(IMAGE_TOKEN, num_tokens).lay_out(1, 1, num_tiles=1)
-    return ImageSpan(ImageInput(np.zeros((1, 3), np.uint8), laid_out.plan, content), start, laid_out.is_feature)
+    laid_out = FixedLayout(IMAGE_TOKEN, num_tokens).lay_out(1, 1, Tiles(1))
+    return ImageSpan(ImageInput(np.zeros((1, 3), np.uint8), laid_out.plan, content), start, np.ones(num_tokens, bool))
 
 
 @dataclass

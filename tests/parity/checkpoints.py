@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from tests.builders import Family, Tower, tiny_llava, tiny_text
+from tests.builders import Family, Tower, tiny_idefics3, tiny_llava, tiny_text
 
 TOWERS: tuple[Tower, ...] = get_args(Tower)
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -70,16 +70,19 @@ FEATURES: dict[str, dict[str, Any]] = {
     for layer in FEATURE_LAYERS
 }
 
-# families that see otherwise than LLaVA-1.5; name -> arguments of tiny_llava
-SEEING: dict[str, dict[str, Any]] = {
-    "llava-next": {"kind": "LlavaNext"},
-    "llava-next-siglip": {"kind": "LlavaNext", "tower": "siglip", "text": "qwen2"},
-    "vipllava": {"kind": "VipLlava"},
+# families that see otherwise than LLaVA-1.5
+SEEING: dict[str, Callable[[Path], Path]] = {
+    "llava-next": partial(tiny_llava, kind="LlavaNext"),
+    "llava-next-siglip": partial(tiny_llava, kind="LlavaNext", tower="siglip", text="qwen2"),
+    "vipllava": partial(tiny_llava, kind="VipLlava"),
+    "idefics3": tiny_idefics3,
+    "smolvlm": partial(tiny_idefics3, kind="SmolVLM"),
 }
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     **{f"{tower}-{family}": partial(tiny_llava, tower=tower, text=family) for tower in TOWERS for family in FAMILIES},
     **{family: partial(tiny_text, family=family) for family in FAMILIES},
     **{name: partial(tiny_text, family=family, **changes) for name, (family, changes) in TEXT_VARIANTS.items()},
-    **{name: partial(tiny_llava, **changes) for name, changes in (LLAVA_VARIANTS | FEATURES | SEEING).items()},
+    **{name: partial(tiny_llava, **changes) for name, changes in (LLAVA_VARIANTS | FEATURES).items()},
+    **SEEING,
 }

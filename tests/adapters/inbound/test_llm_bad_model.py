@@ -171,7 +171,8 @@ def test_unsupported_model(copy: Path) -> None:
     for changes, sentence in (
         (
             {"model_type": "gpt2"},
-            "model_type = 'gpt2'; supported is one of llava, llava_next, vipllava, llama, mistral, qwen2, qwen3",
+            "model_type = 'gpt2'; supported is one of llava, llava_next, vipllava, "
+            "idefics3, smolvlm, llama, mistral, qwen2, qwen3",
         ),
         ({"model_type": "unheard_of"}, "model_type = 'unheard_of'"),
         ({"text_config": config["text_config"] | {"model_type": "gemma"}}, "text_config.model_type = 'gemma'"),

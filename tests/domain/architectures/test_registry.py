@@ -132,7 +132,8 @@ def test_activations_mean_what_transformers_means(make_decoder: Maker, name: str
     [
         (
             {"model_type": "gemma3"},
-            "model_type = 'gemma3'; supported is one of llava, llava_next, vipllava, llama, mistral, qwen2, qwen3",
+            "model_type = 'gemma3'; supported is one of llava, llava_next, vipllava, "
+            "idefics3, smolvlm, llama, mistral, qwen2, qwen3",
         ),
         ({"vision_feature_select_strategy": "cls"}, "vision_feature_select_strategy = 'cls'; supported is one of"),
         ({"projector_hidden_act": "relu"}, "projector_hidden_act = 'relu'; supported is one of silu"),

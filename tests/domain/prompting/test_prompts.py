@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aphrodite.domain.architectures.images.image import ImageInput
-from aphrodite.domain.architectures.images.layout import FixedLayout
+from aphrodite.domain.architectures.images.layout import FixedLayout, Tiles
 from aphrodite.domain.errors import ImageError, PlaceholderError, PromptError
 from aphrodite.domain.prompting.prompts import (
     Prompt,
@@ -104,9 +104,9 @@ def test_each_placeholder_becomes_its_images_tokens(words: list[list[int]], size
     given = [*words[0], *(token for after in words[1:] for token in (9, *after))]
     images = []
     for size in sizes:
-        laid_out = FixedLayout(9, size).lay_out(1, 1, num_tiles=1)
+        laid_out = FixedLayout(9, size).lay_out(1, 1, Tiles(1))
         images.append((laid_out, ImageInput(np.zeros((1, 3), np.uint8), laid_out.plan, b"")))
-    token_ids, spans = expand_placeholders(given, 9, images)
+    token_ids, spans = expand_placeholders(given, 9, images, str.split)
     assert [span.num_tokens for span in spans] == sizes
     assert [token_ids[span.start : span.stop] for span in spans] == [[9] * size for size in sizes]
     for span in reversed(spans):

@@ -3,6 +3,8 @@
 Letters: N segments of images, P positions (patches, and the class token where there is one), E the tower's hidden size.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ class VisionTower:
         names = [f"{layer}.{part}" for layer in layers for part in ("qkv", "output", "fc1", "fc2")]
         self._products: dict[str, Linear] = {
             name: linear(weights.pop(f"{name}.weight"), weights.get(f"{name}.bias"))
-            for name in [*names, "projector.linear_1", "projector.linear_2"]
+            for name in [*names, *(f"projector.linear_{i + 1}" for i in range(spec.num_projector_layers))]
         }
         # Patches do not overlap: the convolution over them is a product of their pixels [3 * size * size].
         patch = weights.pop("vision.patch.weight").flatten(1)
@@ -55,14 +57,18 @@ class VisionTower:
         for index in range(spec.num_used_layers):
             hidden = self._layer(hidden, f"vision.layers.{index}")
             states[index + 1] = hidden
+        if spec.has_post_norm:
+            states[spec.num_layers] = self._norm(hidden, "vision.post_norm")
         features = torch.cat([states[index] for index in spec.feature_layers], dim=-1)
         if spec.drop_first_token:
             features = features[:, 1:]
         if spec.projector_norm_eps is not None:
             features = self._norm(features, "projector.norm", spec.projector_norm_eps)
-        return self._products["projector.linear_2"](
-            self._projector_activation(self._products["projector.linear_1"](features))
-        )
+        features = _shuffle(features, spec.pixel_shuffle)
+        projected = self._products["projector.linear_1"](features)
+        if spec.num_projector_layers == 1:
+            return projected
+        return self._products["projector.linear_2"](self._projector_activation(projected))
 
     def _embed(self, patches: Tensor) -> Tensor:
         """uint8 [N, patches, patch bytes] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
@@ -86,3 +92,13 @@ class VisionTower:
     def _norm(self, x: Tensor, name: str, epsilon: float | None = None) -> Tensor:
         weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
         return self._functions.layer_norm(x, weight, bias, self.spec.norm_eps if epsilon is None else epsilon)
+
+
+def _shuffle(features: Tensor, scale: int) -> Tensor:
+    """Squares of scale * scale patches to one feature each, row by row: [N, P, E] to [N, P / scale^2, scale^2 * E]."""
+    if scale == 1:
+        return features
+    num_segments, num_patches, width = features.shape
+    side = math.isqrt(num_patches) // scale
+    squares = features.view(num_segments, side, scale, side, scale * width).transpose(2, 3)
+    return squares.reshape(num_segments, side * side, scale * scale * width)

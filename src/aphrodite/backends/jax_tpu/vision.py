@@ -3,6 +3,8 @@
 Letters: N segments of images, P positions (patches, and the class token where there is one), E the tower's hidden size.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -22,13 +24,17 @@ def encode(spec: VisionSpec, normalization: PixelNormalization, weights: Weights
     for index in range(spec.num_used_layers):
         hidden = _layer(spec, weights, hidden, f"vision.layers.{index}")
         states[index + 1] = hidden
+    if spec.has_post_norm:
+        states[spec.num_layers] = _norm(hidden, weights, "vision.post_norm", spec.norm_eps)
     features = jnp.concatenate([states[index] for index in spec.feature_layers], axis=-1)
     if spec.drop_first_token:
         features = features[:, 1:]
     if spec.projector_norm_eps is not None:
         features = _norm(features, weights, "projector.norm", spec.projector_norm_eps)
-    projected = activation(spec.projector_activation)(_linear(features, weights, "projector.linear_1"))
-    return _linear(projected, weights, "projector.linear_2")
+    projected = _linear(_shuffle(features, spec.pixel_shuffle), weights, "projector.linear_1")
+    if spec.num_projector_layers == 1:
+        return projected
+    return _linear(activation(spec.projector_activation)(projected), weights, "projector.linear_2")
 
 
 def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array) -> Array:
@@ -67,6 +73,14 @@ def _attend(queries: Array, keys: Array, values: Array) -> Array:
         lambda image: jax.nn.dot_product_attention(*image), (queries, keys, values), batch_size=num_images
     )
     return attended
+
+
+def _shuffle(features: Array, scale: int) -> Array:
+    """Squares of scale * scale patches to one feature each, row by row: [N, P, E] to [N, P / scale^2, scale^2 * E]."""
+    num_segments, num_patches, width = features.shape
+    side = math.isqrt(num_patches) // scale
+    squares = features.reshape(num_segments, side, scale, side, scale * width).swapaxes(2, 3)
+    return squares.reshape(num_segments, side * side, scale * scale * width) if scale > 1 else features
 
 
 def _linear(x: Array, weights: Weights, name: str) -> Array:

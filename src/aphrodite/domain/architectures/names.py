@@ -14,7 +14,10 @@ from aphrodite.domain.architectures.spec import ModelSpec
 
 _PREFIXES = (
     (re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?"), "vision."),
+    (re.compile(r"model\.vision_model\."), "vision."),
     (re.compile(r"(?:model\.)?multi_modal_projector\."), "projector."),
+    (re.compile(r"model\.connector\.modality_projection\.proj\."), "projector.linear_1."),
+    (re.compile(r"model\.text_model\."), "decoder."),
     (re.compile(r"(?:model\.)?(?=image_newline$)"), ""),
     (re.compile(r"(?:model\.)?language_model\.lm_head\."), "lm_head."),
     (re.compile(r"(?:model\.)?language_model\.(?:model\.)?"), "decoder."),
@@ -51,4 +54,5 @@ def is_unused(canonical: str, model: ModelSpec) -> bool:
     layer = _VISION_LAYER.fullmatch(canonical)
     if layer:
         return model.vision.num_used_layers <= int(layer[1]) < model.vision.num_layers
-    return _UNUSED_VISION.fullmatch(canonical) is not None
+    is_post_norm = canonical.startswith("vision.post_layernorm.")
+    return _UNUSED_VISION.fullmatch(canonical) is not None and not (is_post_norm and model.vision.has_post_norm)

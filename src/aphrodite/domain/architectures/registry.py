@@ -6,6 +6,7 @@ from typing import Any
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.families.clip import CLIP
+from aphrodite.domain.architectures.families.idefics3 import read_idefics3
 from aphrodite.domain.architectures.families.llama import read_llama
 from aphrodite.domain.architectures.families.llava import read_llava
 from aphrodite.domain.architectures.families.llava_next import read_llava_next
@@ -21,9 +22,17 @@ from aphrodite.domain.errors import UnsupportedModelError
 DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType(
     {"llama": read_llama, "mistral": read_mistral, "qwen2": read_qwen2, "qwen3": read_qwen3}
 )
-TOWERS: Mapping[str, VisionFamily] = MappingProxyType({"clip_vision_model": CLIP, "siglip_vision_model": SIGLIP})
+TOWERS: Mapping[str, VisionFamily] = MappingProxyType(
+    {"clip_vision_model": CLIP, "siglip_vision_model": SIGLIP, "idefics3_vision": SIGLIP, "smolvlm_vision": SIGLIP}
+)
 VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionFamily], ModelSpec]] = MappingProxyType(
-    {"llava": read_llava, "llava_next": read_llava_next, "vipllava": read_vipllava}
+    {
+        "llava": read_llava,
+        "llava_next": read_llava_next,
+        "vipllava": read_vipllava,
+        "idefics3": read_idefics3,
+        "smolvlm": read_idefics3,
+    }
 )
 
 

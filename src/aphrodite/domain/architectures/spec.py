@@ -85,6 +85,9 @@ class VisionSpec:
     text_hidden_size: int
     projector_norm_eps: float | None = None  # of a LayerNorm in front of the projector; None: there is none
     has_newline: bool = False  # one learned vector, behind the rows of features
+    has_post_norm: bool = False  # LayerNorm behind the last layer, which is then the one feature layer
+    pixel_shuffle: int = 1  # so many patches on a side become one feature, side by side
+    num_projector_layers: int = 2
 
     @property
     def num_patches(self) -> int:
@@ -101,8 +104,8 @@ class VisionSpec:
 
     @property
     def num_image_tokens(self) -> int:
-        """How many decoder tokens one picture takes."""
-        return self.num_positions - self.drop_first_token
+        """How many features the projector makes of a segment."""
+        return (self.num_positions - self.drop_first_token) // self.pixel_shuffle**2
 
     @property
     def max_features_per_segment(self) -> int:

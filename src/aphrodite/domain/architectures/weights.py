@@ -168,11 +168,14 @@ def _vision_weights(spec: VisionSpec) -> list[Weight]:
         weights += _layer_norm(f"{name}.norm2", f"{source}.layer_norm2", hidden)
         weights += _linear(f"{name}.fc1", f"{source}.mlp.", {"fc1": inner}, hidden, True)
         weights += _linear(f"{name}.fc2", f"{source}.mlp.", {"fc2": hidden}, inner, True)
-    features = hidden * len(spec.feature_layers)
+    if spec.has_post_norm:
+        weights += _layer_norm("vision.post_norm", "vision.post_layernorm", hidden)
+    features = hidden * len(spec.feature_layers) * spec.pixel_shuffle**2
     if spec.projector_norm_eps is not None:
         weights += _layer_norm("projector.norm", "projector.projector_layernorm", features)
     weights += _linear("projector.linear_1", "projector.", {"linear_1": text}, features, spec.projector_bias)
-    weights += _linear("projector.linear_2", "projector.", {"linear_2": text}, text, spec.projector_bias)
+    if spec.num_projector_layers == 2:
+        weights += _linear("projector.linear_2", "projector.", {"linear_2": text}, text, spec.projector_bias)
     if spec.has_newline:
         weights.append(_vector("projector.newline", "image_newline", text))
     return weights

@@ -1,6 +1,6 @@
 """Prompt forms and their validation: so many images per prompt, placeholders match images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,9 +82,15 @@ def check_placeholders(token_ids: Sequence[int], placeholder_id: int | None, num
 
 
 def expand_placeholders(
-    token_ids: Sequence[int], placeholder_id: int, images: Sequence[tuple[LaidOutImage, ImageInput]]
+    token_ids: Sequence[int],
+    placeholder_id: int,
+    images: Sequence[tuple[LaidOutImage, ImageInput]],
+    encode: Callable[[str], Sequence[int]],
 ) -> tuple[list[int], tuple[ImageSpan, ...]]:
-    """Put the tokens of an image in the place of each placeholder; there are as many of these as images."""
+    """Put the tokens of an image in the place of each placeholder; there are as many of these as images.
+
+    `encode` makes token ids of the text that a family writes between features.
+    """
     expanded: list[int] = []
     spans = []
     remaining = iter(images)
@@ -93,8 +99,9 @@ def expand_placeholders(
             expanded.append(token_id)
             continue
         laid_out, image = next(remaining)
-        spans.append(ImageSpan(image, len(expanded), laid_out.is_feature))
-        expanded += laid_out.token_ids
+        of_image, is_feature = laid_out.tokens(placeholder_id, encode)
+        spans.append(ImageSpan(image, len(expanded), is_feature))
+        expanded += of_image
     return expanded, tuple(spans)
 
 

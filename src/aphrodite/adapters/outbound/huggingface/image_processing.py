@@ -74,21 +74,24 @@ class HuggingFaceImageProcessing:
         # Over the RGB pixels: pictures are one when they look alike, whatever their files are.
         digest = hashlib.blake2b(f"{width}x{height}\0".encode(), key=self._hash_key, digest_size=32)
         digest.update(picture.tobytes())
-        return ResizedImage(width, height, self._tiles(picture), digest.digest())
+        tiles, rows, columns = self._cut(picture)
+        return ResizedImage(width, height, tiles, digest.digest(), rows, columns)
 
-    def _tiles(self, picture: Image.Image) -> np.ndarray:
-        """uint8 [S, size, size, 3]"""
+    def _cut(self, picture: Image.Image) -> tuple[np.ndarray, int, int]:
+        """Tiles uint8 [S, size, size, 3], and how many rows and columns of them there are, where that is told."""
+        asked = {"return_row_col_info": True} if hasattr(self._processor, "return_row_col_info") else {}
         try:
-            output = self._processor(picture, do_rescale=False, do_normalize=False)
+            output = self._processor(picture, do_rescale=False, do_normalize=False, **asked)
             pixels = np.asarray(output["pixel_values"])  # [1, 3, size, size], or [1, S, 3, size, size] in tiles
+            rows, columns = (int(output[name][0][0]) for name in ("rows", "cols")) if asked else (0, 0)
         except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
             raise ImageError("The model's image processor cannot process this image.") from error
-        return pixels.reshape(-1, *pixels.shape[-3:]).transpose(0, 2, 3, 1)
+        return pixels.reshape(-1, *pixels.shape[-3:]).transpose(0, 2, 3, 1), rows, columns
 
     def _check_size(self) -> None:
         """Processors have too many options to foresee what they make; a picture tells."""
         size = self._image_size
-        tiles = self._tiles(Image.new("RGB", (size + 1, size + 3)))
+        tiles, _, _ = self._cut(Image.new("RGB", (size + 1, size + 3)))
         if tiles.shape[1:] != (size, size, 3) or tiles.dtype != np.uint8:
             raise CheckpointError(
                 f"The image processor in {self._folder} makes {tiles.dtype} pixels {list(tiles.shape[1:])}, "

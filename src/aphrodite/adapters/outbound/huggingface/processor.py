@@ -1,12 +1,13 @@
 """Prompts made ready: text through the tokenizer, pictures through the model's own image processor."""
 
+from functools import partial
 from pathlib import Path
 
 from aphrodite.adapters.outbound.huggingface.image_processing import HuggingFaceImageProcessing
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.adapters.outbound.images.processing import ResizedImage
 from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan, cut_patches
-from aphrodite.domain.architectures.images.layout import ImageLayout, LaidOutImage
+from aphrodite.domain.architectures.images.layout import ImageLayout, LaidOutImage, Tiles
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.prompting.prompts import (
     ProcessedPrompt,
@@ -62,7 +63,8 @@ class HuggingFaceProcessor:
         spans: tuple[ImageSpan, ...] = ()
         if layout is not None and prompt.images:
             images = [self._read(image, layout) for image in prompt.images]
-            token_ids, spans = expand_placeholders(token_ids, layout.placeholder_id, images)
+            encode = partial(self._tokenizer.encode, add_special_tokens=False)
+            token_ids, spans = expand_placeholders(token_ids, layout.placeholder_id, images, encode)
         check_token_ids(token_ids, self._model.decoder.vocab_size)
         return ProcessedPrompt(prompt.text, token_ids, spans)
 
@@ -78,5 +80,6 @@ class HuggingFaceProcessor:
         """An image's place in a prompt, and its patches."""
         assert self.image_processing is not None
         resized = image if isinstance(image, ResizedImage) else self.image_processing.read(image)
-        laid_out = layout.lay_out(resized.width, resized.height, len(resized.tiles))
+        tiles = Tiles(len(resized.tiles), resized.rows, resized.columns)
+        laid_out = layout.lay_out(resized.width, resized.height, tiles)
         return laid_out, ImageInput(cut_patches(resized.tiles, self._patch_size), laid_out.plan, resized.content_hash)

@@ -40,14 +40,19 @@ class Resized(msgspec.Struct, tag="resized", frozen=True):
     shape: tuple[int, ...]
     tiles: bytes
     content_hash: bytes
+    rows: int
+    columns: int
 
     @classmethod
     def of(cls, image: ResizedImage) -> "Resized":
-        return cls(image.width, image.height, image.tiles.shape, image.tiles.tobytes(), image.content_hash)
+        tiles = image.tiles
+        return cls(
+            image.width, image.height, tiles.shape, tiles.tobytes(), image.content_hash, image.rows, image.columns
+        )
 
     def image(self) -> ResizedImage:
         tiles = np.frombuffer(self.tiles, np.uint8).reshape(self.shape)
-        return ResizedImage(self.width, self.height, tiles, self.content_hash)
+        return ResizedImage(self.width, self.height, tiles, self.content_hash, self.rows, self.columns)
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):

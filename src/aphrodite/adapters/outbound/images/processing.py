@@ -15,6 +15,8 @@ class ResizedImage:
     height: int
     tiles: np.ndarray  # uint8 [S, size, size, 3]
     content_hash: bytes  # over the picture's pixels before, the processor's settings and the model
+    rows: int = 0  # of tiles, where the processor says how it cut a grid of them
+    columns: int = 0
 
 
 class ImageProcessing(Protocol):

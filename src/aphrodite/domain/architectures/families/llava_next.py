@@ -1,7 +1,9 @@
 """LLaVA-NeXT (LLaVA-1.6): pictures of any resolution in tiles, over the tower and projector of LLaVA-1.5."""
 
+from dataclasses import replace
+
 from aphrodite.domain.architectures.config_fields import ConfigFields
-from aphrodite.domain.architectures.families.llava import read_image_token_id, read_tower, with_ties
+from aphrodite.domain.architectures.families.llava import read_image_token_id, read_llava_tower, with_ties
 from aphrodite.domain.architectures.images.anyres import AnyResLayout
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.vision_family import VisionFamily
@@ -11,9 +13,8 @@ def read_llava_next(config: ConfigFields, decoder: DecoderSpec, family: VisionFa
     """Raises UnsupportedModelError."""
     strategy = config.choice("vision_feature_select_strategy", ("default", "full"))
     bias = config.flag("multimodal_projector_bias")
-    vision = read_tower(
-        config, decoder, family, drop_first_token=strategy == "default", projector_bias=bias, has_newline=True
-    )
+    tower = read_llava_tower(config, decoder, family, drop_first_token=strategy == "default", projector_bias=bias)
+    vision = replace(tower, has_newline=True)
     side = vision.image_size // vision.patch_size
     if vision.num_image_tokens != side**2:
         raise config.unsupported("vision_feature_select_strategy", "one that leaves a feature for each patch")

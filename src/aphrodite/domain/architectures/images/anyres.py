@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aphrodite.domain.architectures.images.image import PatchPlan
-from aphrodite.domain.architectures.images.layout import LaidOutImage
+from aphrodite.domain.architectures.images.layout import LaidOutImage, Tiles
 from aphrodite.domain.errors import ImageError
 
 NEWLINE = -1
@@ -29,16 +29,16 @@ class AnyResLayout:
     def max_segments(self) -> int:
         return 1 + max(self._num_tiles(size) for size in self.grid_sizes)
 
-    def lay_out(self, width: int, height: int, num_tiles: int) -> LaidOutImage:
+    def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:
         """Raises ImageError where the image processor cut the picture otherwise than the model was trained."""
         grid = best_grid(width, height, self.grid_sizes)
-        if num_tiles != 1 + self._num_tiles(grid):
+        if tiles.num_tiles != 1 + self._num_tiles(grid):
             raise ImageError("The model's image processor cuts this image into other tiles than the model knows.")
         whole = np.arange(self.tile_side**2, dtype=np.int32)
-        tiles = unpadded(self._grid_rows(grid), width, height)
-        ends = np.full((len(tiles), 1), NEWLINE, np.int32)
-        taps = np.concatenate((whole, np.concatenate((tiles, ends), axis=1).flatten()))
-        return LaidOutImage((self.placeholder_id,) * len(taps), np.ones(len(taps), bool), PatchPlan(num_tiles, taps))
+        rows = unpadded(self._grid_rows(grid), width, height)
+        ends = np.full((len(rows), 1), NEWLINE, np.int32)
+        taps = np.concatenate((whole, np.concatenate((rows, ends), axis=1).flatten()))
+        return LaidOutImage((len(taps),), PatchPlan(tiles.num_tiles, taps))
 
     def _num_tiles(self, grid: tuple[int, int]) -> int:
         return (grid[0] // self.tile_size) * (grid[1] // self.tile_size)

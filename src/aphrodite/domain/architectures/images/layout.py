@@ -1,20 +1,40 @@
 """How a family's images stand in a prompt."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from aphrodite.domain.architectures.images.image import PatchPlan
 
+_FAKE_TOKEN = "<fake_token_around_image>"
+
+
+class Tiles(NamedTuple):
+    """How the image processor cut an image."""
+
+    num_tiles: int
+    rows: int = 0  # of the grid, beside the picture of the whole; 0: no grid, or one that the layout finds by itself
+    columns: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class LaidOutImage:
-    """The tokens of an image of a certain size, and its plan."""
+    """What stands in a prompt for an image of a certain size, and its plan."""
 
-    token_ids: tuple[int, ...]
-    is_feature: np.ndarray  # bool [tokens]
+    pieces: tuple[str | int, ...]  # text between the features, and how many features follow each other
     plan: PatchPlan
+
+    def tokens(self, feature_id: int, encode: Callable[[str], Sequence[int]]) -> tuple[list[int], np.ndarray]:
+        """Token ids, and bool [tokens]: which of them take a feature; `encode` makes token ids of text."""
+        token_ids: list[int] = []
+        is_feature: list[bool] = []
+        for piece in self.pieces:
+            ids = [feature_id] * piece if isinstance(piece, int) else list(encode(piece))
+            token_ids += ids
+            is_feature += [isinstance(piece, int)] * len(ids)
+        return token_ids, np.array(is_feature, bool)
 
 
 class ImageLayout(Protocol):
@@ -28,8 +48,8 @@ class ImageLayout(Protocol):
     def max_segments(self) -> int:
         """Most segments of one image."""
 
-    def lay_out(self, width: int, height: int, num_tiles: int) -> LaidOutImage:
-        """An image that had so many pixels, and of which the image processor made so many tiles. Raises ImageError."""
+    def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:
+        """An image that had so many pixels, and of which the image processor made these tiles. Raises ImageError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +63,30 @@ class FixedLayout:
     def max_segments(self) -> int:
         return 1
 
-    def lay_out(self, width: int, height: int, num_tiles: int) -> LaidOutImage:  # noqa: ARG002
-        return LaidOutImage(
-            token_ids=(self.placeholder_id,) * self.num_features,
-            is_feature=np.ones(self.num_features, bool),
-            plan=PatchPlan(num_tiles, np.arange(self.num_features, dtype=np.int32)),
-        )
+    def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
+        plan = PatchPlan(tiles.num_tiles, np.arange(self.num_features, dtype=np.int32))
+        return LaidOutImage((self.num_features,), plan)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTilesLayout:
+    """Tiles row by row, each behind the words that say where it lies, and the picture of the whole after them.
+
+    As Idefics3 (arXiv 2408.12637) and SmolVLM (arXiv 2504.05299) have it; a picture as small as a tile is one alone.
+    """
+
+    placeholder_id: int
+    features_per_tile: int
+    max_segments: int
+
+    def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
+        pieces: list[str | int] = []
+        for row in range(tiles.rows):
+            for column in range(tiles.columns):
+                line_break = "\n" if row and not column else ""
+                pieces.append(f"{line_break}{_FAKE_TOKEN}<row_{row + 1}_col_{column + 1}>")
+                pieces.append(self.features_per_tile)
+        line_breaks = "\n\n" if tiles.rows else ""
+        pieces += [f"{line_breaks}{_FAKE_TOKEN}<global-img>", self.features_per_tile, _FAKE_TOKEN]
+        num_features = tiles.num_tiles * self.features_per_tile
+        return LaidOutImage(tuple(pieces), PatchPlan(tiles.num_tiles, np.arange(num_features, dtype=np.int32)))

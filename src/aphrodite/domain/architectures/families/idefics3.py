@@ -1,0 +1,45 @@
+"""Idefics3 (arXiv 2408.12637) and SmolVLM (arXiv 2504.05299): labelled tiles, several patches a feature."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from aphrodite.domain.architectures.config_fields import ConfigFields
+from aphrodite.domain.architectures.families.llava import with_ties
+from aphrodite.domain.architectures.images.layout import LabelledTilesLayout
+from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
+from aphrodite.domain.architectures.vision_config import read_tower
+from aphrodite.domain.architectures.vision_family import VisionFamily
+
+_MAX_SIDE = 6  # tiles; there are labels for no more
+
+
+def read_idefics3(config: ConfigFields, decoder: DecoderSpec, family: VisionFamily) -> ModelSpec:
+    """Raises UnsupportedModelError."""
+    fields = config.section("vision_config")
+    tower = read_tower(
+        fields,
+        family,
+        feature_layers=(fields.integer("num_hidden_layers"),),
+        drop_first_token=False,
+        projector_activation="gelu",  # between two layers, of which there is one
+        projector_bias=False,
+        text_hidden_size=decoder.hidden_size,
+    )
+    scale, side = config.integer("scale_factor"), tower.image_size // tower.patch_size
+    if side % scale != 0:
+        raise config.unsupported("scale_factor", f"a divisor of the {side} patches on a side")
+    if not _positions_count_up(side):
+        raise fields.unsupported("image_size", "one whose patches stand at places in order")
+    vision = replace(tower, has_post_norm=True, pixel_shuffle=scale, num_projector_layers=1)
+    layout = LabelledTilesLayout(
+        config.integer("image_token_id", low=0), vision.num_image_tokens, max_segments=_MAX_SIDE**2 + 1
+    )
+    return ModelSpec(with_ties(config, decoder), vision, layout)
+
+
+def _positions_count_up(side: int) -> bool:
+    """Whether a whole tile's patches have the positions 0, 1, 2 ...: they are found by fractions, which may round."""
+    borders = np.arange(1 / side, 1.0, 1 / side).astype(np.float32)
+    places = np.minimum(np.arange(side, dtype=np.float32) * np.float32(1 / side), np.float32(1 - 1e-6))
+    return np.array_equal(np.searchsorted(borders, places, side="right"), np.arange(side))

@@ -47,9 +47,10 @@ class FragileBackend(FakeBackend):
             time.sleep(3600)
         if FAIL_TOKEN in first:
             raise StepError("The step failed.")
-        for image in plan.encode:
-            if hashlib.blake2b(image.pixels.tobytes(), digest_size=16).digest() != image.content_hash:
-                raise StepError("The pixels are not those that were sent.")
+        for encoded in plan.encode:
+            image = encoded.image
+            if hashlib.blake2b(image.patches.tobytes(), digest_size=16).digest() != image.content_hash:
+                raise StepError("The patches are not those that were sent.")
         time.sleep(self._step_s)
         return super().launch(plan)
 

@@ -1,6 +1,7 @@
 """The client and real engine processes: answers, aborts, deaths and ends."""
 
 import asyncio
+import hashlib
 import multiprocessing
 import os
 import shutil
@@ -207,7 +208,7 @@ def test_requests_that_cannot_be_answered() -> None:
 def test_a_huge_image_arrives_whole() -> None:
     async def test() -> None:
         patches = np.random.default_rng(0).integers(0, 256, (65536, 3 * 256), dtype=np.uint8)
-        span = fake_span(b"picture", 1, 6)
+        span = fake_span(hashlib.blake2b(patches.tobytes(), digest_size=16).digest(), 1, 6)
         span = replace(span, image=replace(span.image, patches=patches))
         sampling = SamplingParams(max_tokens=5, temperature=0.0)
         asked = EngineRequest("picture", [20, *[IMAGE_TOKEN] * 6, 21], sampling, (span,))

@@ -33,6 +33,7 @@ PIXELS = np.zeros((2, 2, 3), np.uint8)
         ({"prompt": "Hello", "multi_modal_data": {"image": PICTURE}}, Prompt("Hello", None, (PICTURE,))),
         ({"prompt": "Hello", "multi_modal_data": {"image": [PICTURE]}}, Prompt("Hello", None, (PICTURE,))),
         ({"prompt_token_ids": [1], "multi_modal_data": {"image": PICTURE}}, Prompt(None, (1,), (PICTURE,))),
+        ({"prompt": "Hello", "multi_modal_data": {"image": "cat.png"}}, Prompt("Hello", None, ("cat.png",))),
     ],
 )
 def test_every_accepted_form(prompt: Any, expected: Prompt) -> None:
@@ -86,8 +87,8 @@ def test_as_many_images_as_the_limit_says() -> None:
             r"^At most 1 image may be provided in one prompt, got 2\.$",
         ),
         ({"prompt": "Hello", "multi_modal_data": {"image": []}}, PromptError, "is an empty list; pass one image"),
-        ({"prompt": "Hello", "multi_modal_data": {"image": "cat.png"}}, ImageError, "must be a PIL image"),
-        ({"prompt": "Hello", "multi_modal_data": {"image": b"\x89PNG"}}, ImageError, "must be a PIL image"),
+        ({"prompt": "Hello", "multi_modal_data": {"image": b"\x89PNG"}}, ImageError, "or a path, got bytes"),
+        ({"prompt": "Hello", "multi_modal_data": {"image": [None]}}, ImageError, "or a path, got None"),
     ],
 )
 def test_each_wrong_form_has_its_sentence(prompt: object, error: type[PromptError], sentence: str) -> None:

@@ -146,11 +146,12 @@ def _images_of(multi_modal_data: object, max_images: int) -> tuple[object, ...]:
     if not images:
         raise PromptError('"image" is an empty list; pass one image, or leave it out.')
     check_num_images(len(images), max_images)
-    if any(image is None or isinstance(image, bytes) for image in images):
-        raise ImageError(
-            "An image must be a PIL image, a uint8 array [height, width, 3] or a path, got bytes; "
-            "PIL.Image.open(io.BytesIO(...)) reads those of a file."
-        )
+    for image in images:
+        if image is None or isinstance(image, bytes):
+            raise ImageError(
+                f"An image must be a PIL image, a uint8 array [height, width, 3] or a path, got {_type_name(image)}; "
+                "open an image file's bytes with PIL first."
+            )
     return images
 
 

@@ -138,7 +138,11 @@ def test_image_for_a_text_only_model(prompts: Any, text_llm: LLM, refuses: Calla
 def test_tokens_and_pictures_that_do_not_match(llm: LLM, refuses: Callable[..., None]) -> None:
     (output,) = llm.generate(with_image(IMAGE, "<image>"), GREEDY, use_tqdm=False)
     image_token_id = output.prompt_token_ids[-1]
-    for count, image, sentence in ((0, IMAGE, "no placeholder"), (1, None, "no image"), (2, IMAGE, "there must be one")):
+    for count, image, sentence in (
+        (0, IMAGE, "no placeholder"),
+        (1, None, "no image"),
+        (2, IMAGE, "there must be one"),
+    ):
         ids = [5, *[image_token_id] * count, 6]
         refuses(PlaceholderError, sentence, {"prompt_token_ids": ids, "multi_modal_data": {"image": image}})
 

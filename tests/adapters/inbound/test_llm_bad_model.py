@@ -148,6 +148,7 @@ def test_truncated_safetensors(share: float, copy: Path) -> None:
 def test_missing_shard(copy: Path) -> None:
     index = {"weight_map": {"lm_head.weight": "model-00001-of-00001.safetensors"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    (copy / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model-00001-of-00001\.safetensors is missing"):
         build(copy)
 

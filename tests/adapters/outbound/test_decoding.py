@@ -240,7 +240,7 @@ def test_data_url(make: Callable[[str], str]) -> None:
     ("url", "sentence"),
     [
         ("data:image/png;base64,@@@@", "not valid base64"),
-        ("data:image/png;base64,abc", "not valid base64"),
+        ("data:image/png;base64,abcde", "not valid base64"),
         ("data:image/png;base64,\u00e9\u00e9\u00e9\u00e9", "not valid base64"),
         ("data:image/png,abcd", "must be base64"),
         ("data:image/png;base64", "must look like"),

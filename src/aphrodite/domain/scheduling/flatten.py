@@ -199,7 +199,7 @@ def _fill_samples(
     numbers = np.array(list(map(attrgetter(*_FLOAT_PARAMS), params)), dtype=np.float32)  # [S, parameters]
     for name, column in zip(_FLOAT_PARAMS, numbers.T, strict=True):
         arrays[name][:count] = column
-    np.maximum(arrays["top_p"], _SMALLEST_TOP_P, out=arrays["top_p"])
+    np.maximum(arrays["top_p"][:count], _SMALLEST_TOP_P, out=arrays["top_p"][:count])
     seeds = np.array([rows[index].seed for index in samples], dtype=np.uint64)
     positions = np.array([rows[index].start + rows[index].num_tokens for index in samples], dtype=np.uint64)
     arrays["uniform"][:count] = uniforms(seeds, positions)

@@ -35,7 +35,9 @@ def _of_value(error: typer.BadParameter) -> str:
     said = said.removeprefix(f"{parameter.name} ")
     if (choice := re.match(r"'(.*)' is not one of (.*)\.$", said)) is not None:
         said = f"must be one of {choice[2].replace(chr(39), '')}; got {choice[1]!r}."
-    return f"{subject} {said}{_source(error, parameter.name)}" if said[:1].islower() else said
+    if said[:1].islower():
+        return f"{subject} {said}{_source(error, parameter.name)}"
+    return said if subject in said else f"{subject}: {said}"
 
 
 def _source(error: typer.BadParameter, name: str) -> str:

@@ -198,7 +198,7 @@ def test_two_that_start_at_once(checkpoint: Path, tmp_path: Path) -> None:
         (["{checkpoint}", "--allowed-local-media-path", "missing"], "--allowed-local-media-path"),
         (["{checkpoint}", "--backend", "abacus"], "abacus"),
         (["/no/such/model"], "/no/such/model"),
-        ([], "model"),
+        ([], "MODEL is missing"),
     ],
 )
 def test_mistakes_are_one_sentence(checkpoint: Path, tmp_path: Path, args: list[str], part: str) -> None:

@@ -61,7 +61,7 @@ DELTAS = st.builds(
 )
 STATS = st.builds(EngineStats, COUNT, COUNT, NUMBER, NUMBER, COUNT, COUNT, COUNT, COUNT)
 FROM_ENGINE = st.one_of(
-    st.builds(Ready, st.builds(BackendLimits, *[COUNT] * 8)),
+    st.builds(Ready, st.builds(BackendLimits, *[COUNT] * 8), NUMBER),
     st.builds(StepDone, st.lists(DELTAS, max_size=3), STATS),
     st.builds(Refused, TEXT, ERRORS),
     st.builds(Failed, ERRORS),

@@ -88,8 +88,9 @@ def _moved(opcode: str, results: list[_Array], sources: list[_Array], attributes
         return _moved_of(results[1].size, sources[0], results[1])
     if '/gather"' in attributes:  # of the table only what it returns
         return _moved_of(results[0].size, sources[0], *results)
-    if re.search(r'/scatter(-add)?"', attributes):  # in its place; a token, which has no size, may stand last
-        added = [source for source in sources if source.size][-1]
+    others = [source for source in sources if source.size]  # a token has no size
+    if re.search(r'/scatter(-add)?"', attributes) and len(others) > 1 and others[0].size == results[0].size:
+        added = max(others[1:])  # to the first, in its place; indices are smaller
         return _moved_of(added.size, results[0], added)
     if opcode == "call-start":
         raise UnknownTrafficError("what a call moves cannot be counted")

@@ -4,7 +4,7 @@ import pytest
 from tests.domain.scheduling.driver import Driver, image_prompt
 from tests.fakes import LIMITS
 
-from aphrodite.domain.scheduling.request import Request, RequestStatus
+from aphrodite.domain.scheduling.request import Owner, Request, RequestStatus
 
 PROMPT = list(range(10, 20))
 
@@ -241,3 +241,16 @@ def test_a_picture_that_a_prompt_shows_twice_is_encoded_once() -> None:
     driver.add(*image_prompt([[10], [11, 12], [13]], [(1, 5), (1, 5)]), max_tokens=1)
     driver.drain()
     assert sum(len(plan.encode) for plan in driver.backend.plans) == 1
+
+
+def test_an_image_of_a_cached_beginning_is_shown_when_the_beginning_is_evicted_before_its_request_is_admitted() -> None:
+    driver = Driver(replace(LIMITS, num_blocks=6, num_feature_rows=3))
+    driver.add(*image_prompt([[], [10, 11]], [(1, 3)]), max_tokens=1)
+    driver.drain()
+    driver.add(*image_prompt([[], [10]], [(2, 3)]), max_tokens=6, min_tokens=6)
+    late = driver.add(*image_prompt([[], [10], [10]], [(1, 3), (3, 3)]), max_tokens=1)
+    driver.step()
+    assert late.status is RequestStatus.WAITING, "there is no room for its second image"
+    driver.add(list(range(30, 42)), max_tokens=1, owner=Owner("other", "1"))
+    driver.drain()
+    assert late.num_cached_tokens == 0

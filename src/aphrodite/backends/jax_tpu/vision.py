@@ -77,10 +77,12 @@ def _attend(queries: Array, keys: Array, values: Array) -> Array:
 
 def _shuffle(features: Array, scale: int) -> Array:
     """Squares of scale * scale patches to one feature each, row by row: [N, P, E] to [N, P / scale^2, scale^2 * E]."""
+    if scale == 1:
+        return features
     num_segments, num_patches, width = features.shape
     side = math.isqrt(num_patches) // scale
     squares = features.reshape(num_segments, side, scale, side, scale * width).swapaxes(2, 3)
-    return squares.reshape(num_segments, side * side, scale * scale * width) if scale > 1 else features
+    return squares.reshape(num_segments, side * side, scale * scale * width)
 
 
 def _linear(x: Array, weights: Weights, name: str) -> Array:

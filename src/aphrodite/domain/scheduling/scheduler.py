@@ -206,7 +206,7 @@ class Scheduler:
         request.num_computed = len(cached) * self._limits.block_size
         num_tokens = self._stop_before_image(request, min(request.num_tokens - request.num_computed, step.budget))
         if num_tokens <= 0:
-            request.num_computed = 0
+            request.num_computed = request.num_images_done = 0
             return False
         if request.num_cached_tokens < 0:
             request.num_cached_tokens = request.num_computed

@@ -107,28 +107,44 @@ class FakeBackend:
         self.closed = True
 
     def _run(self, plan: StepPlan) -> StepResult:
-        sampled = [token_id for row in plan.rows if (token_id := self._run_row(row)) is not None]
+        sampled = []
+        decode = plan.decode
+        for index, (slot, start) in enumerate(zip(decode.slots.tolist(), decode.starts.tolist(), strict=True)):
+            blocks, suppressed = decode.block_table[index], decode.suppressed[decode.suppressed[:, 0] == index, 1]
+            self._fill(blocks, start, [token_content(self._last_tokens[slot])])
+            sampled.append(self._sample(slot, blocks, start + 1, suppressed.tolist()))
+        for row in plan.prompts:
+            self._fill(row.block_ids, row.start, self._contents(row))
+            if row.samples:
+                stop = row.start + row.num_tokens
+                sampled.append(self._sample(row.slot, row.block_ids, stop, row.suppressed_token_ids))
         return StepResult(np.array(sampled, dtype=np.int32), None, {})
 
-    def _run_row(self, row: RowPlan) -> int | None:
-        stop, size = row.start + row.num_tokens, self.limits.block_size
-        cells = [int(row.block_ids[position // size]) * size + position % size for position in range(stop)]
-        token_ids = [self._last_tokens[row.slot]] if row.token_ids is None else row.token_ids.tolist()
-        if len(token_ids) != row.num_tokens:
+    def _contents(self, row: RowPlan) -> list[bytes]:
+        if row.token_ids is None or len(row.token_ids) != row.num_tokens:
             raise StepError("A row has another number of tokens than it says.")
-        contents = [token_content(token_id) for token_id in token_ids]
+        contents = [token_content(token_id) for token_id in row.token_ids.tolist()]
         for index, feature_row in enumerate([] if row.feature_rows is None else row.feature_rows.tolist()):
             feature = self.features[feature_row] if feature_row >= 0 else contents[index]
             if feature is None:
                 raise StepError("The features of an image are not there.")
             contents[index] = feature
-        for position, content in enumerate(contents, start=row.start):
+        return contents
+
+    def _cells(self, block_ids: np.ndarray, stop: int) -> np.ndarray:
+        positions, size = np.arange(stop), self.limits.block_size
+        return block_ids[positions // size] * size + positions % size
+
+    def _fill(self, block_ids: np.ndarray, start: int, contents: list[bytes]) -> None:
+        cells = self._cells(block_ids, start + len(contents))
+        for position, content in enumerate(contents, start=start):
             before = int(self.kv[cells[position - 1]]) if position else 0
             self.kv[cells[position]] = fake_kv(before & 0xFFFFFFFF, content)
-        if not row.samples:
-            return None
-        self._last_tokens[row.slot] = fake_next_token(self.kv[cells], self._vocab_size, row.suppressed_token_ids)
-        return self._last_tokens[row.slot]
+
+    def _sample(self, slot: int, block_ids: np.ndarray, stop: int, suppressed: Sequence[int]) -> int:
+        kv = self.kv[self._cells(block_ids, stop)].tolist()
+        self._last_tokens[slot] = fake_next_token(kv, self._vocab_size, suppressed)
+        return self._last_tokens[slot]
 
 
 class FakeTokenizer:

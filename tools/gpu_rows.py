@@ -93,7 +93,7 @@ class Rows:
         yield self._host_time
 
     def _prefill(self, num_tokens: int) -> Figure:
-        plan = StepPlan(tuple(self._prompts(num_tokens)))
+        plan = StepPlan.of(self._prompts(num_tokens))
         cost = self._costs.step(plan)
         seconds, kernels = self._time_each(lambda: self._backend.launch(plan))
         rate, limit = cost.num_operations / seconds, cost.num_operations / cost.limit_s(self._rates)
@@ -149,7 +149,7 @@ class Rows:
     def _decode(self, batch: int, context: int) -> tuple[float | None, float, tuple[Kernel, ...]]:
         """Seconds of a step, if it fits the device; the limit; the kernels."""
         nothing = np.zeros(0, np.int32)
-        plan = StepPlan(tuple(RowPlan(slot, context, 1, None, nothing, True, _GREEDY, 0) for slot in range(batch)))
+        plan = StepPlan.of(RowPlan(slot, context, 1, None, nothing, True, _GREEDY, 0) for slot in range(batch))
         limit_s = self._costs.step(plan).limit_s(self._rates)
         if self._driver.longest(batch) < context:
             return None, limit_s, ()

@@ -53,7 +53,7 @@ def make_step(
     counts = [-(-(start + length) // block_size) for start, length in rows]
     order = generator.permutation(np.arange(1, 1 + sum(counts) + 3)).astype(np.int32)
     tables = np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
-    plan = StepPlan(
+    plan = StepPlan.of(
         tuple(
             RowPlan(slot, start, length, np.zeros(length, np.int32), table, False, SamplingParams(), 0)
             for slot, ((start, length), table) in enumerate(zip(rows, tables, strict=True))
@@ -131,9 +131,9 @@ def test_a_step_writes_the_slots_of_its_own_tokens_in_its_own_layer() -> None:
 def test_one_row_of_several_tokens_equals_rows_of_one_token_each() -> None:
     step = make_step([(0, 6)], block_size=4, num_kv_heads=2, group=2)
     whole = step.attend(None)
-    slots = step.flat.arrays["kv_slots"]
+    slots = step.flat.arrays.kv_slots
     for position in range(6):
-        plan = StepPlan((RowPlan(0, position, 1, None, _blocks(slots, position), False, SamplingParams(), 0),))
+        plan = StepPlan.of((RowPlan(0, position, 1, None, _blocks(slots, position), False, SamplingParams(), 0),))
         flat = flatten(plan, 4)
         batch = AttentionBatch(flat, unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32), step.caches)
         alone = batch.attend(1, step.queries[position : position + 1], None)

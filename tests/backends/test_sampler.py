@@ -53,14 +53,14 @@ class Sampler:
         """The tokens of one step; the rows' slots are taken from the last one down."""
         num_slots = self.state.last_tokens.numel() - 1
         rows = tuple(self._row(case, num_slots - 1 - index, first) for index, case in enumerate(cases))
-        flat = flatten(StepPlan(rows), 4, lambda s: StepShape(*s[:3], s.num_samples + num_padded))
+        flat = flatten(StepPlan.of(rows), 4, lambda s: StepShape(*s[:3], s.num_samples + num_padded))
         arrays = unpack(self._sent(flat.buffer), flat.shape, torch.float32)
-        arrays["uniform"][: len(cases)] = torch.tensor([case.uniform for case in cases])
+        arrays.samples.uniform[: len(cases)] = torch.tensor([case.uniform for case in cases])
         logits = np.stack([case.logits for case in cases] + [cases[0].logits] * num_padded)
         for row in rows:
             self.state.start(row, map(self._sent, self.state.start_numbers(row)))
         suppressed = self._sent(flat.suppressed)
-        tokens = sample(self._sent(logits), arrays, flat.needs, suppressed, self.state, self.choose)
+        tokens = sample(self._sent(logits), arrays.samples, flat.needs, suppressed, self.state, self.choose)
         assert self.state.last_tokens[[row.slot for row in rows]].tolist() == tokens[: len(cases)].tolist()
         return tokens[: len(cases)].tolist()
 

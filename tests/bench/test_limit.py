@@ -15,7 +15,8 @@ from aphrodite.domain.scheduling.step import ImageToEncode, RowPlan, StepPlan
 
 
 def row(start: int, num_tokens: int, samples: bool = True) -> RowPlan:
-    return RowPlan(0, start, num_tokens, None, np.zeros(1, np.int32), samples, SamplingParams(), 0)
+    token_ids = None if num_tokens == 1 else np.zeros(num_tokens, np.int32)
+    return RowPlan(0, start, num_tokens, token_ids, np.zeros(1, np.int32), samples, SamplingParams(), 0)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -27,7 +28,7 @@ def test_a_decode_step_reads_every_parameter_once_and_multiplies_it_once_a_token
     embedding = model.get_input_embeddings().weight.numel()
     parameters = model.num_parameters() - (0 if tied else embedding)  # it counts tied ones once
     matrices = sum(p.numel() for p in model.model.layers.parameters() if p.dim() == 2) + embedding
-    step = ModelCosts(read_model(config.to_dict()), 4).step(StepPlan((row(10, 1), row(20, 1))))
+    step = ModelCosts(read_model(config.to_dict()), 4).step(StepPlan.of((row(10, 1), row(20, 1))))
     kv = layers * 2 * config.num_key_value_heads * config.head_dim * 4
     assert step.is_decode
     assert step.num_bytes == parameters * 4 + (10 + 20) * kv
@@ -38,7 +39,7 @@ def test_a_chunk_without_a_sample_needs_no_head_and_windows_bound_attention(tmp_
     folder = tiny_text(tmp_path, "mistral", sliding_window=8)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     config = model.config
-    step = ModelCosts(read_model(config.to_dict()), 2).step(StepPlan((row(5, 7, samples=False),)))
+    step = ModelCosts(read_model(config.to_dict()), 2).step(StepPlan.of((row(5, 7, samples=False),)))
     matrices = sum(p.numel() for p in model.model.layers.parameters() if p.dim() == 2)
     pairs = sum(min(position + 1, 8) for position in range(5, 12))
     attention = config.num_hidden_layers * 4 * config.num_attention_heads * config.head_dim * pairs
@@ -51,7 +52,7 @@ def test_a_picture_runs_through_the_used_layers_of_the_tower(tmp_path: Path) -> 
     costs = ModelCosts(read_model(model.config.to_dict()), 4)
     picture = ImageToEncode(fake_span(b"", 0, 16).image, np.arange(16, dtype=np.int32))
     plan = (row(0, 20),)
-    with_picture, without = costs.step(StepPlan(plan, (picture,))), costs.step(StepPlan(plan))
+    with_picture, without = costs.step(StepPlan.of(plan, (picture,))), costs.step(StepPlan.of(plan))
     tower = next(m for m in model.modules() if isinstance(m, transformers.CLIPVisionModel))
     projector = next(m for name, m in model.named_modules() if name.endswith("multi_modal_projector"))
     named = dict(tower.named_parameters())
@@ -68,7 +69,7 @@ def test_a_picture_runs_through_the_used_layers_of_the_tower(tmp_path: Path) -> 
 
 def test_the_limit_is_the_slower_of_memory_and_arithmetic(tmp_path: Path) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny_text(tmp_path))
-    step = ModelCosts(read_model(model.config.to_dict()), 4).step(StepPlan((row(3, 1),)))
+    step = ModelCosts(read_model(model.config.to_dict()), 4).step(StepPlan.of((row(3, 1),)))
     assert step.limit_s(DeviceRates(step.num_bytes / 2, 1e30)) == pytest.approx(2)
     assert step.limit_s(DeviceRates(1e30, step.num_operations / 3)) == pytest.approx(3)
     assert total_limit_s([step, step], DeviceRates(step.num_bytes / 2, 1e30)) == pytest.approx(4)

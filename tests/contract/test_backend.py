@@ -1,6 +1,7 @@
 """What every ComputeBackend promises, whatever model it runs: one suite for the fake and each real one."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def row(
 
 
 def run(backend: ComputeBackend, *rows: RowPlan, encode: tuple[ImageToEncode, ...] = ()) -> StepResult:
-    return backend.launch(StepPlan(rows, encode)).result()
+    return backend.launch(StepPlan.of(rows, encode)).result()
 
 
 def answer(backend: ComputeBackend, prompt: list[int], blocks: tuple[int, ...] = (1, 2, 3, 4)) -> int:
@@ -100,8 +101,8 @@ def test_which_blocks_a_sequence_has_makes_no_difference(backend: ComputeBackend
 def test_a_token_in_flight_is_read_from_its_slot(backend: ComputeBackend) -> None:
     sampled = answer(backend, PROMPT)
     known = run(backend, row([sampled], start=len(PROMPT), slot=3)).token_ids.tolist()
-    pending = backend.launch(StepPlan((row(PROMPT, blocks=(5, 6, 7, 8)),)))
-    ahead = backend.launch(StepPlan((row(None, start=len(PROMPT), blocks=(5, 6, 7, 8)),)))
+    pending = backend.launch(StepPlan.of((row(PROMPT, blocks=(5, 6, 7, 8)),)))
+    ahead = backend.launch(StepPlan.of((row(None, start=len(PROMPT), blocks=(5, 6, 7, 8)),)))
     assert pending.result().token_ids.tolist() == [sampled]
     assert ahead.result().token_ids.tolist() == known
 
@@ -122,7 +123,7 @@ def test_results_stand_in_the_order_of_the_rows_that_sample(backend: ComputeBack
 def test_a_trial_leaves_nothing_behind(backend: ComputeBackend) -> None:
     sampled = answer(backend, PROMPT)
     known = run(backend, row([sampled], start=len(PROMPT))).token_ids.tolist()
-    backend.launch(StepPlan((row(PROMPT),)))
+    backend.launch(StepPlan.of((row(PROMPT),)))
     assert len(run(backend, trial_row(LIMITS.max_num_batched_tokens, LIMITS.block_size)).token_ids) == 1
     assert run(backend, row(None, start=len(PROMPT))).token_ids.tolist() == known
 
@@ -151,8 +152,8 @@ def test_features_stay_in_their_rows_and_a_failed_step_hurts_nobody_else(
     assert run(backend, shown[1], encode=encoded[1:]).token_ids.tolist() == second
     plain = answer(backend, PROMPT)
     assert run(backend, row(PROMPT, feature_rows=[-1] * len(PROMPT))).token_ids.tolist() == [plain]
-    broken = row(PROMPT)._replace(num_tokens=len(PROMPT) + 1)
+    broken = replace(row(PROMPT), num_tokens=len(PROMPT) + 1)
     with pytest.raises(StepError):
-        backend.launch(StepPlan((broken,), encoded)).result()
+        backend.launch(StepPlan.of((broken,), encoded)).result()
     assert answer(backend, PROMPT) == plain
     assert run(backend, shown[0], encode=encoded).token_ids.tolist() == first

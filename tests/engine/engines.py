@@ -36,7 +36,7 @@ class FragileBackend(FakeBackend):
 
     def launch(self, plan: StepPlan) -> PendingStep:
         self.plans.clear()
-        first = {int(row.token_ids[0]) for row in plan.rows if row.token_ids is not None and row.start == 0}
+        first = {int(row.token_ids[0]) for row in plan.prompts if row.token_ids is not None and row.start == 0}
         if CRASH_TOKEN in first:
             raise ZeroDivisionError("the device fell off")
         if KILL_TOKEN in first:

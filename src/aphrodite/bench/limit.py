@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from aphrodite.domain.architectures.spec import ModelSpec, VisionSpec
 from aphrodite.domain.architectures.weights import Weight, declare_weights
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
@@ -67,14 +69,16 @@ class ModelCosts:
         num_images = sum(encoded.image.plan.num_segments for encoded in plan.encode)
         num_bytes = self.weight_bytes + (self.vision_bytes if num_images else 0)
         operations = plan.num_tokens * self.operations_per_token + num_images * self.operations_per_image
-        operations += sum(row.samples for row in plan.rows) * self.operations_per_sample
+        operations += plan.num_samples * self.operations_per_sample
         for window, num_layers in self._windows.items():
             reach = window or math.inf
-            for row in plan.rows:
-                # Keys and values of the row's own tokens were just made and need not be read back.
+            # Keys and values of the row's own tokens were just made and need not be read back.
+            num_bytes += num_layers * int(np.minimum(plan.decode.starts, reach).sum()) * self._kv_bytes
+            operations += num_layers * int(np.minimum(plan.decode.starts + 1, reach).sum()) * self._pair_operations
+            for row in plan.prompts:
                 num_bytes += num_layers * int(min(row.start, reach)) * self._kv_bytes
                 operations += num_layers * _num_pairs(row, reach) * self._pair_operations
-        return StepCost(num_bytes, operations, not num_images and all(row.num_tokens == 1 for row in plan.rows))
+        return StepCost(num_bytes, operations, not num_images and all(row.num_tokens == 1 for row in plan.prompts))
 
 
 def _num_pairs(row: RowPlan, reach: float) -> int:

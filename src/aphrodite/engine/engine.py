@@ -11,7 +11,7 @@ from aphrodite.domain.ports import BackendDescription, BackendLimits, Clock, Com
 from aphrodite.domain.prompting.prompt_length import check_num_tokens
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import NOBODY, Owner, Request
-from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
+from aphrodite.domain.scheduling.scheduler import Scheduler
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.domain.scheduling.step import StepPlan
 from aphrodite.domain.scheduling.step_builder import Schedule
@@ -71,17 +71,7 @@ class Engine:
         seed: int,
         enable_prefix_caching: bool,
     ) -> None:
-        limits = backend.limits
-        self.scheduler = Scheduler(
-            SchedulerLimits(
-                num_blocks=limits.num_blocks,
-                block_size=limits.block_size,
-                max_num_seqs=limits.max_num_seqs,
-                max_num_batched_tokens=limits.max_num_batched_tokens,
-                num_feature_rows=limits.num_feature_rows,
-            ),
-            enable_prefix_caching,
-        )
+        self.scheduler = Scheduler(backend.limits, enable_prefix_caching)
         self._backend = backend
         self._clock = clock
         self._eos_token_ids = eos_token_ids
@@ -159,7 +149,7 @@ class Engine:
         limits = self._backend.limits
         num_tokens = min(_MEASURED_TOKENS, limits.max_num_batched_tokens, limits.max_model_len)
         started_s = self._clock.now_s()
-        self._backend.launch(StepPlan((trial_row(num_tokens, limits.block_size),))).result()
+        self._backend.launch(StepPlan.of([trial_row(num_tokens, limits.block_size)])).result()
         return (self._clock.now_s() - started_s) * limits.max_num_batched_tokens / num_tokens
 
     def stats(self) -> EngineStats:
@@ -187,7 +177,7 @@ class Engine:
 
     def _launch(self, schedule: Schedule) -> list[SequenceDelta]:
         now_s = self._clock.now_s()
-        for request in schedule.requests:
+        for request in schedule.prompting:  # who decodes was there before
             sequence = self._sequences[request]
             if sequence.first_scheduled_s is None:
                 sequence.first_scheduled_s = now_s

@@ -4,6 +4,7 @@ In the interpreter nothing is captured: what a graph would record is called each
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,10 @@ def launch(backend: CudaBackend, slots: list[int], num_steps: int) -> list[Pendi
     prompts = {slot: np.random.default_rng(slot).integers(0, 300, lengths[slot]).tolist() for slot in slots}
     kinds = {slot: KINDS[slot % len(KINDS)] for slot in slots}
     ordered = sorted(slots, key=lambda slot: lengths[slot] > 1)
-    plans = [StepPlan(tuple(sequence(slot, 0, prompts[slot], kinds[slot], first=True) for slot in ordered))]
+    plans = [StepPlan.of(tuple(sequence(slot, 0, prompts[slot], kinds[slot], first=True) for slot in ordered))]
     for step in range(num_steps):
         rows = (sequence(slot, lengths[slot] + step, None, kinds[slot], first=False) for slot in slots)
-        plans.append(StepPlan(tuple(rows)))
+        plans.append(StepPlan.of(tuple(rows)))
     return [backend.launch(plan) for plan in plans]
 
 
@@ -153,29 +154,30 @@ def test_steps_under_graphs_sample_what_they_sample_without(create: Create, plac
 def test_which_steps_have_a_graph(create: Create, place: Place) -> None:
     backend = create(capture_for(place))
     decode = sequence(0, 5, None, GREEDY, first=False)
-    assert backend._decode_graphs.shape(StepPlan((decode,))) is None  # not captured yet
+    assert backend._decode_graphs.shape(StepPlan.of((decode,))) is None  # not captured yet
     backend.warm_up()
 
     def size(*rows: RowPlan) -> int | None:
-        shape = backend._decode_graphs.shape(StepPlan(rows))
+        shape = backend._decode_graphs.shape(StepPlan.of(rows))
         return None if shape is None else shape.num_rows
 
+    prompt = sequence(1, 4, [5], GREEDY, first=True)
     assert [size(*[decode] * count) for count in (1, 2, 3, 4, 5)] == [1, 2, 4, 4, 5]
     assert size(*[decode] * 6) is None
     assert size(decode, sequence(1, 0, [5, 6], GREEDY, first=True)) is None
     assert size(sequence(1, 4, [5], SamplingParams(prompt_logprobs=1), first=True)) == 1
-    assert size(decode._replace(feature_rows=np.zeros(1, np.int32))) is None
-    assert size(decode._replace(prompt_targets=np.array([3], np.int32))) is None
+    assert size(replace(prompt, feature_rows=np.zeros(1, np.int32))) is None
+    assert size(replace(prompt, prompt_targets=np.array([3], np.int32))) is None
 
 
 def test_a_row_that_only_fills_the_cache(create: Create, place: Place) -> None:
     eager, graphs = create(None), create(capture_for(place))
     graphs.warm_up()
-    rows = [sequence(slot, 0, [7 + slot], GREEDY, first=True)._replace(samples=slot == 1) for slot in range(3)]
-    [expected], [found] = ([backend.launch(StepPlan(tuple(rows))).result()] for backend in (eager, graphs))
+    rows = [replace(sequence(slot, 0, [7 + slot], GREEDY, first=True), samples=slot == 1) for slot in range(3)]
+    [expected], [found] = ([backend.launch(StepPlan.of(tuple(rows))).result()] for backend in (eager, graphs))
     assert found.token_ids.shape == (1,)
     assert_same([found], [expected])
-    nothing = StepPlan((rows[0]._replace(samples=False),))
+    nothing = StepPlan.of((replace(rows[0], samples=False),))
     assert graphs.launch(nothing).result().token_ids.shape == (0,)
 
 

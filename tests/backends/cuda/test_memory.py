@@ -21,7 +21,7 @@ from aphrodite.domain.errors import CapacityError, StepError
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 
-PLAN = StepPlan((RowPlan(0, 0, 2, np.ones(2, np.int32), np.ones(1, np.int32), True, SamplingParams(), 0),))
+PLAN = StepPlan.of((RowPlan(0, 0, 2, np.ones(2, np.int32), np.ones(1, np.int32), True, SamplingParams(), 0),))
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from aphrodite.backends.cuda.gpu.kernels.paged_attention import paged_attention
 from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.flatten import StepShape, flatten, unpack
+from aphrodite.domain.scheduling.flatten import flatten
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
+from aphrodite.domain.scheduling.step_arrays import StepArrays, StepShape, unpack
 
 PADDING = 3
 MAX_MODEL_LEN = 256
@@ -32,7 +33,7 @@ class Step:
     queries: Tensor  # [T, H, D]
     keys: Tensor  # [slots, K, D]
     values: Tensor
-    arrays: dict[str, Tensor]
+    arrays: StepArrays[Tensor]
     expected: Tensor  # [T without padding, H, D]
     magnitude: Tensor  # the same of the values' magnitudes
 
@@ -43,14 +44,13 @@ def make_step(rows: list[tuple[int, int]], shape: Shape, window: int | None, pla
     counts = [-(-(start + tokens) // shape.block_size) for start, tokens in rows]
     order = generator.permutation(np.arange(1, sum(counts) + 3)).astype(np.int32)
     tables = np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
-    plan = StepPlan(
+    plan = StepPlan.of(
         tuple(
             RowPlan(slot, start, tokens, np.zeros(tokens, np.int32), table, False, SamplingParams(), 0)
             for slot, ((start, tokens), table) in enumerate(zip(rows, tables, strict=True))
         )
     )
     flat = flatten(plan, shape.block_size, lambda exact: StepShape(*(size + PADDING for size in exact)))
-    arrays = unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)
 
     def normal(*sizes: int) -> Tensor:
         return torch.from_numpy(generator.normal(size=sizes).astype(np.float32)).to(place.dtype)
@@ -73,7 +73,7 @@ def make_step(rows: list[tuple[int, int]], shape: Shape, window: int | None, pla
     return Step(
         queries.to(place.device),
         *(part.to(place.device) for part in flattened),
-        {name: array.to(place.device) for name, array in arrays.items()},
+        unpack(torch.from_numpy(flat.buffer).to(place.device), flat.shape, torch.float32),
         torch.cat(expected),
         torch.cat(magnitude),
     )
@@ -103,9 +103,9 @@ def check(
         step.queries,
         step.keys,
         step.values,
-        step.arrays["block_table"],
-        step.arrays["row_starts"],
-        step.arrays["kv_lengths"],
+        step.arrays.block_table,
+        step.arrays.row_starts,
+        step.arrays.kv_lengths,
         shape.block_size,
         window,
         workspace,

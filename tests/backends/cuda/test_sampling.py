@@ -12,6 +12,7 @@ from aphrodite.backends.cuda.gpu.triton_operations import choose_tokens_with_tri
 from aphrodite.backends.cuda.sampler import SlotState, choose_tokens, sample
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import SamplingNeeds
+from aphrodite.domain.scheduling.step_arrays import SampleArrays
 
 NEEDS = SamplingNeeds(draws=True, filters=True, penalties=False, bias=False, num_logprobs=-1)
 KINDS = [
@@ -49,8 +50,11 @@ def _arguments(rows: list[Row]) -> tuple[torch.Tensor, ...]:
 def twin(rows: list[Row]) -> list[int]:
     """What plain torch samples."""
     logits, *parameters = _arguments(rows)
-    arrays = dict(zip(("temperature", "top_k", "top_p", "min_p", "uniform"), parameters, strict=True))
-    arrays["sample_slots"] = torch.arange(len(rows), dtype=torch.int32)
+    temperature, top_k, top_p, min_p, uniform = parameters
+    slots, zeros = torch.arange(len(rows), dtype=torch.int32), torch.zeros(len(rows))
+    arrays = SampleArrays(
+        slots, slots, slots, top_k, temperature, top_p, min_p, zeros, zeros, zeros, uniform
+    )  # fmt: skip
     state = SlotState(len(rows), logits.shape[1], torch.device("cpu"))
     return sample(logits, arrays, NEEDS, torch.empty(0, 2, dtype=torch.int32), state, choose_tokens).tolist()
 

@@ -67,9 +67,9 @@ def run(model: DecoderSpec, weights: dict[str, Tensor], place: Place, make: Make
             )
             for slot, (start, length) in enumerate(rows)
         ]  # fmt: skip
-        flat = flatten(StepPlan(tuple(plans)), BLOCK_SIZE)
+        flat = flatten(StepPlan.of(tuple(plans)), BLOCK_SIZE)
         arrays = unpack(torch.from_numpy(flat.buffer).to(place.device), flat.shape, torch.float32)
-        outputs.append(decoder.forward(decoder.embed(arrays["token_ids"].long()), make(tables, cache, flat, arrays)))
+        outputs.append(decoder.forward(decoder.embed(arrays.token_ids.long()), make(tables, cache, flat, arrays)))
     return outputs
 
 

@@ -15,6 +15,7 @@ from aphrodite.backends.jax_tpu.sampler import SlotState, report, sample, slot_r
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import StepShape, flatten, uniforms, unpack
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
+from aphrodite.domain.scheduling.step_arrays import SampleArrays
 
 NUM_SAMPLES = 6  # of every step, padding included, so that there is one program
 compiled_sample, compiled_start = jax.jit(sample), jax.jit(start_slot)
@@ -34,17 +35,16 @@ class Sampler:
         """The tokens of one step; the rows' slots are taken from the last one down."""
         vocab_size = len(batch[0].logits)
         rows = tuple(self._row(case, self.num_slots - 1 - index) for index, case in enumerate(batch))
-        flat = flatten(StepPlan(rows), 4, lambda s: StepShape(*s[:3], max(NUM_SAMPLES, len(batch))))
+        flat = flatten(StepPlan.of(rows), 4, lambda s: StepShape(*s[:3], max(NUM_SAMPLES, len(batch))))
         arrays = unpack(flat.buffer, flat.shape, np.float32)
-        arrays["uniform"][: len(batch)] = [case.uniform for case in batch]
-        fields = {name: array for name, array in arrays.items() if len(array) == flat.shape.num_samples}
+        arrays.samples.uniform[: len(batch)] = [case.uniform for case in batch]
         for row in rows if first else ():
             self.state = compiled_start(self.state, row.slot, *slot_rows(row, vocab_size))
         held_back = np.full((16, 2), np.iinfo(np.int32).max, np.int32)
         held_back[: len(flat.suppressed)] = flat.suppressed
         logits = np.zeros((flat.shape.num_samples, vocab_size), np.float32)
         logits[: len(batch)] = [case.logits for case in batch]
-        tokens, self.state = compiled_sample(logits, fields, held_back, self.state)
+        tokens, self.state = compiled_sample(logits, arrays.samples, held_back, self.state)
         assert self.state.last_tokens[np.array([row.slot for row in rows])].tolist() == tokens[: len(batch)].tolist()
         return tokens[: len(batch)].tolist()
 
@@ -106,16 +106,20 @@ def test_draws_are_distributed_as_the_oracle_says() -> None:
     count = 20_000
     draws = uniforms(np.full(count, 42, dtype=np.uint64), np.arange(count, dtype=np.uint64)).tolist()
     batch = [Case(logits, params, uniform) for uniform in draws]
-    arrays = {
-        "sample_slots": np.zeros(count, np.int32),
-        "has_bias": np.zeros(count, np.int32),
-        "uniform": np.array(draws, np.float32),
-        "presence_penalty": np.zeros(count, np.float32),
-        "frequency_penalty": np.zeros(count, np.float32),
-        "repetition_penalty": np.full(count, 1.2, np.float32),
-        **{name: np.full(count, getattr(params, name), np.float32) for name in ("temperature", "top_p", "min_p")},
-        "top_k": np.full(count, params.top_k, np.int32),
-    }
+    zeros = np.zeros(count, np.int32)
+    arrays = SampleArrays(
+        tokens=zeros,
+        slots=zeros,
+        has_bias=zeros,
+        top_k=np.full(count, params.top_k, np.int32),
+        temperature=np.full(count, params.temperature, np.float32),
+        top_p=np.full(count, params.top_p, np.float32),
+        min_p=np.full(count, params.min_p, np.float32),
+        presence_penalty=zeros.view(np.float32),
+        frequency_penalty=zeros.view(np.float32),
+        repetition_penalty=np.full(count, 1.2, np.float32),
+        uniform=np.array(draws, np.float32),
+    )
     none = np.full((1, 2), np.iinfo(np.int32).max, np.int32)
     tokens, _ = compiled_sample(np.tile(logits, (count, 1)), arrays, none, Sampler().state)
     expected = oracle.probabilities(batch[0].scores, params) * count

@@ -7,6 +7,7 @@ from aphrodite.domain.architectures.spec import Activation, DecoderSpec, RopeSpe
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
+from aphrodite.domain.scheduling.step_arrays import StepArrays
 
 Rows = list[tuple[int, int]]
 """(start, tokens) of each row."""
@@ -37,7 +38,7 @@ def spec(heads: tuple[int, int], head_dim: int, activation: Activation, *, qk_no
     )
 
 
-def make_step(rows: Rows, block_size: int, generator: np.random.Generator) -> tuple[FlatStep, dict[str, torch.Tensor]]:
+def make_step(rows: Rows, block_size: int, generator: np.random.Generator) -> tuple[FlatStep, StepArrays[torch.Tensor]]:
     """Rows of random tokens, those of one token first; each has its own blocks, in falling order."""
     num_blocks = -(-MAX_POSITION // block_size)
     plans = []
@@ -46,5 +47,5 @@ def make_step(rows: Rows, block_size: int, generator: np.random.Generator) -> tu
         token_ids = generator.integers(0, VOCAB_SIZE, length, dtype=np.int32)
         needed = blocks[: -(-(start + length) // block_size)]
         plans.append(RowPlan(slot, start, length, token_ids, needed, False, SamplingParams(), 0))
-    flat = flatten(StepPlan(tuple(plans)), block_size)
+    flat = flatten(StepPlan.of(tuple(plans)), block_size)
     return flat, unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)

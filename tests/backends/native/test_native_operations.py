@@ -19,15 +19,16 @@ from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, Tor
 from aphrodite.domain.architectures.spec import Activation, DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.weights import declare_weights
 from aphrodite.domain.scheduling.flatten import FlatStep
+from aphrodite.domain.scheduling.step_arrays import StepArrays
 
 FORMATS = [torch.float32, torch.bfloat16]
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 3e-2}  # of bfloat16: a few roundings to eight bits
 
-Make = Callable[[DecoderSpec, RotaryTables, KvCache, FlatStep, dict[str, Tensor]], StepOperations]
+Make = Callable[[DecoderSpec, RotaryTables, KvCache, FlatStep, StepArrays[Tensor]], StepOperations]
 
 
 def native(
-    model: DecoderSpec, tables: RotaryTables, cache: KvCache, flat: FlatStep, arrays: dict[str, Tensor]
+    model: DecoderSpec, tables: RotaryTables, cache: KvCache, flat: FlatStep, arrays: StepArrays[Tensor]
 ) -> StepOperations:
     kernels, softmax = NativeKernels.create(tables.cos.dtype, model.num_heads, cache), native_softmax(tables.cos.dtype)
     assert kernels is not None, "these tests need a C++ compiler"
@@ -51,7 +52,7 @@ def run(model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: i
     with torch.inference_mode():
         for number, rows in enumerate(steps):
             flat, arrays = make_step(rows, block_size, np.random.default_rng(number))
-            embedded = decoder.embed(arrays["token_ids"].long())
+            embedded = decoder.embed(arrays.token_ids.long())
             outputs.append(decoder.forward(embedded, make(model, tables, cache, flat, arrays)))
     return outputs
 

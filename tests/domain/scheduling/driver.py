@@ -19,7 +19,7 @@ from aphrodite.domain.errors import StepError
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import NOBODY, Owner, Request, RequestStatus
-from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
+from aphrodite.domain.scheduling.scheduler import Scheduler
 from aphrodite.domain.scheduling.step import StepPlan
 from aphrodite.domain.scheduling.step_builder import Schedule
 
@@ -34,6 +34,28 @@ class Expected:
 
     token_ids: list[int]  # the output
     kv: list[int]  # of every position but the last token's
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRow:
+    """A row of either kind."""
+
+    request: Request
+    slot: int
+    start: int
+    stop: int
+    block_ids: np.ndarray
+
+
+def planned_rows(schedule: Schedule, block_size: int) -> list[PlannedRow]:
+    decode, rows = schedule.plan.decode, []
+    for index, request in enumerate(schedule.decoding):
+        start = int(decode.starts[index])
+        blocks = decode.block_table[index, : start // block_size + 1]
+        rows.append(PlannedRow(request, int(decode.slots[index]), start, start + 1, blocks))
+    for row, request in zip(schedule.plan.prompts, schedule.prompting, strict=True):
+        rows.append(PlannedRow(request, row.slot, row.start, row.start + row.num_tokens, row.block_ids))
+    return rows
 
 
 def run_alone(prompt: list[int], images: tuple[ImageSpan, ...], max_tokens: int, min_tokens: int) -> Expected:
@@ -65,16 +87,7 @@ class Driver:
     def __init__(self, limits: BackendLimits, enable_prefix_caching: bool = True) -> None:
         self.limits = limits
         self.backend = FakeBackend(limits, VOCAB_SIZE)
-        self.scheduler = Scheduler(
-            SchedulerLimits(
-                num_blocks=limits.num_blocks,
-                block_size=limits.block_size,
-                max_num_seqs=limits.max_num_seqs,
-                max_num_batched_tokens=limits.max_num_batched_tokens,
-                num_feature_rows=limits.num_feature_rows,
-            ),
-            enable_prefix_caching,
-        )
+        self.scheduler = Scheduler(limits, enable_prefix_caching)
         self.live: list[Request] = []
         self.expected: dict[Request, Expected] = {}
         self.failed: list[Request] = []
@@ -155,12 +168,12 @@ class Driver:
         self._in_flight.append((schedule, pending))
         if failure is not None:
             self._doomed.update(schedule.requests)
-        for row, request in zip(schedule.plan.rows, schedule.requests, strict=True):
-            if request not in self._doomed:
-                positions = np.arange(row.start + row.num_tokens)
+        for row in planned_rows(schedule, self.limits.block_size):
+            if row.request not in self._doomed:
+                positions = np.arange(row.stop)
                 size = self.limits.block_size
                 kv = self.backend.kv[row.block_ids[positions // size] * size + positions % size].tolist()
-                expected = self.expected[request].kv[: len(kv)]  # a row may run past an end that nobody knows yet
+                expected = self.expected[row.request].kv[: len(kv)]  # a row may run past an end that nobody knows yet
                 assert kv[: len(expected)] == expected
 
     def _commit(self, schedule: Schedule, pending: FakePendingStep) -> None:
@@ -226,26 +239,30 @@ class Driver:
     def _check_plan(self, schedule: Schedule) -> None:
         plan, size = schedule.plan, self.limits.block_size
         assert 0 < plan.num_tokens <= self.limits.max_num_batched_tokens
-        assert len({row.slot for row in plan.rows}) == len(plan.rows)
-        is_chunk = [row.num_tokens > 1 for row in plan.rows]
+        rows = planned_rows(schedule, size)
+        assert len({row.slot for row in rows}) == len(rows) == plan.num_rows
+        assert sum(row.stop - row.start for row in rows) == plan.num_tokens
+        is_chunk = [row.stop - row.start > 1 for row in rows]
         assert is_chunk == sorted(is_chunk), "rows of one token come first"
         holders: dict[int, int] = {}
         for request in self.live:
             for block_id in request.block_ids[: request.num_blocks].tolist():
                 holders[block_id] = holders.get(block_id, 0) + 1
-        for row, request in zip(plan.rows, schedule.requests, strict=True):
-            stop = row.start + row.num_tokens
-            assert row.num_tokens > 0
-            assert row.slot == request.slot
-            assert row.block_ids.tolist() == request.block_ids[: request.num_blocks].tolist()
-            assert len(row.block_ids) == -(-stop // size)
+        for row in rows:
+            assert row.start < row.stop
+            assert row.slot == row.request.slot
+            assert row.block_ids.tolist() == row.request.block_ids[: row.request.num_blocks].tolist()
+            assert len(row.block_ids) == -(-row.stop // size)
             assert all(holders[block_id] == 1 for block_id in row.block_ids[row.start // size :].tolist())
+        for index, row in enumerate(rows[: len(plan.decode)]):
+            assert not plan.decode.block_table[index, len(row.block_ids) :].any()
+            assert row.stop == row.request.num_tokens + row.request.num_in_flight - 1
         self._check_features(plan)
 
     def _check_features(self, plan: StepPlan) -> None:
         encoded = [image.image.content_hash for image in plan.encode]
         rows = [row for image in plan.encode for row in image.rows.tolist()]
-        read = {row for planned in plan.rows if planned.feature_rows is not None for row in planned.feature_rows}
+        read = {row for planned in plan.prompts if planned.feature_rows is not None for row in planned.feature_rows}
         assert len(set(encoded)) == len(encoded)
         assert len(set(rows)) == len(rows)
         assert all(read & set(image.rows.tolist()) for image in plan.encode), "features that nobody reads yet"

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.flatten import StepShape, flatten, layout, uniforms, unpack
+from aphrodite.domain.scheduling.flatten import flatten, uniforms
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
+from aphrodite.domain.scheduling.step_arrays import StepShape, num_words, unpack
 
 BLOCK_SIZE = 4
 
@@ -26,7 +27,7 @@ samplings = st.builds(
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> StepPlan:
+def steps(draw: st.DrawFn) -> tuple[RowPlan, ...]:
     lengths = sorted(draw(st.lists(st.integers(1, 9), min_size=1, max_size=6)), key=lambda length: length > 1)
     rows = []
     for slot, num_tokens in enumerate(lengths):
@@ -49,14 +50,14 @@ def plans(draw: st.DrawFn) -> StepPlan:
                 suppressed_token_ids=draw(st.sampled_from([(), (2,), (2, 7)])) if samples else (),
             )
         )
-    return StepPlan(tuple(rows))
+    return (*sorted(rows, key=lambda row: (row.token_ids is not None, row.num_tokens > 1)),)
 
 
-def slowly(plan: StepPlan, shape: StepShape) -> dict[str, Any]:
+def slowly(rows: tuple[RowPlan, ...], shape: StepShape) -> dict[str, Any]:
     """The arrays, token by token and row by row, with the padding as its own rule."""
     token_ids, token_slots, positions, kv_slots, feature_rows, row_starts = [], [], [], [], [], [0]
     sampled = []
-    for row in plan.rows:
+    for row in rows:
         for offset in range(row.num_tokens):
             position = row.start + offset
             token_ids.append(0 if row.token_ids is None else int(row.token_ids[offset]))
@@ -72,7 +73,7 @@ def slowly(plan: StepPlan, shape: StepShape) -> dict[str, Any]:
         return values + [filler] * (length - len(values))
 
     params = [row.sampling for row, _ in sampled]
-    tables = [padded(row.block_ids.tolist(), shape.num_blocks) for row in plan.rows]
+    tables = [padded(row.block_ids.tolist(), shape.num_blocks) for row in rows]
     return {
         "token_ids": padded(token_ids, shape.num_tokens),
         "token_slots": padded(token_slots, shape.num_tokens, -1),
@@ -80,25 +81,25 @@ def slowly(plan: StepPlan, shape: StepShape) -> dict[str, Any]:
         "kv_slots": padded(kv_slots, shape.num_tokens),
         "feature_rows": padded(feature_rows, shape.num_tokens, -1),
         "row_starts": padded(row_starts, shape.num_rows + 1, len(token_ids)),
-        "kv_lengths": padded([row.start + row.num_tokens for row in plan.rows], shape.num_rows),
+        "kv_lengths": padded([row.start + row.num_tokens for row in rows], shape.num_rows),
         "block_table": tables + [[0] * shape.num_blocks] * (shape.num_rows - len(tables)),
         "sample_tokens": padded([token for _, token in sampled], shape.num_samples),
         "sample_slots": padded([row.slot for row, _ in sampled], shape.num_samples, -1),
-        "has_bias": padded([int(bool(p.logit_bias)) for p in params], shape.num_samples),
-        "top_k": padded([5 if p.top_k == 5 else 0 for p in params], shape.num_samples),
+        "sample_has_bias": padded([int(bool(p.logit_bias)) for p in params], shape.num_samples),
+        "sample_top_k": padded([5 if p.top_k == 5 else 0 for p in params], shape.num_samples),
     } | {
-        name: padded([getattr(p, name) for p in params], shape.num_samples)
+        f"sample_{name}": padded([getattr(p, name) for p in params], shape.num_samples)
         for name in ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
     }
 
 
-@given(plan=plans(), extra=st.none() | st.tuples(*[st.integers(0, 5)] * 4))
-def test_every_number_is_where_a_slow_loop_puts_it(plan: StepPlan, extra: tuple[int, ...] | None) -> None:
+@given(rows=steps(), extra=st.none() | st.tuples(*[st.integers(0, 5)] * 4))
+def test_every_number_is_where_a_slow_loop_puts_it(rows: tuple[RowPlan, ...], extra: tuple[int, ...] | None) -> None:
     exact = StepShape(
-        num_tokens=sum(row.num_tokens for row in plan.rows),
-        num_rows=len(plan.rows),
-        num_blocks=max(len(row.block_ids) for row in plan.rows),
-        num_samples=sum(row.samples for row in plan.rows),
+        num_tokens=sum(row.num_tokens for row in rows),
+        num_rows=len(rows),
+        num_blocks=max(len(row.block_ids) for row in rows),
+        num_samples=sum(row.samples for row in rows),
     )
     shape = StepShape(*(size + more for size, more in zip(exact, extra or (0, 0, 0, 0), strict=True)))
     asked = []
@@ -107,31 +108,31 @@ def test_every_number_is_where_a_slow_loop_puts_it(plan: StepPlan, extra: tuple[
         asked.append(size)
         return shape
 
-    flat = flatten(plan, BLOCK_SIZE, pad if extra else None)
+    flat = flatten(StepPlan.of(rows), BLOCK_SIZE, pad if extra else None)
     assert asked == ([exact] if extra else [])
     assert flat.shape == shape
-    arrays = flat.arrays
-    for name, values in slowly(plan, shape).items():
+    arrays = {**flat.arrays._asdict(), **{f"sample_{k}": v for k, v in flat.arrays.samples._asdict().items()}}
+    for name, values in slowly(rows, shape).items():
         expected = np.array(values, dtype=arrays[name].dtype).reshape(arrays[name].shape)
         np.testing.assert_array_equal(arrays[name], expected, err_msg=name)
-    sampled = [row for row in plan.rows if row.samples]
+    sampled = [row for row in rows if row.samples]
     for index, row in enumerate(sampled):
         one = uniforms(np.array([row.seed], np.uint64), np.array([row.start + row.num_tokens], np.uint64))
-        assert arrays["uniform"][index] == one[0], "a draw depends on its own row alone"
+        assert flat.arrays.samples.uniform[index] == one[0], "a draw depends on its own row alone"
     assert flat.num_tokens == exact.num_tokens
     assert flat.num_samples == exact.num_samples
-    assert flat.num_single_rows == sum(row.num_tokens == 1 for row in plan.rows)
-    assert flat.max_kv_length == max(row.start + row.num_tokens for row in plan.rows)
+    assert flat.num_single_rows == sum(row.num_tokens == 1 for row in rows)
+    assert flat.max_kv_length == max(row.start + row.num_tokens for row in rows)
     expected_pairs = [[i, token_id] for i, row in enumerate(sampled) for token_id in row.suppressed_token_ids]
     assert flat.suppressed.tolist() == expected_pairs
     assert flat.suppressed.shape == (len(expected_pairs), 2)
 
 
-@given(plans())
-def test_needs_name_what_any_sample_asks_for(plan: StepPlan) -> None:
-    params = [row.sampling for row in plan.rows if row.samples]
+@given(steps())
+def test_needs_name_what_any_sample_asks_for(rows: tuple[RowPlan, ...]) -> None:
+    params = [row.sampling for row in rows if row.samples]
     drawn = [p for p in params if p.temperature > 0]
-    needs = flatten(plan, BLOCK_SIZE).needs
+    needs = flatten(StepPlan.of(rows), BLOCK_SIZE).needs
     assert needs.draws == (drawn != [])
     assert needs.filters == any(p.top_k == 5 or p.top_p == 0.9 or p.min_p == 0.1 for p in drawn)
     assert needs.penalties == any(
@@ -143,11 +144,11 @@ def test_needs_name_what_any_sample_asks_for(plan: StepPlan) -> None:
 
 def test_a_step_is_one_buffer_and_its_fields_fill_it_without_a_gap() -> None:
     shape = StepShape(7, 3, 2, 4)
-    fields, size = layout(shape)
-    buffer = np.arange(size, dtype=np.int32)
-    arrays = unpack(buffer, shape, np.float32)
-    assert all(np.shares_memory(array, buffer) for array in arrays.values())
-    words = np.concatenate([arrays[field.name].reshape(-1).view(np.int32) for field in fields])
+    buffer = np.arange(num_words(shape), dtype=np.int32)
+    *by_token_and_row, samples = unpack(buffer, shape, np.float32)
+    arrays = [*by_token_and_row, *samples]
+    assert all(np.shares_memory(array, buffer) for array in arrays)
+    words = np.concatenate([array.reshape(-1).view(np.int32) for array in arrays])
     np.testing.assert_array_equal(words, buffer)
 
 

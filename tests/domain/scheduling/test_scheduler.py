@@ -13,7 +13,7 @@ def test_a_prompt_longer_than_the_budget_runs_in_chunks() -> None:
     driver = Driver(replace(LIMITS, max_num_batched_tokens=4))
     driver.add(PROMPT, max_tokens=1)
     driver.drain()
-    rows = [plan.rows[0] for plan in driver.backend.plans]
+    rows = [plan.prompts[0] for plan in driver.backend.plans]
     assert [(row.start, row.num_tokens, row.samples) for row in rows] == [(0, 4, False), (4, 4, False), (8, 2, True)]
 
 
@@ -24,8 +24,10 @@ def test_running_requests_come_before_waiting_ones_in_a_step() -> None:
     driver.add(PROMPT[::-1], max_tokens=1)
     driver.add([7, 8, 9], max_tokens=1)
     driver.step()
-    lengths = [(row.slot, row.num_tokens) for row in driver.backend.plans[1].rows]
-    assert lengths == [(0, 1), (2, 1), (1, 10)], "one token each is left for the oldest and the youngest"
+    plan = driver.backend.plans[1]
+    assert plan.decode.slots.tolist() == [0]
+    lengths = [(row.slot, row.num_tokens) for row in plan.prompts]
+    assert lengths == [(2, 1), (1, 10)], "one token each is left for the oldest and the youngest"
 
 
 def test_a_sampled_token_is_read_on_the_device_while_the_host_does_not_know_it() -> None:
@@ -33,7 +35,7 @@ def test_a_sampled_token_is_read_on_the_device_while_the_host_does_not_know_it()
     driver.add(PROMPT, max_tokens=4, min_tokens=4)
     driver.drain()
     assert len(driver.backend.plans) == 4, "no step is planned past the length"
-    assert [row.token_ids is None for plan in driver.backend.plans for row in plan.rows] == [False, True, True, True]
+    assert [(len(plan.decode), len(plan.prompts)) for plan in driver.backend.plans] == [(0, 1), (1, 0), (1, 0), (1, 0)]
 
 
 def test_the_youngest_is_preempted_and_keeps_what_it_generated() -> None:
@@ -67,7 +69,7 @@ def test_cached_tokens_are_the_full_blocks_that_prompts_share(shared: int) -> No
     request = driver.add(PROMPT[:shared] + [30] * (10 - shared), max_tokens=1)
     driver.drain()
     assert request.num_cached_tokens == shared // 4 * 4
-    assert driver.backend.plans[-1].rows[0].start == request.num_cached_tokens
+    assert driver.backend.plans[-1].prompts[0].start == request.num_cached_tokens
 
 
 def test_the_last_token_of_a_cached_prompt_is_run_all_the_same() -> None:
@@ -177,7 +179,7 @@ def test_a_row_stops_before_a_picture_that_has_no_room_yet() -> None:
     driver.add(*image_prompt([[12] * 3, [11]], [(2, 7)]), max_tokens=1)
     driver.step()
     driver.step()
-    assert [row.num_tokens for plan in driver.backend.plans[:2] for row in plan.rows] == [7, 3, 3]
+    assert [row.num_tokens for plan in driver.backend.plans[:2] for row in plan.prompts] == [7, 3, 3]
     driver.drain()
     assert not driver.failed
 
@@ -232,7 +234,7 @@ def test_a_prompt_with_several_pictures_needs_room_for_those_of_one_row() -> Non
     driver.add(*prompt, max_tokens=2, min_tokens=2)
     driver.drain()
     assert not driver.failed
-    lengths = [row.num_tokens for plan in driver.backend.plans for row in plan.rows]
+    lengths = [row.num_tokens for plan in driver.backend.plans for row in plan.prompts]
     assert lengths == [8, 5, 6, 1], "a row ends before a picture whose features have no room beside those in use"
 
 

@@ -10,9 +10,10 @@ import pytest
 from tests.fakes import fake_span
 
 from aphrodite.domain.architectures.images.image import ImageSpan
+from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Owner, Request
-from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
+from aphrodite.domain.scheduling.scheduler import Scheduler
 from aphrodite.domain.scheduling.step import StepResult
 
 NUM_SLOTS = 16
@@ -47,12 +48,15 @@ class Watched(Request):
 
 
 def make_scheduler(num_blocks: int = 4096, num_feature_rows: int = 1 << 16) -> Scheduler:
-    limits = SchedulerLimits(
+    limits = BackendLimits(
         num_blocks=num_blocks,
         block_size=4,
         max_num_seqs=NUM_SLOTS,
         max_num_batched_tokens=256,
+        max_model_len=2048,
+        max_steps_in_flight=1,
         num_feature_rows=num_feature_rows,
+        bytes_per_number=4,
     )
     return Scheduler(limits, enable_prefix_caching=True)
 
@@ -74,8 +78,7 @@ def step(scheduler: Scheduler) -> int:
     schedule = scheduler.schedule()
     if schedule is None:
         return 0
-    num_samples = sum(row.samples for row in schedule.plan.rows)
-    for request, _ in scheduler.commit(schedule, StepResult(np.full(num_samples, 5, np.int32), None, {})):
+    for request, _ in scheduler.commit(schedule, StepResult(np.full(schedule.plan.num_samples, 5, np.int32), None, {})):
         if request.num_tokens == request.max_total_tokens:
             scheduler.finish(request)
     return schedule.plan.num_tokens

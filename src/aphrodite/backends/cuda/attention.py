@@ -13,6 +13,7 @@ from torch import Tensor
 from aphrodite.backends.cuda.cpu.product_attention import Softmax, TorchSoftmax, product_attention
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.domain.scheduling.flatten import FlatStep
+from aphrodite.domain.scheduling.step_arrays import StepArrays
 
 _QUERIES_AT_ONCE = 128  # of a chunk: their scores stay in a core's cache, and what lies after them is not computed
 
@@ -34,7 +35,7 @@ class Chunk:
 
 def chunks_of(flat: FlatStep) -> list[Chunk]:
     """The step's rows of several tokens."""
-    row_starts, lengths = flat.arrays["row_starts"].tolist(), flat.arrays["kv_lengths"].tolist()
+    row_starts, lengths = flat.arrays.row_starts.tolist(), flat.arrays.kv_lengths.tolist()
     rows = range(flat.num_single_rows, len(lengths))
     bounds = ((row, row_starts[row], row_starts[row + 1]) for row in rows)
     return [Chunk(row, first, last, lengths[row] - (last - first)) for row, first, last in bounds if last > first]
@@ -43,15 +44,15 @@ def chunks_of(flat: FlatStep) -> list[Chunk]:
 class SingleRows:
     """A step's leading rows of one token, made ready once for all layers."""
 
-    def __init__(self, flat: FlatStep, arrays: dict[str, Tensor], cache: KvCache) -> None:
+    def __init__(self, flat: FlatStep, arrays: StepArrays[Tensor], cache: KvCache) -> None:
         self._cache = cache
         self._num_rows = flat.num_single_rows
         self._masks: dict[int | None, Tensor] = {}
         if not self._num_rows:
             return
-        lengths, block_table = arrays["kv_lengths"][: self._num_rows], arrays["block_table"].long()[: self._num_rows]
+        lengths, block_table = arrays.kv_lengths[: self._num_rows], arrays.block_table.long()[: self._num_rows]
         self._lengths = lengths[:, None]  # [N, 1]
-        num_blocks = -(-int(flat.arrays["kv_lengths"][: self._num_rows].max()) // cache.block_size)
+        num_blocks = -(-int(flat.arrays.kv_lengths[: self._num_rows].max()) // cache.block_size)
         self._positions = torch.arange(num_blocks * cache.block_size, device=lengths.device)  # [C]
         is_inside = self._positions[:: cache.block_size] < self._lengths  # [N, B]
         # Past its end a row sees its own first block again: what others left in theirs may be NaN.
@@ -85,12 +86,12 @@ class SingleRows:
 class ChunkRows:
     """A step's rows of several tokens, made ready once for all layers."""
 
-    def __init__(self, flat: FlatStep, arrays: dict[str, Tensor], cache: KvCache, softmax: Softmax) -> None:
+    def __init__(self, flat: FlatStep, arrays: StepArrays[Tensor], cache: KvCache, softmax: Softmax) -> None:
         self._cache = cache
         self._softmax = softmax
         self._chunks = []
         for chunk in chunks_of(flat):
-            table = arrays["block_table"][chunk.row : chunk.row + 1, : -(-chunk.length // cache.block_size)]
+            table = arrays.block_table[chunk.row : chunk.row + 1, : -(-chunk.length // cache.block_size)]
             self._chunks.append((chunk, cache.head_blocks(table.long())))
 
     def attend(self, layer: int, queries: Tensor, window: int | None, output: Tensor) -> None:
@@ -119,9 +120,9 @@ class ChunkRows:
 class AttentionBatch:
     """A step's rows in plain torch."""
 
-    def __init__(self, flat: FlatStep, arrays: dict[str, Tensor], cache: KvCache) -> None:
+    def __init__(self, flat: FlatStep, arrays: StepArrays[Tensor], cache: KvCache) -> None:
         self._cache = cache
-        self._places = cache.places(arrays["kv_slots"].long())
+        self._places = cache.places(arrays.kv_slots.long())
         self._singles = SingleRows(flat, arrays, cache)
         self._chunks = ChunkRows(flat, arrays, cache, TorchSoftmax())
         self.partial_blocks = torch.from_numpy(_begun_and_partial(flat.arrays, cache.block_size)).to(cache.keys.device)
@@ -138,15 +139,15 @@ class AttentionBatch:
         return output
 
 
-def _begun_and_partial(host: dict[str, np.ndarray], block_size: int) -> np.ndarray:
+def _begun_and_partial(host: StepArrays[np.ndarray], block_size: int) -> np.ndarray:
     """Blocks that the step begins and does not fill, int64 [n].
 
     They are cleared before: a masked position still takes part in attention as 0 x value, and what another request left
     there may be NaN.
     """
-    lengths = host["kv_lengths"].astype(np.int64)  # [R]
-    starts = lengths - np.diff(host["row_starts"])
+    lengths = host.kv_lengths.astype(np.int64)  # [R]
+    starts = lengths - np.diff(host.row_starts)
     last_block = np.maximum(lengths - 1, 0) // block_size
     chosen = (lengths % block_size > 0) & (last_block * block_size >= starts)
-    blocks: np.ndarray = host["block_table"][np.flatnonzero(chosen), last_block[chosen]].astype(np.int64)
+    blocks: np.ndarray = host.block_table[np.flatnonzero(chosen), last_block[chosen]].astype(np.int64)
     return blocks

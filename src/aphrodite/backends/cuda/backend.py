@@ -40,8 +40,10 @@ from aphrodite.domain.scheduling.cache_size import (
     num_kv_blocks,
 )
 from aphrodite.domain.scheduling.encoding import encoder_inputs
-from aphrodite.domain.scheduling.flatten import FlatStep, SamplingNeeds, flatten, unpack
+from aphrodite.domain.scheduling.flatten import FlatStep, flatten
+from aphrodite.domain.scheduling.sampling_words import SamplingNeeds
 from aphrodite.domain.scheduling.step import StepPlan
+from aphrodite.domain.scheduling.step_arrays import StepArrays, unpack
 
 _REPORTED_AT_ONCE = 512  # prompt tokens
 
@@ -171,16 +173,16 @@ class CudaBackend:
         if graph_shape is not None:
             decoded = self._decode_graphs.run(graph_shape, numbers)
             return DevicePendingStep(*self._sample(plan, flat, decoded, suppressed, sent), {})
-        arrays: dict[str, Tensor] = unpack(numbers, flat.shape, torch.float32)
+        arrays: StepArrays[Tensor] = unpack(numbers, flat.shape, torch.float32)
         hidden = self._embed(arrays)
         if flat.has_features:
-            rows = arrays["feature_rows"][:, None]
+            rows = arrays.feature_rows[:, None]
             hidden = torch.where(rows >= 0, self._features[rows[:, 0].clamp(min=0).long()], hidden)
         hidden = self._decoder.forward(hidden, self._execution.make_operations(flat, arrays))
         prompt = self._prompt_logprobs(plan, flat, hidden, sent)
         if flat.num_samples == 0:
             return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)
-        decoded = Decoded(arrays, self._decoder.logits(hidden[arrays["sample_tokens"].long()]), tokens=None)
+        decoded = Decoded(arrays, self._decoder.logits(hidden[arrays.samples.tokens.long()]), tokens=None)
         return DevicePendingStep(*self._sample(plan, flat, decoded, suppressed, sent), prompt)
 
     def _sample(
@@ -189,10 +191,10 @@ class CudaBackend:
         """Sampled tokens [S], and the candidates beside them where a row wants some."""
         logits, tokens, needs = decoded.logits, decoded.tokens, flat.needs
         raw = torch.log_softmax(logits, dim=-1) if needs.num_logprobs >= 0 else None
-        for row in plan.rows:
+        for row in plan.prompts:
             self._slots.start(row, sent)
         if tokens is None or needs.penalties or needs.bias or len(suppressed):
-            tokens = sample(logits, decoded.arrays, needs, suppressed, self._slots, self._execution.choose)
+            tokens = sample(logits, decoded.arrays.samples, needs, suppressed, self._slots, self._execution.choose)
         tokens = tokens[: flat.num_samples]  # those of padding are nobody's
         return tokens, None if raw is None else candidates(raw[: flat.num_samples], tokens, needs.num_logprobs)
 
@@ -201,8 +203,8 @@ class CudaBackend:
         numbers: list[np.ndarray] = []
         if plan.encode and self._encoder is not None:
             numbers += encoder_inputs(plan.encode, self._encoder.num_image_tokens)
-        numbers += [row.prompt_targets for row in plan.rows if row.prompt_targets is not None]
-        for row in plan.rows:
+        numbers += [row.prompt_targets for row in plan.prompts if row.prompt_targets is not None]
+        for row in plan.prompts:
             numbers += self._slots.start_numbers(row)
         return numbers
 
@@ -213,20 +215,20 @@ class CudaBackend:
             taps, rows = next(sent).long(), next(sent).long()
             self._features.index_copy_(0, rows, encoded[taps])
 
-    def _decode(self, flat: FlatStep, arrays: dict[str, Tensor]) -> Tensor:
+    def _decode(self, flat: FlatStep, arrays: StepArrays[Tensor]) -> Tensor:
         """What a graph records of a step of tokens alone, up to the logits [S, V] of its samples."""
         hidden = self._decoder.forward(self._embed(arrays), self._execution.make_operations(flat, arrays))
-        return self._decoder.logits(hidden[arrays["sample_tokens"].long()])
+        return self._decoder.logits(hidden[arrays.samples.tokens.long()])
 
-    def _draw(self, logits: Tensor, arrays: dict[str, Tensor]) -> Tensor:
+    def _draw(self, logits: Tensor, arrays: StepArrays[Tensor]) -> Tensor:
         """What a graph records of the draw: from the logits as they are."""
         needs = SamplingNeeds(draws=True, filters=True, penalties=False, bias=False, num_logprobs=-1)
-        return sample(logits, arrays, needs, None, self._slots, self._execution.choose)
+        return sample(logits, arrays.samples, needs, None, self._slots, self._execution.choose)
 
-    def _embed(self, arrays: dict[str, Tensor]) -> Tensor:
+    def _embed(self, arrays: StepArrays[Tensor]) -> Tensor:
         """The step's embeddings [T, E], of tokens from the host and of tokens still in flight."""
-        slots = arrays["token_slots"]
-        token_ids = torch.where(slots >= 0, self._slots.last_tokens[slots.long()], arrays["token_ids"].long())
+        slots = arrays.token_slots
+        token_ids = torch.where(slots >= 0, self._slots.last_tokens[slots.long()], arrays.token_ids.long())
         return self._decoder.embed(token_ids)
 
     def _prompt_logprobs(
@@ -234,7 +236,7 @@ class CudaBackend:
     ) -> dict[int, Reported]:
         """For every row that asks, log-probabilities of the tokens that follow its own."""
         reported = {}
-        for index, (row, first) in enumerate(zip(plan.rows, flat.arrays["row_starts"].tolist(), strict=False)):
+        for index, (row, first) in enumerate(zip(plan.prompts, flat.prompt_starts, strict=True)):
             if row.prompt_targets is not None:
                 states = hidden[first : first + len(row.prompt_targets)]
                 reported[index] = self._report(states, next(sent).long(), row.sampling.prompt_logprobs or 0)

@@ -18,11 +18,12 @@ from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, Tor
 from aphrodite.backends.cuda.sampler import Choose, choose_tokens
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
+from aphrodite.domain.scheduling.step_arrays import StepArrays
 
 if TYPE_CHECKING:
     from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 
-MakeOperations = Callable[[FlatStep, dict[str, Tensor]], StepOperations]
+MakeOperations = Callable[[FlatStep, StepArrays[Tensor]], StepOperations]
 
 
 @dataclass(frozen=True, slots=True)

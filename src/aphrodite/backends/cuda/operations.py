@@ -16,6 +16,7 @@ from aphrodite.backends.cuda.attention import AttentionBatch
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
+from aphrodite.domain.scheduling.step_arrays import StepArrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,13 @@ class TorchOperations:
         tables: RotaryTables,
         cache: KvCache,
         flat: FlatStep,
-        arrays: dict[str, Tensor],
+        arrays: StepArrays[Tensor],
     ) -> None:
         self._spec = spec
         self._batch = AttentionBatch(flat, arrays, cache)
         cache.clear(self._batch.partial_blocks)
         self._activation: Callable[[Tensor], Tensor] = activation(spec.activation)
-        positions = arrays["positions"].long()
+        positions = arrays.positions.long()
         cos, sin = tables.cos[positions][:, None], tables.sin[positions][:, None]  # [T, 1, D / 2]
         self._cos = torch.cat((cos, cos), dim=-1)  # [T, 1, D]
         self._sin = torch.cat((-sin, sin), dim=-1)

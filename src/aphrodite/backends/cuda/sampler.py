@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aphrodite.domain.scheduling.flatten import SamplingNeeds
+from aphrodite.domain.scheduling.sampling_words import SamplingNeeds
 from aphrodite.domain.scheduling.step import RowPlan
+from aphrodite.domain.scheduling.step_arrays import SampleArrays
 
-Choose = Callable[[Tensor, dict[str, Tensor], SamplingNeeds], Tensor]
+Choose = Callable[[Tensor, SampleArrays[Tensor], SamplingNeeds], Tensor]
 """Draws a token, int64 [S], for each row of float32 logits [S, V] by the arrays' temperature, filters and draw."""
 
 _MIN_TEMPERATURE = 1e-6  # greedy to all intents; logits divided by less might pass float32
@@ -65,7 +66,7 @@ class SlotState:
 
 def sample(
     logits: Tensor,
-    arrays: dict[str, Tensor],
+    arrays: SampleArrays[Tensor],
     needs: SamplingNeeds,
     suppressed: Tensor | None,
     state: SlotState,
@@ -75,9 +76,9 @@ def sample(
 
     `suppressed` int32 [n, 2] holds (sample, token id) pairs that must not be drawn, None: none. Returns int64 [S].
     """
-    slots = arrays["sample_slots"].long()  # [S]
+    slots = arrays.slots.long()  # [S]
     if needs.bias and state.bias is not None:
-        logits += torch.where(arrays["has_bias"][:, None] > 0, state.bias[slots], 0.0)
+        logits += torch.where(arrays.has_bias[:, None] > 0, state.bias[slots], 0.0)
     if needs.penalties and state.output_counts is not None and state.in_prompt is not None:
         _penalize(logits, arrays, state.output_counts[slots], state.in_prompt[slots])
     if suppressed is not None and len(suppressed):
@@ -91,17 +92,17 @@ def sample(
     return tokens
 
 
-def choose_tokens(logits: Tensor, arrays: dict[str, Tensor], needs: SamplingNeeds) -> Tensor:
+def choose_tokens(logits: Tensor, arrays: SampleArrays[Tensor], needs: SamplingNeeds) -> Tensor:
     """`Choose` in plain torch."""
     tokens = logits.argmax(dim=-1)
     if not needs.draws:
         return tokens
-    temperature = arrays["temperature"][:, None]
+    temperature = arrays.temperature[:, None]
     greedy = temperature == 0
     scaled = logits / torch.where(greedy, 1.0, temperature.clamp(min=_MIN_TEMPERATURE))
     if needs.filters:
         _filter(scaled, arrays)
-    return torch.where(greedy[:, 0], tokens, _draw(scaled, arrays["uniform"]))
+    return torch.where(greedy[:, 0], tokens, _draw(scaled, arrays.uniform))
 
 
 def candidates(logprobs: Tensor, chosen: Tensor, num_candidates: int) -> tuple[Tensor, ...]:
@@ -112,18 +113,18 @@ def candidates(logprobs: Tensor, chosen: Tensor, num_candidates: int) -> tuple[T
     return picked[:, 0], ranks, best.indices.int(), best.values
 
 
-def _penalize(logits: Tensor, arrays: dict[str, Tensor], output_counts: Tensor, in_prompt: Tensor) -> None:
+def _penalize(logits: Tensor, arrays: SampleArrays[Tensor], output_counts: Tensor, in_prompt: Tensor) -> None:
     generated = output_counts > 0  # [S, V]
-    repetition = arrays["repetition_penalty"][:, None]
+    repetition = arrays.repetition_penalty[:, None]
     repeated = torch.where(logits > 0, logits / repetition, logits * repetition)
     logits.copy_(torch.where(generated | in_prompt, repeated, logits))
-    logits -= arrays["frequency_penalty"][:, None] * output_counts
-    logits -= arrays["presence_penalty"][:, None] * generated
+    logits -= arrays.frequency_penalty[:, None] * output_counts
+    logits -= arrays.presence_penalty[:, None] * generated
 
 
-def _filter(scaled: Tensor, arrays: dict[str, Tensor]) -> None:
+def _filter(scaled: Tensor, arrays: SampleArrays[Tensor]) -> None:
     """Mask what top-k, then top-p, then min-p leave out, in place. Rows without a filter stay as they are."""
-    top_k, top_p, min_p = (arrays[name][:, None] for name in ("top_k", "top_p", "min_p"))
+    top_k, top_p, min_p = arrays.top_k[:, None], arrays.top_p[:, None], arrays.min_p[:, None]
     ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
     ranks = torch.arange(scaled.shape[-1], device=scaled.device)
     ordered.masked_fill_((top_k > 0) & (ranks >= top_k), -torch.inf)

@@ -13,5 +13,5 @@ def warm_up_plans(limits: BackendLimits) -> Iterator[StepPlan]:
     num_tokens = min(limits.max_num_batched_tokens // most_rows, limits.max_model_len)
     num_rows = 1
     while num_rows <= most_rows:
-        yield StepPlan((trial_row(num_tokens, limits.block_size),) * num_rows)
+        yield StepPlan.of([trial_row(num_tokens, limits.block_size)] * num_rows)
         num_rows = most_rows if num_rows < most_rows < 2 * num_rows else 2 * num_rows

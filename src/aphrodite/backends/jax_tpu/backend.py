@@ -202,7 +202,7 @@ class JaxTpuBackend:
         self._features = self._programs.run("encode", bucket, self._vision_weights, patches, taps, rows, self._features)
 
     def _sample(self, plan: StepPlan, flat: FlatStep, sampled: Array, sampling: Array) -> Array:
-        for row in plan.rows:
+        for row in plan.prompts:
             if row.slot_start is not None:
                 seen, bias = slot_rows(row, self._model.spec.decoder.vocab_size)
                 self._slots = self._programs.run("start", 1, self._slots, np.int32(row.slot), seen, bias)
@@ -227,7 +227,7 @@ class JaxTpuBackend:
 
     def _report_prompts(self, plan: StepPlan, flat: FlatStep, hidden: Array) -> tuple[list[Array], list[PromptReport]]:
         """For every row that asks, log-probabilities of the tokens that follow its own."""
-        tokens, targets, reports = prompt_reports(plan, flat.arrays["row_starts"])
+        tokens, targets, reports = prompt_reports(plan, flat.prompt_starts)
         packed = []
         for start in range(0, len(tokens), NUM_REPORTED):
             rows = self._programs.run("rows", flat.shape.num_tokens, hidden, _piece(tokens, start))

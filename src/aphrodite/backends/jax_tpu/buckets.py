@@ -7,7 +7,7 @@ iterations as there are rows and cached blocks. What samples has programs of its
 from dataclasses import dataclass
 
 from aphrodite.domain.ports import BackendLimits
-from aphrodite.domain.scheduling.flatten import StepShape
+from aphrodite.domain.scheduling.step_arrays import StepShape
 
 _SMALL = 64  # tokens; padding from here on costs as much time as it adds tokens, below that products wait for weights
 _MAX_SEGMENTS = 32  # of images, encoded at once: enough to fill a chip, and it bounds the activations' memory

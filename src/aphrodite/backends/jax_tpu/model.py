@@ -21,7 +21,7 @@ from aphrodite.backends.jax_tpu.sharding import CACHE, MODEL, sharding
 from aphrodite.backends.jax_tpu.weights import weight_specs, weight_structs
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.ports import BackendLimits
-from aphrodite.domain.scheduling.flatten import StepShape, layout
+from aphrodite.domain.scheduling.step_arrays import num_sample_words, num_words
 
 NUM_REPORTED = 64
 """Prompt tokens whose log-probabilities are computed at once."""
@@ -89,7 +89,7 @@ class DeviceModel:
 
     def forward_program(self, num_tokens: int) -> Program:
         shape = self.buckets.step(num_tokens)
-        words = layout(shape)[1] + 1
+        words = num_words(shape) + 1
         specs = weight_specs(self.spec, self.mesh.size)
         decoder_only = {name: struct for name, struct in self.weights().items() if is_decoders(name)}
         arguments = (
@@ -104,7 +104,7 @@ class DeviceModel:
         return Program(("forward", num_tokens), function, arguments, donated=(2,))
 
     def sample_program(self, num_samples: int, num_held_back: int) -> Program:
-        words = layout(StepShape(0, 0, 0, self.buckets.max_rows))[1] + 1
+        words = num_sample_words(self.buckets.max_rows) + 1
         arguments = (
             self._head(),
             self._struct((self.buckets.max_rows, self.spec.decoder.hidden_size), self.dtype),

@@ -21,12 +21,12 @@ class PromptReport:
     num_candidates: int
 
 
-def prompt_reports(plan: StepPlan, row_starts: np.ndarray) -> tuple[list[int], list[int], list[PromptReport]]:
+def prompt_reports(plan: StepPlan, prompt_starts: list[int]) -> tuple[list[int], list[int], list[PromptReport]]:
     """For every row that asks, tokens of the step whose successors are known, the successors, and whose they are."""
     tokens: list[int] = []
     targets: list[int] = []
     reports = []
-    for index, (row, first) in enumerate(zip(plan.rows, row_starts.tolist(), strict=False)):
+    for index, (row, first) in enumerate(zip(plan.prompts, prompt_starts, strict=True)):
         wanted = row.sampling.prompt_logprobs
         if row.prompt_targets is not None and wanted is not None:
             count = len(row.prompt_targets)

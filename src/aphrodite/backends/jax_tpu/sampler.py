@@ -15,6 +15,7 @@ from jax import Array, lax
 
 from aphrodite.domain.prompting.sampling_params import MAX_LOGPROBS
 from aphrodite.domain.scheduling.step import RowPlan
+from aphrodite.domain.scheduling.step_arrays import SampleArrays
 
 _MIN_TEMPERATURE = 1e-6  # greedy to all intents; logits divided by less might pass float32
 _UNITS = 2.0**30  # of probability: whole numbers add up to the same in any order, floats do not
@@ -47,19 +48,19 @@ def slot_rows(row: RowPlan, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
     return seen, bias
 
 
-def sample(logits: Array, arrays: dict[str, Array], held_back: Array, state: SlotState) -> tuple[Array, SlotState]:
+def sample(logits: Array, arrays: SampleArrays[Array], held_back: Array, state: SlotState) -> tuple[Array, SlotState]:
     """Draw a token for each row of float32 logits [S, V], and keep it in its slot.
 
     `held_back` int32 [n, 2] holds (sample, token id) pairs that must not be drawn; sample S stands for none.
     Returns int32 [S] and the new state.
     """
-    slots = arrays["sample_slots"]  # [S], -1 for padding
+    slots = arrays.slots  # [S], -1 for padding
     penalized = (slots >= 0) & (
-        (arrays["presence_penalty"] != 0) | (arrays["frequency_penalty"] != 0) | (arrays["repetition_penalty"] != 1)
+        (arrays.presence_penalty != 0) | (arrays.frequency_penalty != 0) | (arrays.repetition_penalty != 1)
     )
     logits = lax.cond(
-        jnp.any(arrays["has_bias"] > 0),
-        lambda: logits + jnp.where(arrays["has_bias"][:, None] > 0, state.bias[slots], 0.0),
+        jnp.any(arrays.has_bias > 0),
+        lambda: logits + jnp.where(arrays.has_bias[:, None] > 0, state.bias[slots], 0.0),
         lambda: logits,
     )
     logits = lax.cond(
@@ -69,7 +70,7 @@ def sample(logits: Array, arrays: dict[str, Array], held_back: Array, state: Slo
     )
     logits = logits.at[held_back[:, 0], held_back[:, 1]].set(-jnp.inf, mode="drop")
     best = _best(logits)
-    tokens = lax.cond(jnp.any(arrays["temperature"] > 0), lambda: _draw_rows(logits, best, arrays), lambda: best)
+    tokens = lax.cond(jnp.any(arrays.temperature > 0), lambda: _draw_rows(logits, best, arrays), lambda: best)
     return tokens, SlotState(
         state.last_tokens.at[slots].set(tokens),
         state.seen.at[slots, tokens].add(2 * penalized.astype(jnp.int32)),
@@ -104,27 +105,27 @@ def _best(logits: Array) -> Array:
     return jnp.min(ids, axis=-1)
 
 
-def _penalize(logits: Array, arrays: dict[str, Array], seen: Array) -> Array:
+def _penalize(logits: Array, arrays: SampleArrays[Array], seen: Array) -> Array:
     counts = seen // 2  # [S, V]
-    repetition = arrays["repetition_penalty"][:, None]
+    repetition = arrays.repetition_penalty[:, None]
     repeated = jnp.where(logits > 0, logits / repetition, logits * repetition)
     logits = jnp.where(seen > 0, repeated, logits)
-    logits = logits - arrays["frequency_penalty"][:, None] * counts
-    return logits - arrays["presence_penalty"][:, None] * (counts > 0)
+    logits = logits - arrays.frequency_penalty[:, None] * counts
+    return logits - arrays.presence_penalty[:, None] * (counts > 0)
 
 
-def _draw_rows(logits: Array, best: Array, arrays: dict[str, Array]) -> Array:
-    temperature = arrays["temperature"][:, None]
+def _draw_rows(logits: Array, best: Array, arrays: SampleArrays[Array]) -> Array:
+    temperature = arrays.temperature[:, None]
     greedy = temperature == 0
     scaled = logits / jnp.where(greedy, 1.0, jnp.maximum(temperature, _MIN_TEMPERATURE))
-    filtered = ~greedy[:, 0] & ((arrays["top_k"] > 0) | (arrays["top_p"] < 1) | (arrays["min_p"] > 0))
+    filtered = ~greedy[:, 0] & ((arrays.top_k > 0) | (arrays.top_p < 1) | (arrays.min_p > 0))
     scaled = lax.cond(jnp.any(filtered), lambda: _filter(scaled, arrays), lambda: scaled)
-    return jnp.where(greedy[:, 0], best, _draw(scaled, arrays["uniform"]))
+    return jnp.where(greedy[:, 0], best, _draw(scaled, arrays.uniform))
 
 
-def _filter(scaled: Array, arrays: dict[str, Array]) -> Array:
+def _filter(scaled: Array, arrays: SampleArrays[Array]) -> Array:
     """Mask what top-k, then top-p, then min-p leave out: each keeps a beginning of the tokens, best first."""
-    top_k, top_p, min_p = (arrays[name][:, None] for name in ("top_k", "top_p", "min_p"))
+    top_k, top_p, min_p = arrays.top_k[:, None], arrays.top_p[:, None], arrays.min_p[:, None]
     ordered = -jnp.sort(-scaled, axis=-1)
     ranks = jnp.arange(scaled.shape[-1])
     kept = (top_k <= 0) | (ranks < top_k)

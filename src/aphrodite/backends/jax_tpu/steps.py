@@ -15,7 +15,15 @@ from aphrodite.backends.jax_tpu.sampler import SlotState, no_report, report, sam
 from aphrodite.backends.jax_tpu.sharding import MODEL
 from aphrodite.backends.jax_tpu.weights import Weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
-from aphrodite.domain.scheduling.flatten import StepShape, layout, unpack
+from aphrodite.domain.scheduling.step_arrays import (
+    SampleArrays,
+    StepArrays,
+    StepShape,
+    num_sample_words,
+    num_words,
+    unpack,
+    unpack_samples,
+)
 
 
 def forward(
@@ -32,20 +40,18 @@ def forward(
 
     `buffer` int32 holds a FlatStep's buffer, and whether any sample wants log-probabilities.
     """
-    words = layout(shape)[1]
-    arrays: dict[str, Array] = unpack(buffer[:words], shape, jnp.float32)
-    feature_rows = arrays["feature_rows"]
-    token_slots = arrays["token_slots"]
-    token_ids = jnp.where(token_slots >= 0, last_tokens[token_slots], arrays["token_ids"])
+    words = num_words(shape)
+    arrays: StepArrays[Array] = unpack(buffer[:words], shape, jnp.float32)
+    feature_rows = arrays.feature_rows
+    token_slots = arrays.token_slots
+    token_ids = jnp.where(token_slots >= 0, last_tokens[token_slots], arrays.token_ids)
     hidden = decoder.embed(model.decoder, weights, token_ids)
     if model.vision is not None:
         hidden = jnp.where(feature_rows[:, None] >= 0, features[feature_rows], hidden)
-    inputs = AttentionInputs(*(arrays[name] for name in AttentionInputs._fields))
-    hidden, cache = decoder.forward(model.decoder, kernels, weights, hidden, arrays["positions"], inputs, cache)
-    # For the sampler, a step of samples alone: its row_starts is one number that stands in front.
-    first = layout(shape._replace(num_samples=0))[1] - 1
-    sampling = jnp.concatenate((buffer[first:words], buffer[-1:]))
-    return hidden, hidden[arrays["sample_tokens"]], sampling, cache
+    inputs = AttentionInputs(arrays.kv_slots, arrays.row_starts, arrays.kv_lengths, arrays.block_table)
+    hidden, cache = decoder.forward(model.decoder, kernels, weights, hidden, arrays.positions, inputs, cache)
+    sampling = jnp.concatenate((buffer[words - num_sample_words(shape.num_samples) : words], buffer[-1:]))
+    return hidden, hidden[arrays.samples.tokens], sampling, cache
 
 
 def draw(
@@ -60,8 +66,8 @@ def draw(
     slots: SlotState,
 ) -> tuple[Array, SlotState]:
     """Sampled tokens and their log-probabilities, packed [S, 3 + 2K], and the new state of the slots."""
-    whole: dict[str, Array] = unpack(sampling[:-1], StepShape(0, 0, 0, max_samples), jnp.float32)
-    arrays = {name: array[:num_samples] for name, array in whole.items()}
+    whole: SampleArrays[Array] = unpack_samples(sampling[:-1], max_samples, jnp.float32)
+    arrays = SampleArrays(*(array[:num_samples] for array in whole))
     logits = decoder.logits(model.decoder, multiply, head, hidden[:num_samples])
     tokens, slots = sample(logits, arrays, held_back, slots)
     reported = lax.cond(

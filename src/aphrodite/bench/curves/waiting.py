@@ -5,9 +5,10 @@ import time
 import numpy as np
 
 from aphrodite.bench.curves.figures import WaitingPoint
+from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Request
-from aphrodite.domain.scheduling.scheduler import Scheduler, SchedulerLimits
+from aphrodite.domain.scheduling.scheduler import Scheduler
 from aphrodite.domain.scheduling.step import StepResult
 
 NUMS_RUNNING = (16, 64, 256)
@@ -49,12 +50,15 @@ class _Work:
     def __init__(self, num_running: int, block_size: int, random: np.random.Generator) -> None:
         longest = _PROMPT_TOKENS + _OUTPUT_TOKENS[1]
         self._scheduler = Scheduler(
-            SchedulerLimits(
+            BackendLimits(
                 num_blocks=1 + num_running * -(-longest // block_size),
                 block_size=block_size,
                 max_num_seqs=num_running,
                 max_num_batched_tokens=num_running * _PROMPT_TOKENS,
+                max_model_len=longest,
+                max_steps_in_flight=1,
                 num_feature_rows=0,
+                bytes_per_number=0,
             ),
             enable_prefix_caching=True,
         )
@@ -80,8 +84,7 @@ class _Work:
         """Plan, book, and end those that have all their tokens."""
         schedule = self._scheduler.schedule()
         assert schedule is not None
-        num_samples = sum(row.samples for row in schedule.plan.rows)
-        result = StepResult(np.zeros(num_samples, np.int32), None, {})
+        result = StepResult(np.zeros(schedule.plan.num_samples, np.int32), None, {})
         for request, _ in self._scheduler.commit(schedule, result):
             if request.num_tokens == request.max_total_tokens:
                 self._scheduler.finish(request)

@@ -41,23 +41,20 @@ class SequenceDelta:
 
 def collect_reports(schedule: Schedule, result: StepResult) -> dict[Request, TokenReport]:
     """The log-probabilities of a step, for each request that asked for them."""
-    reports: dict[Request, TokenReport] = {}
-    if result.logprobs is None and not result.prompt_logprobs:
-        return reports
-    sample = 0
-    for index, (row, request) in enumerate(zip(schedule.plan.rows, schedule.requests, strict=True)):
-        token: RankedLogprobs | None = None
-        prompt: tuple[RankedLogprobs, ...] = ()
-        if row.samples:
-            if result.logprobs is not None and row.sampling.logprobs is not None:
-                token = _ranked(result.logprobs, sample, int(result.token_ids[sample]), row.sampling.logprobs)
-            sample += 1
-        if row.prompt_targets is not None and index in result.prompt_logprobs:
-            targets, found = row.prompt_targets.tolist(), result.prompt_logprobs[index]
-            wanted = row.sampling.prompt_logprobs or 0
-            prompt = tuple(_ranked(found, i, target, wanted) for i, target in enumerate(targets))
-        if token is not None or prompt:
-            reports[request] = TokenReport(token, row.start + 1, prompt)
+    wanted = [*schedule.decoding]
+    wanted += [r for row, r in zip(schedule.plan.prompts, schedule.prompting, strict=True) if row.samples]
+    tokens: dict[Request, RankedLogprobs] = {}
+    if result.logprobs is not None:
+        for sample, request in enumerate(wanted):
+            if (num_candidates := request.sampling.logprobs) is not None:
+                tokens[request] = _ranked(result.logprobs, sample, int(result.token_ids[sample]), num_candidates)
+    reports = {request: TokenReport(token) for request, token in tokens.items()}
+    for index, found in result.prompt_logprobs.items():
+        row, request = schedule.plan.prompts[index], schedule.prompting[index]
+        targets = [] if row.prompt_targets is None else row.prompt_targets.tolist()
+        num_candidates = row.sampling.prompt_logprobs or 0
+        prompt = tuple(_ranked(found, i, target, num_candidates) for i, target in enumerate(targets))
+        reports[request] = TokenReport(tokens.get(request), row.start + 1, prompt)
     return reports
 
 

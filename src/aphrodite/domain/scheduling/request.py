@@ -92,7 +92,7 @@ class Request:
         self.num_tokens = self.num_prompt_tokens = len(prompt_token_ids)
         self.num_cached_tokens = -1  # of the prompt, found in the prefix cache; -1 before the first admission
         self.slot = -1
-        self.slot_started = False  # whether the device knows what the slot samples with
+        self.slot_started = False  # whether the slot samples: from now on every row is a decode row
         self.num_computed = 0
         self.num_in_flight = 0
         self.num_rows_in_flight = 0  # steps launched and not committed that this request has a row in
@@ -112,6 +112,12 @@ class Request:
     @property
     def output_token_ids(self) -> np.ndarray:  # int32 [num_output_tokens]
         return self.tokens[self.num_prompt_tokens : self.num_tokens]
+
+    @property
+    def suppressed_token_ids(self) -> tuple[int, ...]:
+        """Before min_tokens the ends of a sequence, unless nothing else is allowed: something must be sampled."""
+        allowed = self.sampling.allowed_token_ids
+        return () if allowed is not None and set(allowed) <= set(self.stop_token_ids) else self.stop_token_ids
 
     @property
     def num_runnable(self) -> int:

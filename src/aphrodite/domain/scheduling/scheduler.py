@@ -1,14 +1,15 @@
 """Continuous batching: which tokens of which requests run in the next step."""
 
 from bisect import insort
-from dataclasses import dataclass
 
 import numpy as np
 
+from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.block_pool import BlockPool
 from aphrodite.domain.scheduling.encoder_cache import EncoderCache
 from aphrodite.domain.scheduling.prefix_cache import PrefixCache
 from aphrodite.domain.scheduling.request import Request, RequestStatus
+from aphrodite.domain.scheduling.slot_table import SlotTable
 from aphrodite.domain.scheduling.step import StepResult
 from aphrodite.domain.scheduling.step_builder import Schedule, StepBuilder
 from aphrodite.domain.scheduling.turns import Turns
@@ -16,17 +17,6 @@ from aphrodite.domain.scheduling.turns import Turns
 _RESERVED_SHARE = 4  # a quarter of a step
 _MAX_TRIES = 8  # owners without room that a step looks at
 _MAX_OVERTAKEN = 64  # admissions that the first in line, without room for itself, lets by
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerLimits:
-    """What the scheduler must never pass."""
-
-    num_blocks: int
-    block_size: int  # tokens
-    max_num_seqs: int
-    max_num_batched_tokens: int  # of one step
-    num_feature_rows: int  # of the feature array
 
 
 class Scheduler:
@@ -38,12 +28,13 @@ class Scheduler:
     are then counted as in flight, and its next row reads them on the device.
     """
 
-    def __init__(self, limits: SchedulerLimits, enable_prefix_caching: bool) -> None:
+    def __init__(self, limits: BackendLimits, enable_prefix_caching: bool) -> None:
         self.pool = BlockPool(limits.num_blocks)
         self.encoder_cache = EncoderCache(limits.num_feature_rows)
         self.num_preemptions = 0
         self.num_waiting = 0
         self._limits = limits
+        self._slots = SlotTable(limits.max_num_seqs, -(-limits.max_model_len // limits.block_size), limits.block_size)
         self._prefix_cache = PrefixCache(self.pool, limits.block_size) if enable_prefix_caching else None
         self._turns = Turns()
         self._running: list[Request] = []  # by seniority
@@ -62,27 +53,40 @@ class Scheduler:
     def schedule(self) -> Schedule | None:
         """Plan a step; None when nothing can run now."""
         self._make_room()
-        step = StepBuilder(self._limits.max_num_batched_tokens)
+        step = StepBuilder(self._limits.max_num_batched_tokens, self._slots)
         if self._schedule_running(step):
             self._schedule_waiting(step)
         return None if step.is_empty else step.build()
 
     def commit(self, schedule: Schedule, result: StepResult) -> list[tuple[Request, int]]:
         """Book what a step sampled: (request, new token id) for every request that still wants it."""
-        sampled = []
+        sampled: list[tuple[Request, int]] = []
         token_ids = iter(result.token_ids.tolist())
-        for row, request in zip(schedule.plan.rows, schedule.requests, strict=True):
-            token_id = next(token_ids) if row.samples else None
-            request.num_rows_in_flight -= 1
-            if request.finished:
-                continue
-            if token_id is not None:
-                request.num_in_flight -= 1
-                request.append_token(token_id)
-                sampled.append((request, token_id))
-            if self._prefix_cache is not None and request.status is RequestStatus.RUNNING:
-                self._prefix_cache.register(request, row.start + row.num_tokens)
+        for request in schedule.decoding:
+            self._commit_row(request, next(token_ids), sampled)
+        for row, request in zip(schedule.plan.prompts, schedule.prompting, strict=True):
+            self._commit_row(request, next(token_ids) if row.samples else None, sampled)
+        if self._prefix_cache is not None:
+            self._register(schedule, self._prefix_cache)
         return sampled
+
+    def _commit_row(self, request: Request, token_id: int | None, sampled: list[tuple[Request, int]]) -> None:
+        request.num_rows_in_flight -= 1
+        if token_id is not None and request.status is not RequestStatus.FINISHED:
+            request.num_in_flight -= 1
+            request.append_token(token_id)
+            sampled.append((request, token_id))
+
+    def _register(self, schedule: Schedule, prefix_cache: PrefixCache) -> None:
+        """Make the blocks findable that a step has filled."""
+        decode = schedule.plan.decode
+        ends = decode.starts + 1
+        for index in np.flatnonzero(ends % self._limits.block_size == 0).tolist():
+            if schedule.decoding[index].status is RequestStatus.RUNNING:
+                prefix_cache.register(schedule.decoding[index], int(ends[index]))
+        for row, request in zip(schedule.plan.prompts, schedule.prompting, strict=True):
+            if request.status is RequestStatus.RUNNING:
+                prefix_cache.register(request, row.start + row.num_tokens)
 
     def fail(self, schedule: Schedule) -> list[Request]:
         """A step failed: book its images as gone. Returns its requests that were alive, now ended."""
@@ -131,13 +135,17 @@ class Scheduler:
         reserve = self._reserve(step)
         while index < len(self._running) and step.budget > 0:
             request = self._running[index]
-            wanted = min(request.num_runnable, max(1, step.budget - reserve))
-            num_tokens = self._stop_before_image(request, wanted)
-            all_fit = all_fit and num_tokens == wanted
-            if num_tokens > 0:
-                if not self._grow(request, num_tokens, index):
+            if request.slot_started:
+                if request.num_runnable and not self._decode(request, step, index):
                     continue  # the request itself was preempted; the next one has its place
-                self._run(request, num_tokens, step)
+            else:
+                wanted = min(request.num_runnable, max(1, step.budget - reserve))
+                num_tokens = self._stop_before_image(request, wanted)
+                all_fit = all_fit and num_tokens == wanted
+                if num_tokens > 0:
+                    if not self._grow(request, num_tokens, index):
+                        continue
+                    self._run(request, num_tokens, step)
             index += 1
         return all_fit and self.num_preemptions == num_preemptions
 
@@ -145,6 +153,15 @@ class Scheduler:
         """Tokens of the step that long prompts leave to an owner who waits and of whom nothing runs."""
         owner = self._turns.first_owner()
         return 0 if owner is None or self._turns.num_running(owner) else step.budget // _RESERVED_SHARE
+
+    def _decode(self, request: Request, step: StepBuilder, index: int) -> bool:
+        """Plan one more token of the running one at `index`. Returns False when it was preempted itself."""
+        if request.num_images_done < len(request.images):
+            self._stop_before_image(request, 1)  # which lets them go
+        if request.num_computed == request.num_blocks * self._limits.block_size and not self._grow(request, 1, index):
+            return False
+        step.add_decode(request)
+        return True
 
     def _grow(self, request: Request, num_tokens: int, index: int) -> bool:
         """Allocate the blocks of the next `num_tokens` tokens, preempting others that have no row in this step yet.
@@ -212,13 +229,14 @@ class Scheduler:
             request.num_cached_tokens = request.num_computed
         for block_id in cached:
             self.pool.share(block_id)
-        request.append_blocks(cached)
+        request.slot = self._free_slots.pop()
+        self._slots.take(request)
+        self._append_blocks(request, cached)
         request.num_registered_blocks = len(cached)
         if self._prefix_cache is not None:
             self._prefix_cache.announce(request)
         self._allocate(request, self._num_blocks(request.num_computed + num_tokens) - len(cached))
         request.status = RequestStatus.RUNNING
-        request.slot = self._free_slots.pop()
         if request.seniority < 0:
             request.seniority = self._num_admitted
             self._num_admitted += 1
@@ -308,6 +326,7 @@ class Scheduler:
         for block_id in reversed(blocks):
             self.pool.free((block_id,), self._prefix_cache is not None and self._prefix_cache.holds(block_id))
         self._turns.stop(request)
+        self._slots.leave(request.slot)
         self._free_slots.append(request.slot)
         request.slot = -1
         for index, span in enumerate(request.images):
@@ -318,7 +337,11 @@ class Scheduler:
             blocks = self.pool.allocate(count)
             if self._prefix_cache is not None:
                 self._prefix_cache.evict(blocks)
-            request.append_blocks(blocks)
+            self._append_blocks(request, blocks)
+
+    def _append_blocks(self, request: Request, block_ids: list[int]) -> None:
+        request.append_blocks(block_ids)
+        self._slots.append_blocks(request, block_ids)
 
     def _num_blocks(self, num_tokens: int) -> int:
         return -(-num_tokens // self._limits.block_size)

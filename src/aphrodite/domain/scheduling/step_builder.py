@@ -6,6 +6,7 @@ import numpy as np
 
 from aphrodite.domain.architectures.images.image import ImageInput
 from aphrodite.domain.scheduling.request import Request
+from aphrodite.domain.scheduling.slot_table import SlotTable
 from aphrodite.domain.scheduling.step import ImageToEncode, RowPlan, SlotStart, StepPlan
 
 
@@ -14,27 +15,42 @@ class Schedule:
     """A plan, and the request behind each of its rows."""
 
     plan: StepPlan
-    requests: tuple[Request, ...]
+    decoding: tuple[Request, ...]
+    prompting: tuple[Request, ...]
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        return self.decoding + self.prompting
 
 
 class StepBuilder:
     """Rows are added until the token budget is spent."""
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, slots: SlotTable) -> None:
         self.budget = budget  # tokens left
-        self._singles: list[tuple[RowPlan, Request]] = []  # rows of one token
+        self._slots = slots
+        self._decoding: list[Request] = []
+        self._singles: list[tuple[RowPlan, Request]] = []  # other rows of one token
         self._chunks: list[tuple[RowPlan, Request]] = []
         self._encode: list[ImageToEncode] = []
 
     @property
     def is_empty(self) -> bool:
-        return not self._singles and not self._chunks
+        return not self._decoding and not self._singles and not self._chunks
 
     def encode(self, image: ImageInput, rows: np.ndarray) -> None:
         self._encode.append(ImageToEncode(image, rows))
 
+    def add_decode(self, request: Request) -> None:
+        """Plan the token that the request's slot has sampled, and book it as computed."""
+        self._decoding.append(request)
+        self.budget -= 1
+        request.num_computed += 1
+        request.num_in_flight += 1
+        request.num_rows_in_flight += 1
+
     def add(self, request: Request, num_tokens: int, feature_rows: np.ndarray | None) -> None:
-        """Plan the next `num_tokens` tokens of a running request, and book them as computed."""
+        """Plan the next `num_tokens` tokens that the host knows of a request, and book them as computed."""
         row = _plan_row(request, num_tokens, feature_rows)
         (self._singles if num_tokens == 1 else self._chunks).append((row, request))
         self.budget -= num_tokens
@@ -44,16 +60,17 @@ class StepBuilder:
 
     def build(self) -> Schedule:
         pairs = self._singles + self._chunks
-        plan = StepPlan(tuple(row for row, _ in pairs), tuple(self._encode))
-        return Schedule(plan, tuple(request for _, request in pairs))
+        decode = self._slots.decode_rows(self._decoding)
+        plan = StepPlan(decode, tuple(row for row, _ in pairs), tuple(self._encode))
+        return Schedule(plan, tuple(self._decoding), tuple(request for _, request in pairs))
 
 
 def _plan_row(request: Request, num_tokens: int, feature_rows: np.ndarray | None) -> RowPlan:
     sampling = request.sampling
     start, stop = request.num_computed, request.num_computed + num_tokens
-    samples = stop == request.num_tokens + request.num_in_flight
+    samples = stop == request.num_tokens
     slot_start = None
-    if samples and not request.slot_started:
+    if samples:
         request.slot_started = True
         if sampling.has_penalties or sampling.has_bias:
             prompt = request.tokens[: request.num_prompt_tokens]
@@ -63,22 +80,16 @@ def _plan_row(request: Request, num_tokens: int, feature_rows: np.ndarray | None
         slot=request.slot,
         start=start,
         num_tokens=num_tokens,
-        token_ids=None if request.num_in_flight else request.tokens[start:stop],
+        token_ids=request.tokens[start:stop],
         block_ids=request.block_ids[: request.num_blocks],
         samples=samples,
         sampling=sampling,
         seed=request.seed,
-        suppressed_token_ids=_suppressed(request) if early else (),
+        suppressed_token_ids=request.suppressed_token_ids if early else (),
         slot_start=slot_start,
         feature_rows=feature_rows,
         prompt_targets=_prompt_targets(request, start, stop),
     )
-
-
-def _suppressed(request: Request) -> tuple[int, ...]:
-    """The ends of a sequence, unless nothing else is allowed: something must be sampled."""
-    allowed = request.sampling.allowed_token_ids
-    return () if allowed is not None and set(allowed) <= set(request.stop_token_ids) else request.stop_token_ids
 
 
 def _prompt_targets(request: Request, start: int, stop: int) -> np.ndarray | None:

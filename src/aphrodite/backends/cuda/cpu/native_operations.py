@@ -11,6 +11,7 @@ from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
+from aphrodite.domain.scheduling.step_arrays import StepArrays
 
 
 class NativeOperations:
@@ -24,7 +25,7 @@ class NativeOperations:
         kernels: NativeKernels,
         softmax: Softmax,
         flat: FlatStep,
-        arrays: dict[str, Tensor],
+        arrays: StepArrays[Tensor],
     ) -> None:
         self._spec = spec
         self._tables = tables
@@ -41,8 +42,8 @@ class NativeOperations:
         self._kernels.rotate_and_store(
             layer,
             qkv,
-            self._arrays["positions"],
-            self._arrays["kv_slots"],
+            self._arrays.positions,
+            self._arrays.kv_slots,
             self._tables.cos,
             self._tables.sin,
             None if norm is None else norm.queries,
@@ -55,10 +56,10 @@ class NativeOperations:
         output = torch.empty(queries.shape, dtype=queries.dtype)
         if self._num_singles:
             singles = queries[: self._num_singles]
-            table, lengths = self._arrays["block_table"], self._arrays["kv_lengths"]
+            table, lengths = self._arrays.block_table, self._arrays.kv_lengths
             self._kernels.attend_rows(layer, singles, table, lengths, window, output)
         for chunk in self._chunks:
-            own, blocks = slice(chunk.first, chunk.last), self._arrays["block_table"][chunk.row]
+            own, blocks = slice(chunk.first, chunk.last), self._arrays.block_table[chunk.row]
             self._kernels.attend_chunk(layer, queries[own], blocks, chunk.start, window, output[own])
         if self._torch_chunks is not None:
             self._torch_chunks.attend(layer, queries, window, output)

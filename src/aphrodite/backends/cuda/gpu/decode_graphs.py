@@ -13,13 +13,14 @@ from torch import Tensor
 from aphrodite.backends.cuda.gpu.graphs import Capture, SizedGraphs
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.flatten import FlatStep, StepShape, flatten, layout, unpack
+from aphrodite.domain.scheduling.flatten import FlatStep, flatten
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
+from aphrodite.domain.scheduling.step_arrays import StepArrays, StepShape, num_words, unpack
 
-Forward = Callable[[FlatStep, dict[str, Tensor]], Tensor]
+Forward = Callable[[FlatStep, StepArrays[Tensor]], Tensor]
 """A step's tokens to the logits [S, V] of its samples."""
 
-Draw = Callable[[Tensor, dict[str, Tensor]], Tensor]
+Draw = Callable[[Tensor, StepArrays[Tensor]], Tensor]
 """Logits [S, V] to sampled tokens [S], which their slots keep."""
 
 
@@ -27,7 +28,7 @@ Draw = Callable[[Tensor, dict[str, Tensor]], Tensor]
 class Decoded:
     """What a step has come to; of a graph it stays until the next one runs."""
 
-    arrays: dict[str, Tensor]  # the step's fields
+    arrays: StepArrays[Tensor]  # the step's fields
     logits: Tensor  # float32 [S, V]
     tokens: Tensor | None  # int64 [S] where drawn already, from the logits as they are: without penalties and biases
 
@@ -48,7 +49,7 @@ class DecodeGraphs:
         self._num_blocks = -(-limits.max_model_len // limits.block_size)
         sizes = _sizes(min(limits.max_num_seqs, limits.max_num_batched_tokens))
         self._graphs = SizedGraphs(sizes, self._run)
-        self._numbers = torch.zeros(layout(self._shape(sizes[-1]))[1], dtype=torch.int32, device=device)
+        self._numbers = torch.zeros(num_words(self._shape(sizes[-1])), dtype=torch.int32, device=device)
         self._logits = torch.empty(sizes[-1], vocab_size, dtype=torch.float32, device=device)  # [S, V]
         self._tokens = torch.empty(sizes[-1], dtype=torch.int64, device=device)  # [S]
         self._decoded: dict[StepShape, Decoded] = {}
@@ -60,13 +61,9 @@ class DecodeGraphs:
     def shape(self, plan: StepPlan) -> StepShape | None:
         """The padded sizes of a step that a graph can run; None for any other."""
         is_decode = all(
-            row.num_tokens == 1
-            and row.feature_rows is None
-            and row.prompt_targets is None
-            and len(row.block_ids) <= self._num_blocks
-            for row in plan.rows
+            row.num_tokens == 1 and row.feature_rows is None and row.prompt_targets is None for row in plan.prompts
         )
-        size = self._graphs.fit(len(plan.rows)) if is_decode else None
+        size = self._graphs.fit(plan.num_rows) if is_decode else None
         return None if size is None else self._shape(size)
 
     def run(self, shape: StepShape, numbers: Tensor) -> Decoded:
@@ -77,7 +74,7 @@ class DecodeGraphs:
 
     def _run(self, size: int) -> None:
         shape = self._shape(size)
-        arrays: dict[str, Tensor] = unpack(self._numbers[: layout(shape)[1]], shape, torch.float32)
+        arrays: StepArrays[Tensor] = unpack(self._numbers[: num_words(shape)], shape, torch.float32)
         logits = self._logits[:size].copy_(self._forward(_example(shape, self._block_size), arrays))
         tokens = self._tokens[:size].copy_(self._draw(logits, arrays))
         self._decoded[shape] = Decoded(arrays, logits, tokens)
@@ -93,5 +90,5 @@ def _sizes(largest: int) -> tuple[int, ...]:
 
 def _example(shape: StepShape, block_size: int) -> FlatStep:
     """A step of this shape. Of its numbers none but the shape goes into a graph."""
-    row = RowPlan(-1, 0, 1, np.zeros(1, np.int32), np.zeros(1, np.int32), True, SamplingParams(), 0)
-    return flatten(StepPlan((row,)), block_size, lambda _: shape)
+    row = RowPlan(-1, 0, 1, None, np.zeros(1, np.int32), True, SamplingParams(), 0)
+    return flatten(StepPlan.of([row]), block_size, lambda _: shape)

@@ -15,7 +15,9 @@ from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
 from aphrodite.domain.architectures.spec import DecoderSpec
-from aphrodite.domain.scheduling.flatten import FlatStep, SamplingNeeds
+from aphrodite.domain.scheduling.flatten import FlatStep
+from aphrodite.domain.scheduling.sampling_words import SamplingNeeds
+from aphrodite.domain.scheduling.step_arrays import SampleArrays, StepArrays
 
 
 class TritonOperations:
@@ -29,7 +31,7 @@ class TritonOperations:
         block_size: int,
         workspace: SplitWorkspace,
         flat: FlatStep,
-        arrays: dict[str, Tensor],
+        arrays: StepArrays[Tensor],
     ) -> None:
         self._spec = spec
         self._tables = tables
@@ -46,8 +48,8 @@ class TritonOperations:
     def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
         return rotate_and_cache(
             qkv,
-            self._arrays["positions"],
-            self._arrays["kv_slots"],
+            self._arrays.positions,
+            self._arrays.kv_slots,
             self._tables.cos,
             self._tables.sin,
             self._cache.keys[layer],
@@ -63,9 +65,9 @@ class TritonOperations:
             queries,
             self._cache.keys[layer],
             self._cache.values[layer],
-            self._arrays["block_table"],
-            self._arrays["row_starts"],
-            self._arrays["kv_lengths"],
+            self._arrays.block_table,
+            self._arrays.row_starts,
+            self._arrays.kv_lengths,
             self._block_size,
             window,
             self._workspace,
@@ -79,8 +81,6 @@ class TritonOperations:
         return gated_activation(gate_up, self._spec.activation)
 
 
-def choose_tokens_with_triton(logits: Tensor, arrays: dict[str, Tensor], _needs: SamplingNeeds) -> Tensor:
+def choose_tokens_with_triton(logits: Tensor, arrays: SampleArrays[Tensor], _needs: SamplingNeeds) -> Tensor:
     """`sampler.Choose` in one kernel, whatever the rows need."""
-    return sample_tokens(
-        logits, arrays["temperature"], arrays["top_k"], arrays["top_p"], arrays["min_p"], arrays["uniform"]
-    )
+    return sample_tokens(logits, arrays.temperature, arrays.top_k, arrays.top_p, arrays.min_p, arrays.uniform)

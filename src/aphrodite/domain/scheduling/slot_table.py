@@ -1,0 +1,50 @@
+"""What steps hold of the running requests, kept by slot from step to step, so that decode rows are gathered at once.
+
+Letters: D decode rows, B blocks a row, W words of a sample.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aphrodite.domain.scheduling.request import Request
+from aphrodite.domain.scheduling.sampling_words import NUM_WORDS, sampling_words
+from aphrodite.domain.scheduling.step import DecodeRows
+
+
+class SlotTable:
+    """Written when a request takes or leaves a slot and when it gets a block: seldom, beside the steps it runs."""
+
+    def __init__(self, num_slots: int, num_blocks: int, block_size: int) -> None:
+        self._block_size = block_size
+        self._blocks = np.zeros((num_slots, num_blocks), dtype=np.int32)  # 0 behind a request's last block
+        self._sampling = np.zeros((num_slots, NUM_WORDS), dtype=np.int32)
+        self._may_end = np.zeros(num_slots, dtype=np.int32)  # length from which min_tokens is reached
+
+    def take(self, request: Request) -> None:
+        """A request begins to run in its slot."""
+        self._sampling[request.slot] = sampling_words(request.sampling, request.seed)
+        self._may_end[request.slot] = request.num_prompt_tokens + request.sampling.min_tokens
+
+    def append_blocks(self, request: Request, block_ids: list[int]) -> None:
+        """Those that the request was given last."""
+        self._blocks[request.slot, request.num_blocks - len(block_ids) : request.num_blocks] = block_ids
+
+    def leave(self, slot: int) -> None:
+        """Its request runs no more."""
+        self._blocks[slot] = 0
+
+    def decode_rows(self, requests: Sequence[Request]) -> DecodeRows:
+        """The rows of requests whose next token is booked as computed already."""
+        slots = np.array([request.slot for request in requests], dtype=np.int32)
+        starts = np.array([request.num_computed for request in requests], dtype=np.int32) - 1
+        num_blocks = int(starts.max(initial=-1)) // self._block_size + 1
+        early = np.flatnonzero(starts + 1 < self._may_end[slots]).tolist()
+        pairs = [(row, token_id) for row in early for token_id in requests[row].suppressed_token_ids]
+        return DecodeRows(
+            slots=slots,
+            starts=starts,
+            block_table=self._blocks[slots, :num_blocks],
+            sampling=self._sampling[slots],
+            suppressed=np.array(pairs, dtype=np.int32).reshape(-1, 2),
+        )

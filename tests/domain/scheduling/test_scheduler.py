@@ -234,7 +234,7 @@ def test_a_prompt_with_several_pictures_needs_room_for_those_of_one_row() -> Non
     driver.add(*prompt, max_tokens=2, min_tokens=2)
     driver.drain()
     assert not driver.failed
-    lengths = [row.num_tokens for plan in driver.backend.plans for row in plan.prompts]
+    lengths = [plan.num_tokens for plan in driver.backend.plans]
     assert lengths == [8, 5, 6, 1], "a row ends before a picture whose features have no room beside those in use"
 
 

@@ -24,7 +24,7 @@ class TokenReport:
     prompt: tuple[RankedLogprobs, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there is one a token, and it is made in half the time
 class SequenceDelta:
     """New tokens of completion `index` of a request; the last one has a finish reason or an error."""
 

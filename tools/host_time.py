@@ -15,7 +15,7 @@ import torch
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
 from aphrodite.backends.cuda.gpu.decode_graphs import DecodeGraphs
 from aphrodite.backends.cuda.staging import Staging
-from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.ports import BackendDescription, BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import flatten
 from aphrodite.domain.scheduling.step import StepPlan, StepResult
@@ -53,6 +53,7 @@ class HostOnly:
     """What the torch backend's host does of a decode step up to the device's first work."""
 
     limits = LIMITS
+    description = BackendDescription("cpu", "bfloat16", "as asked for", "nothing", None)
 
     def __init__(self) -> None:
         self._staging = Staging(LIMITS.max_steps_in_flight, CPU)

@@ -175,7 +175,7 @@ def test_what_rounded_probabilities_do_to_the_output() -> None:
     shape = Shape(num_heads=2, num_kv_heads=2, head_dim=64, block_size=16)
     place = Place(torch.device("cpu"), torch.bfloat16)
     step = make_step([(0, 256)], shape, None, place)
-    slots = step.arrays["kv_slots"][:256].long()
+    slots = step.arrays.kv_slots[:256].long()
     queries, keys, values = (
         part.float().transpose(0, 1) for part in (step.queries[:256], step.keys[slots], step.values[slots])
     )

@@ -21,7 +21,7 @@ from aphrodite.domain.scheduling.flatten import flatten
 from aphrodite.domain.scheduling.step import StepPlan, StepResult
 from aphrodite.engine.engine import Engine, EngineRequest
 
-NUMS_SEQUENCES = (1, 32, 64, 160, 256)
+NUMS_SEQUENCES = (1, 64, 256)
 CONTEXT = 640  # tokens
 NUM_STEPS = 100
 VOCAB_SIZE = 32064

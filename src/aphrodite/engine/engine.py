@@ -204,7 +204,8 @@ class Engine:
         reports = collect_reports(schedule, result)
         deltas = []
         for request, token_id in self.scheduler.commit(schedule, result):
-            deltas.append(self._delta(self._sequences[request], token_id, reports.pop(request, None)))
+            report = reports.pop(request, None) if reports else None
+            deltas.append(self._delta(self._sequences[request], token_id, report))
         # What is left are chunks of prompts that sample nothing yet.
         for request, report in reports.items():
             if request in self._sequences:
@@ -215,18 +216,18 @@ class Engine:
     def _delta(self, sequence: _Sequence, token_id: int, report: TokenReport | None) -> SequenceDelta:
         request = sequence.request
         verdict = sequence.stop.check_token(token_id, request.num_output_tokens)
-        if verdict is not None:
-            self._end(sequence)
-        return SequenceDelta(
-            request_id=sequence.request_id,
-            index=sequence.index,
-            token_ids=[token_id],
-            report=report,
-            finish_reason=verdict.finish_reason if verdict else None,
-            stop_reason=verdict.stop_reason if verdict else None,
+        delta = SequenceDelta(
+            sequence.request_id,
+            sequence.index,
+            [token_id],
+            report,
             num_cached_tokens=request.num_cached_tokens,
             first_scheduled_s=sequence.first_scheduled_s,
         )
+        if verdict is not None:
+            delta.finish_reason, delta.stop_reason = verdict.finish_reason, verdict.stop_reason
+            self._end(sequence)
+        return delta
 
     def _fail(self, schedule: Schedule, error: AphroditeError) -> list[SequenceDelta]:
         deltas = []

@@ -41,11 +41,9 @@ class SequenceDelta:
 
 def collect_reports(schedule: Schedule, result: StepResult) -> dict[Request, TokenReport]:
     """The log-probabilities of a step, for each request that asked for them."""
-    wanted = [*schedule.decoding]
-    wanted += [r for row, r in zip(schedule.plan.prompts, schedule.prompting, strict=True) if row.samples]
     tokens: dict[Request, RankedLogprobs] = {}
     if result.logprobs is not None:
-        for sample, request in enumerate(wanted):
+        for sample, request in enumerate(schedule.sampling):
             if (num_candidates := request.sampling.logprobs) is not None:
                 tokens[request] = _ranked(result.logprobs, sample, int(result.token_ids[sample]), num_candidates)
     reports = {request: TokenReport(token) for request, token in tokens.items()}

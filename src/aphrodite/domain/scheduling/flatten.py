@@ -19,8 +19,13 @@ from aphrodite.domain.scheduling.sampling_words import (
     sampling_words,
     seeds_of,
 )
-from aphrodite.domain.scheduling.step import StepPlan
+from aphrodite.domain.scheduling.step import DecodeRows, RowPlan, StepPlan
 from aphrodite.domain.scheduling.step_arrays import StepArrays, StepShape, num_words, sampling_block, unpack
+
+_ONE, _27, _30, _31, _40 = (np.uint64(number) for number in (1, 27, 30, 31, 40))
+_GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
+_OTHER_STREAM = np.uint64(0xD1B54A32D192ED03)
+_FIRST_FACTOR, _SECOND_FACTOR = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,59 +48,41 @@ class FlatStep:
 def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShape] | None = None) -> FlatStep:
     """Lay out a step. `pad` maps the exact sizes to the bucket that the backend has a program for; None: exact."""
     decode, prompts = plan.decode, plan.prompts
-    num_decode, num_rows = len(decode), plan.num_rows
-    lengths = np.ones(num_rows, dtype=np.int32)  # [R]
-    starts = np.empty(num_rows, dtype=np.int32)  # [R]
-    lengths[num_decode:] = [row.num_tokens for row in prompts]
-    starts[:num_decode] = decode.starts
-    starts[num_decode:] = [row.start for row in prompts]
-    ends = np.zeros(num_rows + 1, dtype=np.int32)  # [R + 1] token index after each row
-    np.cumsum(lengths, out=ends[1:])
-    num_tokens, num_samples = int(ends[-1]), plan.num_samples
+    num_decode, num_tokens, num_rows, num_samples = len(decode), plan.num_tokens, plan.num_rows, plan.num_samples
     num_blocks = max([decode.block_table.shape[1], *(len(row.block_ids) for row in prompts)])
     exact = StepShape(num_tokens, num_rows, num_blocks, num_samples)
     shape = pad(exact) if pad else exact
     buffer = np.zeros(num_words(shape), dtype=np.int32)
     arrays: StepArrays[np.ndarray] = unpack(buffer, shape, np.float32)
+    samples = arrays.samples
+    for slots in (arrays.token_slots, arrays.feature_rows, samples.slots):
+        slots.fill(-1)
 
-    arrays.token_slots.fill(-1)
-    arrays.feature_rows.fill(-1)
-    arrays.token_slots[:num_decode] = decode.slots
-    arrays.block_table[:num_decode, : decode.block_table.shape[1]] = decode.block_table
+    _lay_decode_rows(arrays, decode, block_size)
+    start, prompt_starts = num_decode, []
     for index, row in enumerate(prompts, start=num_decode):
-        arrays.token_ids[ends[index] : ends[index + 1]] = row.token_ids
-        arrays.block_table[index, : len(row.block_ids)] = row.block_ids
-        if row.feature_rows is not None:
-            arrays.feature_rows[ends[index] : ends[index + 1]] = row.feature_rows
-    row_of_token = np.repeat(np.arange(num_rows, dtype=np.int32), lengths)  # [T]
-    positions = np.arange(num_tokens, dtype=np.int32) + (starts - ends[:-1])[row_of_token]
-    arrays.positions[:num_tokens] = positions
-    blocks = arrays.block_table[row_of_token, positions // block_size]
-    arrays.kv_slots[:num_tokens] = blocks * block_size + positions % block_size
-    arrays.row_starts[: num_rows + 1] = ends
-    arrays.row_starts[num_rows + 1 :] = num_tokens
-    arrays.kv_lengths[:num_rows] = kv_lengths = starts + lengths
+        _lay_prompt(arrays, row, index, start, block_size)
+        prompt_starts.append(start)
+        start += row.num_tokens
+    arrays.row_starts[num_rows:] = num_tokens
 
     words, suppressed = decode.sampling, decode.suppressed
-    sample_rows = np.arange(num_samples)  # [S] the decode rows, and of the others those that sample
-    sample_slots = decode.slots
-    if prompts:
-        sampling = [(num_decode + index, row) for index, row in enumerate(prompts) if row.samples]
-        sample_rows[num_decode:] = [index for index, _ in sampling]
-        sample_slots = np.append(sample_slots, np.array([row.slot for _, row in sampling], dtype=np.int32))
+    sampling = [
+        (start + row.num_tokens - 1, row) for start, row in zip(prompt_starts, prompts, strict=True) if row.samples
+    ]
+    if sampling:
         words = np.concatenate([words, *(sampling_words(row.sampling, row.seed)[None] for _, row in sampling)])
+        samples.tokens[num_decode:num_samples] = [token for token, _ in sampling]
+        samples.slots[num_decode:num_samples] = [row.slot for _, row in sampling]
         pairs = [
             (sample, token_id)
             for sample, (_, row) in enumerate(sampling, start=num_decode)
             for token_id in row.suppressed_token_ids
         ]
         suppressed = np.concatenate((suppressed, np.array(pairs, dtype=np.int32).reshape(-1, 2)))
-    samples = arrays.samples
-    samples.tokens[:num_samples] = ends[sample_rows + 1] - 1
-    samples.slots.fill(-1)
-    samples.slots[:num_samples] = sample_slots
     sampling_block(buffer, shape)[:, :num_samples] = words[:, STEP_WORDS].T
-    samples.uniform[:num_samples] = uniforms(seeds_of(words), kv_lengths[sample_rows].astype(np.uint64))
+    lengths = arrays.positions[samples.tokens[:num_samples]] + 1
+    samples.uniform[:num_samples] = uniforms(seeds_of(words), lengths.astype(np.uint64))
 
     return FlatStep(
         shape=shape,
@@ -103,13 +90,41 @@ def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShap
         arrays=arrays,
         num_tokens=num_tokens,
         num_samples=num_samples,
-        num_single_rows=int(np.count_nonzero(lengths == 1)),
-        max_kv_length=int(kv_lengths.max()),
+        num_single_rows=num_decode + sum(row.num_tokens == 1 for row in prompts),
+        max_kv_length=int(arrays.kv_lengths.max()),
         has_features=any(row.feature_rows is not None for row in prompts),
-        prompt_starts=ends[num_decode:-1].tolist(),
+        prompt_starts=prompt_starts,
         needs=needs_of(words),
         suppressed=suppressed,
     )
+
+
+def _lay_decode_rows(arrays: StepArrays[np.ndarray], decode: DecodeRows, block_size: int) -> None:
+    """They stand first, and each is one row, one token and one sample."""
+    count, num_blocks = decode.block_table.shape
+    rows, starts = np.arange(count, dtype=np.int32), decode.starts
+    arrays.token_slots[:count] = decode.slots
+    arrays.positions[:count] = starts
+    arrays.kv_slots[:count] = decode.block_table[rows, starts // block_size] * block_size + starts % block_size
+    arrays.row_starts[:count] = rows
+    arrays.kv_lengths[:count] = starts + 1
+    arrays.block_table[:count, :num_blocks] = decode.block_table
+    arrays.samples.tokens[:count] = rows
+    arrays.samples.slots[:count] = decode.slots
+
+
+def _lay_prompt(arrays: StepArrays[np.ndarray], row: RowPlan, index: int, start: int, block_size: int) -> None:
+    """Row `index`, its tokens from token `start` of the step on."""
+    tokens, stop = slice(start, start + row.num_tokens), row.start + row.num_tokens
+    positions = np.arange(row.start, stop, dtype=np.int32)
+    arrays.token_ids[tokens] = row.token_ids
+    arrays.positions[tokens] = positions
+    arrays.kv_slots[tokens] = row.block_ids[positions // block_size] * block_size + positions % block_size
+    arrays.row_starts[index] = start
+    arrays.kv_lengths[index] = stop
+    arrays.block_table[index, : len(row.block_ids)] = row.block_ids
+    if row.feature_rows is not None:
+        arrays.feature_rows[tokens] = row.feature_rows
 
 
 def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[np.float32]:
@@ -117,13 +132,20 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArra
 
     SplitMix64 (doi 10.1145/2714064.2660195) of the pair: a request's draws depend on nothing else in the batch.
     """
-    with np.errstate(over="ignore"):
-        x = _mix(seeds + np.uint64(0x9E3779B97F4A7C15) * (positions + np.uint64(1)))
-        x = _mix(x ^ _mix(seeds ^ np.uint64(0xD1B54A32D192ED03)))
-    return (x >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+    x = (positions + _ONE) * _GOLDEN_RATIO  # modulo 2**64
+    x += seeds
+    _mix(x)
+    y = seeds ^ _OTHER_STREAM
+    _mix(y)
+    x ^= y
+    _mix(x)
+    x >>= _40
+    return x.astype(np.float32) * np.float32(2**-24)
 
 
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _mix(x: NDArray[np.uint64]) -> None:
+    x ^= x >> _30
+    x *= _FIRST_FACTOR
+    x ^= x >> _27
+    x *= _SECOND_FACTOR
+    x ^= x >> _31

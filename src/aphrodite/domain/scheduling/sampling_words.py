@@ -17,7 +17,7 @@ _SEED_WORDS = slice(8, 10)  # uint64
 _FLAGS_WORD = 10
 _NUM_LOGPROBS_WORD = 11
 _SMALLEST_TOP_P = 1e-30  # keeps the first token alone, as 0 is meant, which would keep none
-_DRAWS, _FILTERS, _PENALTIES, _BIAS = 1, 2, 4, 8  # flags
+_DRAWS, _FILTERS, _PENALTIES, _BIAS, _LOGPROBS = 1, 2, 4, 8, 16  # flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ def sampling_words(sampling: SamplingParams, seed: int) -> np.ndarray:
         (0 if sampling.greedy else _DRAWS | is_filtered * _FILTERS)
         | sampling.has_penalties * _PENALTIES
         | sampling.has_bias * _BIAS
+        | (sampling.logprobs is not None) * _LOGPROBS
     )
     words[_NUM_LOGPROBS_WORD] = -1 if sampling.logprobs is None else sampling.logprobs
     return words
@@ -57,7 +58,7 @@ def sampling_words(sampling: SamplingParams, seed: int) -> np.ndarray:
 
 def seeds_of(words: np.ndarray) -> np.ndarray:
     """The seeds in int32 [S, W], uint64 [S]."""
-    return np.ascontiguousarray(words[:, _SEED_WORDS]).view(np.uint64)[:, 0]
+    return words.view(np.uint64)[:, _SEED_WORDS.start // 2]
 
 
 def needs_of(words: np.ndarray) -> SamplingNeeds:
@@ -68,5 +69,5 @@ def needs_of(words: np.ndarray) -> SamplingNeeds:
         filters=bool(flags & _FILTERS),
         penalties=bool(flags & _PENALTIES),
         bias=bool(flags & _BIAS),
-        num_logprobs=int(words[:, _NUM_LOGPROBS_WORD].max(initial=-1)),
+        num_logprobs=int(words[:, _NUM_LOGPROBS_WORD].max()) if flags & _LOGPROBS else -1,
     )

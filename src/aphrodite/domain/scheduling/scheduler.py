@@ -60,22 +60,17 @@ class Scheduler:
 
     def commit(self, schedule: Schedule, result: StepResult) -> list[tuple[Request, int]]:
         """Book what a step sampled: (request, new token id) for every request that still wants it."""
-        sampled: list[tuple[Request, int]] = []
-        token_ids = iter(result.token_ids.tolist())
-        for request in schedule.decoding:
-            self._commit_row(request, next(token_ids), sampled)
-        for row, request in zip(schedule.plan.prompts, schedule.prompting, strict=True):
-            self._commit_row(request, next(token_ids) if row.samples else None, sampled)
+        for request in schedule.requests:
+            request.num_rows_in_flight -= 1
+        sampled = []
+        for request, token_id in zip(schedule.sampling, result.token_ids.tolist(), strict=True):
+            if request.status is not RequestStatus.FINISHED:
+                request.num_in_flight -= 1
+                request.append_token(token_id)
+                sampled.append((request, token_id))
         if self._prefix_cache is not None:
             self._register(schedule, self._prefix_cache)
         return sampled
-
-    def _commit_row(self, request: Request, token_id: int | None, sampled: list[tuple[Request, int]]) -> None:
-        request.num_rows_in_flight -= 1
-        if token_id is not None and request.status is not RequestStatus.FINISHED:
-            request.num_in_flight -= 1
-            request.append_token(token_id)
-            sampled.append((request, token_id))
 
     def _register(self, schedule: Schedule, prefix_cache: PrefixCache) -> None:
         """Make the blocks findable that a step has filled."""

@@ -11,6 +11,8 @@ from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.sampling_words import NUM_WORDS, sampling_words
 from aphrodite.domain.scheduling.step import DecodeRows
 
+_NONE_SUPPRESSED = np.empty((0, 2), dtype=np.int32)
+
 
 class SlotTable:
     """Written when a request takes or leaves a slot and when it gets a block: seldom, beside the steps it runs."""
@@ -36,15 +38,16 @@ class SlotTable:
 
     def decode_rows(self, requests: Sequence[Request]) -> DecodeRows:
         """The rows of requests whose next token is booked as computed already."""
+        lengths = [request.num_computed for request in requests]
+        num_blocks = -(-max(lengths, default=0) // self._block_size)
         slots = np.array([request.slot for request in requests], dtype=np.int32)
-        starts = np.array([request.num_computed for request in requests], dtype=np.int32) - 1
-        num_blocks = int(starts.max(initial=-1)) // self._block_size + 1
+        starts = np.array(lengths, dtype=np.int32) - 1
         early = np.flatnonzero(starts + 1 < self._may_end[slots]).tolist()
         pairs = [(row, token_id) for row in early for token_id in requests[row].suppressed_token_ids]
         return DecodeRows(
             slots=slots,
             starts=starts,
-            block_table=self._blocks[slots, :num_blocks],
-            sampling=self._sampling[slots],
-            suppressed=np.array(pairs, dtype=np.int32).reshape(-1, 2),
+            block_table=self._blocks[:, :num_blocks].take(slots, axis=0),
+            sampling=self._sampling.take(slots, axis=0),
+            suppressed=np.array(pairs, dtype=np.int32).reshape(-1, 2) if pairs else _NONE_SUPPRESSED,
         )

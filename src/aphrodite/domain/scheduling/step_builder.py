@@ -22,6 +22,12 @@ class Schedule:
     def requests(self) -> tuple[Request, ...]:
         return self.decoding + self.prompting
 
+    @property
+    def sampling(self) -> tuple[Request, ...]:
+        """In the order of the samples."""
+        rows = zip(self.plan.prompts, self.prompting, strict=True)
+        return self.decoding + tuple(request for row, request in rows if row.samples)
+
 
 class StepBuilder:
     """Rows are added until the token budget is spent."""

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.processors import save_processor
+
 TokenizerKind = Literal["bytelevel", "metaspace"]
 Family = Literal["llama", "mistral", "qwen2", "qwen3"]
 Tower = Literal["clip", "siglip"]
@@ -180,6 +182,46 @@ def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3
     )
     _fill_and_save(getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer, folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+def tiny_internvl(folder: Path, text: Family = "qwen2", **vision_overrides: Any) -> Path:
+    """Save an InternVL: an InternViT, patches shuffled together, tiles with a thumbnail."""
+    import transformers
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    tiny_tokenizer(folder, "bytelevel", image_token=False)
+    tokens = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": IMAGE_TOKEN,
+        "video_token": "<video>",
+    }
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
+    tokenizer.save_pretrained(folder)
+    size, patch_size = 28, 7
+    vision = transformers.InternVLVisionConfig(
+        **({
+            "hidden_size": 32,
+            "intermediate_size": 40,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "attention_bias": True,
+            "image_size": [size, size],
+            "patch_size": [patch_size, patch_size],
+        } | vision_overrides)
+    )  # fmt: skip
+    num_features = (size // patch_size // 2) ** 2
+    config = transformers.InternVLConfig(
+        vision_config=vision,
+        text_config=_text_config(text, tokenizer, {}),
+        image_token_id=tokenizer.context_image_token_id,
+        image_seq_length=num_features,
+        tie_word_embeddings=False,
+    )
+    _fill_and_save(transformers.InternVLForConditionalGeneration(config), tokenizer, folder)
+    image_processor = GotOcr2ImageProcessorPil(size={"height": size, "width": size}, max_patches=4)
+    save_processor("InternVLProcessor", image_processor, folder, image_seq_length=num_features)
     return folder
 
 

@@ -1,7 +1,9 @@
 """The shapes of llava-hf/llava-1.5-7b-hf, for what needs no weights."""
 
 from aphrodite.domain.architectures.images.layout import FixedLayout
-from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, RopeSpec, VisionSpec
+from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, RopeSpec
+from aphrodite.domain.architectures.vision_config import two_layers
+from aphrodite.domain.architectures.vision_spec import VisionSpec
 
 LLAVA_7B = ModelSpec(
     decoder=DecoderSpec(
@@ -30,6 +32,7 @@ LLAVA_7B = ModelSpec(
         intermediate_size=4096,
         num_layers=24,
         num_heads=16,
+        norm="layer",
         norm_eps=1e-5,
         activation="quick_gelu",
         has_class_token=True,
@@ -37,9 +40,7 @@ LLAVA_7B = ModelSpec(
         patch_bias=False,
         feature_layers=(23,),
         drop_first_token=True,
-        projector_activation="gelu",
-        projector_bias=True,
-        text_hidden_size=4096,
+        projector=two_layers(1024, 4096, "gelu", bias=True),
     ),
     images=FixedLayout(32000, 576),
 )

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 from tests.parity.cases import Case
+from tests.processors import load_processor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
-    AutoProcessor,
     AutoTokenizer,
 )
 
@@ -39,7 +39,7 @@ class Reference:
         loader: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         self.model: Any = loader.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._read: Callable[..., Any] = AutoProcessor.from_pretrained(folder) if sees else self.tokenizer
+        self._read: Callable[..., Any] = load_processor(folder) if sees else self.tokenizer
         self._answers: dict[tuple[Case, int], Answer] = {}
 
     def inputs(self, prompt: str, image: Image.Image | list[Image.Image] | None = None) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 from tqdm import tqdm
 
-from aphrodite.domain.architectures.weights import Weight
+from aphrodite.domain.architectures.weight import Weight
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aphrodite.domain.architectures.spec import ModelSpec, VisionSpec
-from aphrodite.domain.architectures.weights import Weight, declare_weights
+from aphrodite.domain.architectures.spec import ModelSpec
+from aphrodite.domain.architectures.vision_spec import VisionSpec
+from aphrodite.domain.architectures.weight import Weight
+from aphrodite.domain.architectures.weights import declare_weights
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 
 

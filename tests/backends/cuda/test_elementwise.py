@@ -12,7 +12,7 @@ from aphrodite.backends.cuda.gpu.kernels.add_rms_norm import add_rms_norm
 from aphrodite.backends.cuda.gpu.kernels.gated_activation import gated_activation
 from aphrodite.backends.cuda.gpu.kernels.quick_gelu import quick_gelu
 from aphrodite.backends.cuda.gpu.kernels.rotary_cache import rotate_and_cache
-from aphrodite.domain.architectures.spec import Activation
+from aphrodite.domain.architectures.activation import Activation
 
 HUGGING_FACE_NAMES: dict[Activation, str] = {
     "silu": "silu",

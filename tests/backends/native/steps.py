@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from aphrodite.domain.architectures.spec import Activation, DecoderSpec, RopeSpec
+from aphrodite.domain.architectures.activation import Activation
+from aphrodite.domain.architectures.spec import DecoderSpec, RopeSpec
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan

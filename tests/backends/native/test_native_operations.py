@@ -16,7 +16,8 @@ from aphrodite.backends.cuda.cpu.rows import native_softmax
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
-from aphrodite.domain.architectures.spec import Activation, DecoderSpec, ModelSpec
+from aphrodite.domain.architectures.activation import Activation
+from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.weights import declare_weights
 from aphrodite.domain.scheduling.flatten import FlatStep
 from aphrodite.domain.scheduling.step_arrays import StepArrays

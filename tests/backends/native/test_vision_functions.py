@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from aphrodite.backends.cuda.cpu.product_attention import TorchSoftmax, picture_attention
 from aphrodite.backends.cuda.vision_functions import VisionFunctions
-from aphrodite.domain.architectures.spec import Activation
+from aphrodite.domain.architectures.activation import Activation
 
 FORMATS = [torch.float32, torch.bfloat16]
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 2**-7}  # of bfloat16: the weights of the values are rounded, too

@@ -7,7 +7,8 @@ import torch
 from transformers import AutoConfig, CLIPVisionModel, LlavaConfig, PreTrainedConfig, SiglipVisionModel
 from transformers.activations import ACT2FN
 
-from aphrodite.domain.architectures.registry import read_model
+from aphrodite.domain.architectures.registry import DECODERS, VISION_MODELS, read_model
+from aphrodite.domain.architectures.vision_config import two_layers
 from aphrodite.domain.errors import UnsupportedModelError
 
 Maker = Callable[..., PreTrainedConfig]
@@ -34,8 +35,8 @@ def test_the_published_llava_1_5_configuration() -> None:
     assert model.vision.feature_layers == (23,)
     assert model.vision.num_used_layers == 23
     assert model.vision.activation == "quick_gelu"
-    assert model.vision.projector_activation == "gelu"
-    assert model.vision.text_hidden_size == 4096
+    assert model.vision.projector == two_layers(1024, 4096, "gelu", bias=True)
+    assert model.vision.output_size == 4096
 
 
 @pytest.mark.parametrize("layer", [-5, -2, -1, 0, 1, 4, [-2], [0, 4, -2, -5]])
@@ -131,9 +132,8 @@ def test_activations_mean_what_transformers_means(make_decoder: Maker, name: str
     ("change", "sentence"),
     [
         (
-            {"model_type": "gemma3"},
-            "model_type = 'gemma3'; supported is one of llava, llava_next, vipllava, "
-            "idefics3, smolvlm, llama, mistral, qwen2, qwen3",
+            {"model_type": "kosmos-2"},
+            f"model_type = 'kosmos-2'; supported is one of {', '.join((*VISION_MODELS, *DECODERS))}",
         ),
         ({"vision_feature_select_strategy": "cls"}, "vision_feature_select_strategy = 'cls'; supported is one of"),
         ({"projector_hidden_act": "relu"}, "projector_hidden_act = 'relu'; supported is one of silu"),
@@ -142,8 +142,8 @@ def test_activations_mean_what_transformers_means(make_decoder: Maker, name: str
         ({"vision_config": None}, "vision_config = None"),
         ({"text_config": {"model_type": "gemma2"}}, "text_config.model_type = 'gemma2'; supported is one of llama"),
         (
-            {"vision_config": {"model_type": "pixtral"}},
-            "vision_config.model_type = 'pixtral'; supported is one of clip",
+            {"vision_config": {"model_type": "vivit"}},
+            "vision_config.model_type = 'vivit'; supported is one of clip",
         ),
         ({"vision_config": {"num_channels": 1}}, "vision_config.num_channels = 1; supported is 3"),
         ({"vision_config": {"image_size": [30, 60]}}, "vision_config.image_size = [30, 60]; supported is a square"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
-from aphrodite.domain.architectures.spec import Activation
+from aphrodite.domain.architectures.activation import Activation
 
 
 def activation(name: Activation) -> Callable[[Tensor], Tensor]:

@@ -18,7 +18,7 @@ from aphrodite.backends.cuda.cpu.rows import (
     native_picture_attention,
     native_softmax,
 )
-from aphrodite.domain.architectures.spec import Activation
+from aphrodite.domain.architectures.activation import Activation
 
 _ATTENTION_BY_PRIORITY = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 

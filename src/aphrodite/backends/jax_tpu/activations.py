@@ -7,7 +7,7 @@ import jax
 from jax import Array
 from jax.nn import gelu, silu
 
-from aphrodite.domain.architectures.spec import Activation
+from aphrodite.domain.architectures.activation import Activation
 
 
 def activation(name: Activation) -> Callable[[Array], Array]:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from aphrodite.domain.architectures.spec import DecoderSpec
-from aphrodite.domain.architectures.weights import Axis, Weight
+from aphrodite.domain.architectures.weight import Axis, Weight
 from aphrodite.domain.errors import BackendError
 
 MODEL = "model"

@@ -11,7 +11,8 @@ from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, report_short
 from aphrodite.backends.jax_tpu.sharding import MODEL, sharding, weight_spec
 from aphrodite.backends.loading import shown
 from aphrodite.domain.architectures.spec import ModelSpec
-from aphrodite.domain.architectures.weights import Weight, assemble, declare_weights
+from aphrodite.domain.architectures.weight import Weight
+from aphrodite.domain.architectures.weights import assemble, declare_weights
 from aphrodite.domain.ports import CheckpointSource
 
 Weights = dict[str, jax.Array]

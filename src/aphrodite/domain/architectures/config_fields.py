@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aphrodite.domain.architectures.spec import Activation
+from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.errors import UnsupportedModelError
 
 _ACTIVATIONS: tuple[tuple[str, Activation], ...] = (

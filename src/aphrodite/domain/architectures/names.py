@@ -24,11 +24,26 @@ _PREFIXES = (
     (re.compile(r"(?:model\.)?(?=(?:embed_tokens|layers|norm|rotary_emb)\.)"), "decoder."),
 )
 
+# Within the tower: InternViT's names in CLIP's words.
+_TOWER_NAMES = (
+    (re.compile(r"vision\.encoder\.layer\."), "vision.encoder.layers."),
+    (re.compile(r"\.attention\.projection_layer\."), ".self_attn.out_proj."),
+    (re.compile(r"\.attention\.(?=[qkv]_(?:proj|norm)\.)"), ".self_attn."),
+    (re.compile(r"\.layernorm_before\."), ".layer_norm1."),
+    (re.compile(r"\.layernorm_after\."), ".layer_norm2."),
+    (re.compile(r"embeddings\.cls_token$"), "embeddings.class_embedding"),
+    (re.compile(r"embeddings\.position_embeddings$"), "embeddings.position_embedding.weight"),
+    (re.compile(r"embeddings\.patch_embeddings\.projection\."), "embeddings.patch_embedding."),
+    (re.compile(r"vision\.layernorm\."), "vision.post_layernorm."),
+)
+
 _ROTARY_BUFFER = re.compile(r"decoder\.(?:layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
-_UNUSED_VISION = re.compile(r"vision\.(?:post_layernorm\.(?:weight|bias)|embeddings\.position_ids|head\..+)")
+_UNUSED_VISION = re.compile(
+    r"vision\.(?:post_layernorm\.(?:weight|bias)|embeddings\.(?:position_ids|mask_token)|head\..+)"
+)
 _VISION_LAYER = re.compile(
     r"vision\.encoder\.layers\.(\d+)"
-    r"\.(?:layer_norm[12]|self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])\.(?:weight|bias)"
+    r"\.(?:(?:layer_norm[12]|self_attn\.(?:(?:q|k|v|out)_proj|[qk]_norm)|mlp\.fc[12])\.(?:weight|bias)|lambda_[12])"
 )
 
 
@@ -37,8 +52,15 @@ def canonical_name(raw: str) -> str:
     for pattern, prefix in _PREFIXES:
         match = pattern.match(raw)
         if match:
-            return prefix + raw[match.end() :]
+            name = prefix + raw[match.end() :]
+            return _in_clips_words(name) if prefix == "vision." else name
     return raw
+
+
+def _in_clips_words(name: str) -> str:
+    for pattern, words in _TOWER_NAMES:
+        name = pattern.sub(words, name, count=1)
+    return name
 
 
 def is_unused(canonical: str, model: ModelSpec) -> bool:

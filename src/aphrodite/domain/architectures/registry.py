@@ -5,28 +5,36 @@ from types import MappingProxyType
 from typing import Any
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
-from aphrodite.domain.architectures.families.clip import CLIP
+from aphrodite.domain.architectures.families.clip import read_clip
 from aphrodite.domain.architectures.families.idefics3 import read_idefics3
+from aphrodite.domain.architectures.families.internvl import read_intern_vit, read_internvl
 from aphrodite.domain.architectures.families.llama import read_llama
 from aphrodite.domain.architectures.families.llava import read_llava
 from aphrodite.domain.architectures.families.llava_next import read_llava_next
 from aphrodite.domain.architectures.families.mistral import read_mistral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
 from aphrodite.domain.architectures.families.qwen3 import read_qwen3
-from aphrodite.domain.architectures.families.siglip import SIGLIP
+from aphrodite.domain.architectures.families.siglip import read_siglip
 from aphrodite.domain.architectures.families.vipllava import read_vipllava
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
-from aphrodite.domain.architectures.vision_family import VisionFamily
+from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.errors import UnsupportedModelError
 
 DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType(
     {"llama": read_llama, "mistral": read_mistral, "qwen2": read_qwen2, "qwen3": read_qwen3}
 )
-TOWERS: Mapping[str, VisionFamily] = MappingProxyType(
-    {"clip_vision_model": CLIP, "siglip_vision_model": SIGLIP, "idefics3_vision": SIGLIP, "smolvlm_vision": SIGLIP}
-)
-VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionFamily], ModelSpec]] = MappingProxyType(
+TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
     {
+        "clip_vision_model": read_clip,
+        "siglip_vision_model": read_siglip,
+        "idefics3_vision": read_siglip,
+        "smolvlm_vision": read_siglip,
+        "internvl_vision": read_intern_vit,
+    }
+)
+VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], ModelSpec]] = MappingProxyType(
+    {
+        "internvl": read_internvl,
         "llava": read_llava,
         "llava_next": read_llava_next,
         "vipllava": read_vipllava,
@@ -46,8 +54,9 @@ def read_model(config: Mapping[str, Any]) -> ModelSpec:
     if model_type not in VISION_MODELS:
         return ModelSpec(_read_decoder(fields))
     _check_not_quantized(fields)
-    tower = fields.section("vision_config").choice("model_type", TOWERS)
-    return VISION_MODELS[model_type](fields, _read_decoder(fields.section("text_config")), TOWERS[tower])
+    tower = fields.section("vision_config")
+    read_tower = TOWERS[tower.choice("model_type", TOWERS)]
+    return VISION_MODELS[model_type](fields, _read_decoder(fields.section("text_config")), read_tower(tower))
 
 
 def _read_decoder(config: ConfigFields) -> DecoderSpec:

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.images.layout import ImageLayout
-
-Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu"]
+from aphrodite.domain.architectures.vision_spec import VisionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,61 +61,6 @@ class DecoderSpec:
     qk_norm: bool  # RMSNorm over the head size of queries and keys, before the rotation
     windows: tuple[int | None, ...]  # [L] sliding window in tokens, None for full attention
     tied_embeddings: bool
-
-
-@dataclass(frozen=True, slots=True)
-class VisionSpec:
-    """A vision transformer (CLIP, SigLIP) and the two-layer projector into the decoder's hidden size (LLaVA-1.5)."""
-
-    image_size: int  # pixels on a side
-    patch_size: int  # pixels on a side
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    norm_eps: float
-    activation: Activation
-    has_class_token: bool  # one learned token in front of the patches
-    has_pre_norm: bool  # LayerNorm between embeddings and layers
-    patch_bias: bool
-    feature_layers: tuple[int, ...]  # indexes into the hidden states, 0 is the embeddings; joined along the hidden size
-    drop_first_token: bool  # "default" feature selection: the first token (CLIP's class token) is left out
-    projector_activation: Activation
-    projector_bias: bool
-    text_hidden_size: int
-    projector_norm_eps: float | None = None  # of a LayerNorm in front of the projector; None: there is none
-    has_newline: bool = False  # one learned vector, behind the rows of features
-    has_post_norm: bool = False  # LayerNorm behind the last layer, which is then the one feature layer
-    pixel_shuffle: int = 1  # so many patches on a side become one feature, side by side
-    num_projector_layers: int = 2
-
-    @property
-    def num_patches(self) -> int:
-        return (self.image_size // self.patch_size) ** 2
-
-    @property
-    def patch_bytes(self) -> int:
-        """Of a patch's pixels."""
-        return 3 * self.patch_size**2
-
-    @property
-    def num_positions(self) -> int:
-        return self.num_patches + self.has_class_token
-
-    @property
-    def num_image_tokens(self) -> int:
-        """How many features the projector makes of a segment."""
-        return (self.num_positions - self.drop_first_token) // self.pixel_shuffle**2
-
-    @property
-    def max_features_per_segment(self) -> int:
-        """Of an image cut into segments of this size, learned vectors between them counted in."""
-        return self.num_image_tokens + (self.image_size // self.patch_size if self.has_newline else 0)
-
-    @property
-    def num_used_layers(self) -> int:
-        """Layers that reach a feature layer; those above are never run."""
-        return max(self.feature_layers)
 
 
 @dataclass(frozen=True, slots=True)

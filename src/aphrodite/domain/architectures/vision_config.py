@@ -1,21 +1,16 @@
-"""What the configurations of all vision towers share."""
+"""What the configurations of all vision towers share, and the projector that most models have."""
 
+from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.config_fields import ConfigFields
-from aphrodite.domain.architectures.spec import Activation, VisionSpec
-from aphrodite.domain.architectures.vision_family import VisionFamily
+from aphrodite.domain.architectures.vision_spec import Activate, Project, ProjectorStep, VisionSpec
 
 
-def read_tower(
-    tower: ConfigFields,
-    family: VisionFamily,
-    *,
-    feature_layers: tuple[int, ...],
-    drop_first_token: bool,
-    projector_activation: Activation,
-    projector_bias: bool,
-    text_hidden_size: int,
-) -> VisionSpec:
-    """A tower from its configuration, with what its family and its model say of it. Raises UnsupportedModelError."""
+def read_tower(tower: ConfigFields, *, has_class_token: bool, has_pre_norm: bool, patch_bias: bool) -> VisionSpec:
+    """A tower from its configuration and from what its family says, without projector; its features are the last
+    layer's.
+
+    Raises UnsupportedModelError.
+    """
     if tower.integer("num_channels") != 3:
         raise tower.unsupported("num_channels", "3")
     image_size, patch_size = tower.side("image_size"), tower.side("patch_size")
@@ -24,21 +19,28 @@ def read_tower(
     hidden_size, num_heads = tower.integer("hidden_size"), tower.integer("num_attention_heads")
     if hidden_size % num_heads != 0:
         raise tower.unsupported("num_attention_heads", f"a divisor of hidden_size, {hidden_size}")
+    num_layers = tower.integer("num_hidden_layers")
     return VisionSpec(
         image_size=image_size,
         patch_size=patch_size,
         hidden_size=hidden_size,
         intermediate_size=tower.integer("intermediate_size"),
-        num_layers=tower.integer("num_hidden_layers"),
+        num_layers=num_layers,
         num_heads=num_heads,
+        norm="layer",
         norm_eps=tower.number("layer_norm_eps"),
         activation=tower.activation("hidden_act"),
-        has_class_token=family.has_class_token,
-        has_pre_norm=family.has_pre_norm,
-        patch_bias=family.patch_bias,
-        feature_layers=feature_layers,
-        drop_first_token=drop_first_token,
-        projector_activation=projector_activation,
-        projector_bias=projector_bias,
-        text_hidden_size=text_hidden_size,
+        has_class_token=has_class_token,
+        has_pre_norm=has_pre_norm,
+        patch_bias=patch_bias,
+        feature_layers=(num_layers,),
+    )
+
+
+def two_layers(inputs: int, outputs: int, activation: Activation, *, bias: bool) -> tuple[ProjectorStep, ...]:
+    """The projector of LLaVA-1.5 and of most that came after it."""
+    return (
+        Project("linear_1", inputs, outputs, bias),
+        Activate(activation),
+        Project("linear_2", outputs, outputs, bias),
     )

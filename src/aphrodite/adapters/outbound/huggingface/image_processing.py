@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,25 @@ class HuggingFaceImageProcessing:
     picture's content hash.
 
     Raises CheckpointError when the folder has no image processor, or one that makes pictures of another size than
-    `image_size`, which the tower reads.
+    `image_size`, which the tower reads. `options` go to each of its calls.
     """
 
-    def __init__(self, folder: Path, image_size: int, *, fingerprint: bytes, trust_remote_code: bool = False) -> None:
-        self._folder, self._image_size = folder, image_size
+    def __init__(
+        self,
+        folder: Path,
+        image_size: int,
+        *,
+        fingerprint: bytes,
+        options: Mapping[str, Any] | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self._folder, self._image_size, self._options = folder, image_size, dict(options or {})
         self._fingerprint, self._trust_remote_code = fingerprint, trust_remote_code
         self._processor = _load(folder, trust_remote_code)
         # Pillow reads files late and not thread-safely, and one image may stand in several prompts: the same image
         # always meets the same lock.
         self._locks = [threading.Lock() for _ in range(16)]
-        settings = self._processor.to_dict()
+        settings = self._processor.to_dict() | self._options
         self.normalization = _normalization(settings)
         self.target_edge = _target_edge(settings)
         identity = json.dumps(settings, sort_keys=True, default=str).encode()
@@ -55,6 +63,7 @@ class HuggingFaceImageProcessing:
             self._folder,
             self._image_size,
             fingerprint=self._fingerprint,
+            options=self._options,
             trust_remote_code=self._trust_remote_code,
         )
 
@@ -79,9 +88,9 @@ class HuggingFaceImageProcessing:
 
     def _cut(self, picture: Image.Image) -> tuple[np.ndarray, int, int]:
         """Tiles uint8 [S, size, size, 3], and how many rows and columns of them there are, where that is told."""
-        asked = {"return_row_col_info": True} if hasattr(self._processor, "return_row_col_info") else {}
+        asked: dict[str, Any] = {"return_row_col_info": True} if hasattr(self._processor, "return_row_col_info") else {}
         try:
-            output = self._processor(picture, do_rescale=False, do_normalize=False, **asked)
+            output = self._processor(picture, do_rescale=False, do_normalize=False, **asked, **self._options)
             pixels = np.asarray(output["pixel_values"])  # [1, 3, size, size], or [1, S, 3, size, size] in tiles
             rows, columns = (int(output[name][0][0]) for name in ("rows", "cols")) if asked else (0, 0)
         except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
@@ -100,13 +109,15 @@ class HuggingFaceImageProcessing:
 
 
 def load_in_worker(
-    folder: Path, image_size: int, *, fingerprint: bytes, trust_remote_code: bool
+    folder: Path, image_size: int, *, fingerprint: bytes, options: Mapping[str, Any], trust_remote_code: bool
 ) -> HuggingFaceImageProcessing:
     """A HuggingFaceImageProcessing, in a process that does nothing else."""
     if not trust_remote_code:
         # transformers' own do without torch where there is none, and it takes seconds and 400 MB to import.
         sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
-    return HuggingFaceImageProcessing(folder, image_size, fingerprint=fingerprint, trust_remote_code=trust_remote_code)
+    return HuggingFaceImageProcessing(
+        folder, image_size, fingerprint=fingerprint, options=options, trust_remote_code=trust_remote_code
+    )
 
 
 def _load(folder: Path, trust_remote_code: bool) -> Any:

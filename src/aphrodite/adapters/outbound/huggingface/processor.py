@@ -43,9 +43,13 @@ class HuggingFaceProcessor:
         self._model = model
         self.image_processing = None  # None for a text-only model
         self.normalization: PixelNormalization | None = None
-        if model.vision is not None:
+        if model.vision is not None and model.images is not None:
             self.image_processing = HuggingFaceImageProcessing(
-                folder, model.vision.image_size, fingerprint=fingerprint, trust_remote_code=trust_remote_code
+                folder,
+                model.vision.image_size,
+                fingerprint=fingerprint,
+                options=model.images.processor_options,
+                trust_remote_code=trust_remote_code,
             )
             self.normalization = self.image_processing.normalization
             self._patch_size = model.vision.patch_size

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.cpu.function import native_function
-from aphrodite.domain.architectures.spec import Activation
+from aphrodite.domain.architectures.activation import Activation
 
 _P, _I, _F = c_void_p, c_int64, c_float
 _TANH = 2 * math.sqrt(2 / math.pi)

@@ -8,30 +8,20 @@ from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.families.llava import with_ties
 from aphrodite.domain.architectures.images.layout import LabelledTilesLayout
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
-from aphrodite.domain.architectures.vision_config import read_tower
-from aphrodite.domain.architectures.vision_family import VisionFamily
+from aphrodite.domain.architectures.vision_spec import Merge, Project, VisionSpec
 
 _MAX_SIDE = 6  # tiles; there are labels for no more
 
 
-def read_idefics3(config: ConfigFields, decoder: DecoderSpec, family: VisionFamily) -> ModelSpec:
+def read_idefics3(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec) -> ModelSpec:
     """Raises UnsupportedModelError."""
-    fields = config.section("vision_config")
-    tower = read_tower(
-        fields,
-        family,
-        feature_layers=(fields.integer("num_hidden_layers"),),
-        drop_first_token=False,
-        projector_activation="gelu",  # between two layers, of which there is one
-        projector_bias=False,
-        text_hidden_size=decoder.hidden_size,
-    )
     scale, side = config.integer("scale_factor"), tower.image_size // tower.patch_size
     if side % scale != 0:
         raise config.unsupported("scale_factor", f"a divisor of the {side} patches on a side")
     if not _positions_count_up(side):
-        raise fields.unsupported("image_size", "one whose patches stand at places in order")
-    vision = replace(tower, has_post_norm=True, pixel_shuffle=scale, num_projector_layers=1)
+        raise config.section("vision_config").unsupported("image_size", "one whose patches stand at places in order")
+    projection = Project("linear_1", tower.hidden_size * scale**2, decoder.hidden_size, bias=False)
+    vision = replace(tower, has_post_norm=True, projector=(Merge(scale), projection))
     layout = LabelledTilesLayout(
         config.integer("image_token_id", low=0), vision.num_image_tokens, max_segments=_MAX_SIDE**2 + 1
     )

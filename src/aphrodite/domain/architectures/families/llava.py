@@ -4,19 +4,17 @@ from dataclasses import replace
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.images.layout import FixedLayout
-from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, VisionSpec
-from aphrodite.domain.architectures.vision_config import read_tower
-from aphrodite.domain.architectures.vision_family import VisionFamily
+from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
+from aphrodite.domain.architectures.vision_config import two_layers
+from aphrodite.domain.architectures.vision_spec import VisionSpec
 
 
-def read_llava(config: ConfigFields, decoder: DecoderSpec, family: VisionFamily) -> ModelSpec:
-    """The model from its configuration, its decoder already read from `text_config`.
+def read_llava(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec) -> ModelSpec:
+    """The model from its configuration, its decoder and its tower already read.
 
     Raises UnsupportedModelError.
     """
-    strategy = config.choice("vision_feature_select_strategy", ("default", "full"))
-    bias = config.flag("multimodal_projector_bias")
-    vision = read_llava_tower(config, decoder, family, drop_first_token=strategy == "default", projector_bias=bias)
+    vision = with_projector(config, decoder, with_features(config, tower))
     layout = FixedLayout(read_image_token_id(config), vision.num_image_tokens)
     return ModelSpec(with_ties(config, decoder), vision, layout)
 
@@ -31,23 +29,24 @@ def read_image_token_id(config: ConfigFields) -> int:
     return config.integer("image_token_index" if config.has("image_token_index") else "image_token_id", low=0)
 
 
-def read_llava_tower(
-    config: ConfigFields, decoder: DecoderSpec, family: VisionFamily, *, drop_first_token: bool, projector_bias: bool
-) -> VisionSpec:
-    """Tower and two-layer projector, as all LLaVAs have them. Raises UnsupportedModelError."""
-    tower = config.section("vision_config")
-    return read_tower(
-        tower,
-        family,
-        feature_layers=_feature_layers(config, tower.integer("num_hidden_layers")),
-        drop_first_token=drop_first_token,
-        projector_activation=config.activation("projector_hidden_act"),
-        projector_bias=projector_bias,
-        text_hidden_size=decoder.hidden_size,
+def with_features(config: ConfigFields, tower: VisionSpec) -> VisionSpec:
+    """The tower with the features that the model takes of it. Raises UnsupportedModelError."""
+    drop_first_token = config.choice("vision_feature_select_strategy", ("default", "full")) == "default"
+    return replace(tower, feature_layers=feature_layers(config, tower.num_layers), drop_first_token=drop_first_token)
+
+
+def with_projector(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec) -> VisionSpec:
+    """The tower with the two-layer projector that all LLaVAs have. Raises UnsupportedModelError."""
+    projector = two_layers(
+        tower.hidden_size * len(tower.feature_layers),
+        decoder.hidden_size,
+        config.activation("projector_hidden_act"),
+        bias=config.flag("multimodal_projector_bias"),
     )
+    return replace(tower, projector=projector)
 
 
-def _feature_layers(config: ConfigFields, num_layers: int) -> tuple[int, ...]:
+def feature_layers(config: ConfigFields, num_layers: int) -> tuple[int, ...]:
     """`vision_feature_layer`, one or several, as indexes from 0 (the embeddings) to `num_layers` (the last layer)."""
     value = config.values.get("vision_feature_layer")
     layers: list[int] = []

@@ -3,18 +3,20 @@
 from dataclasses import replace
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
-from aphrodite.domain.architectures.families.llava import read_image_token_id, read_llava_tower, with_ties
+from aphrodite.domain.architectures.families.llava import (
+    read_image_token_id,
+    with_features,
+    with_projector,
+    with_ties,
+)
 from aphrodite.domain.architectures.images.anyres import AnyResLayout
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
-from aphrodite.domain.architectures.vision_family import VisionFamily
+from aphrodite.domain.architectures.vision_spec import VisionSpec
 
 
-def read_llava_next(config: ConfigFields, decoder: DecoderSpec, family: VisionFamily) -> ModelSpec:
+def read_llava_next(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec) -> ModelSpec:
     """Raises UnsupportedModelError."""
-    strategy = config.choice("vision_feature_select_strategy", ("default", "full"))
-    bias = config.flag("multimodal_projector_bias")
-    tower = read_llava_tower(config, decoder, family, drop_first_token=strategy == "default", projector_bias=bias)
-    vision = replace(tower, has_newline=True)
+    vision = replace(with_projector(config, decoder, with_features(config, tower)), has_newline=True)
     side = vision.image_size // vision.patch_size
     if vision.num_image_tokens != side**2:
         raise config.unsupported("vision_feature_select_strategy", "one that leaves a feature for each patch")

@@ -4,7 +4,9 @@ The grid is the best of the sizes that the model was trained with; the picture i
 of the padding are left out, and a learned vector ends each row of those that stay.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,10 @@ class AnyResLayout:
     @property
     def max_segments(self) -> int:
         return 1 + max(self._num_tiles(size) for size in self.grid_sizes)
+
+    @property
+    def processor_options(self) -> Mapping[str, Any]:
+        return {}
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:
         """Raises ImageError where the image processor cut the picture otherwise than the model was trained."""

@@ -1,12 +1,13 @@
 """How a family's images stand in a prompt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from aphrodite.domain.architectures.images.image import PatchPlan
+from aphrodite.domain.errors import ImageError
 
 _FAKE_TOKEN = "<fake_token_around_image>"
 
@@ -48,6 +49,10 @@ class ImageLayout(Protocol):
     def max_segments(self) -> int:
         """Most segments of one image."""
 
+    @property
+    def processor_options(self) -> Mapping[str, Any]:
+        """What the family asks of its image processor, whatever the folder says."""
+
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:
         """An image that had so many pixels, and of which the image processor made these tiles. Raises ImageError."""
 
@@ -63,9 +68,36 @@ class FixedLayout:
     def max_segments(self) -> int:
         return 1
 
+    @property
+    def processor_options(self) -> Mapping[str, Any]:
+        return {}
+
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
         plan = PatchPlan(tiles.num_tiles, np.arange(self.num_features, dtype=np.int32))
         return LaidOutImage((self.num_features,), plan)
+
+
+@dataclass(frozen=True, slots=True)
+class TilesLayout:
+    """Tiles one after the other, between two marks; how many there are is the image processor's to say."""
+
+    placeholder_id: int
+    features_per_tile: int
+    max_segments: int
+    start: str
+    end: str
+    processor_options: Mapping[str, Any]
+
+    def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
+        """Raises ImageError where the image processor cuts more tiles than there is room for."""
+        if tiles.num_tiles > self.max_segments:
+            raise ImageError(
+                f"The model's image processor cuts this image into {tiles.num_tiles} tiles; "
+                f"the most are {self.max_segments}."
+            )
+        num_features = tiles.num_tiles * self.features_per_tile
+        plan = PatchPlan(tiles.num_tiles, np.arange(num_features, dtype=np.int32))
+        return LaidOutImage((self.start, num_features, self.end), plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +110,10 @@ class LabelledTilesLayout:
     placeholder_id: int
     features_per_tile: int
     max_segments: int
+
+    @property
+    def processor_options(self) -> Mapping[str, Any]:
+        return {}
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
         pieces: list[str | int] = []

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from aphrodite.domain.architectures.spec import Activation
+from aphrodite.domain.architectures.activation import Activation
 
 _BLOCK = 1024
 

@@ -1,0 +1,59 @@
+"""The weights of a vision tower and its projector, in the order of the forward pass."""
+
+from aphrodite.domain.architectures.vision_spec import Normalize, NormKind, Project, VisionSpec
+from aphrodite.domain.architectures.weight import Source, Weight, linear, vector
+
+
+def vision_weights(spec: VisionSpec) -> list[Weight]:
+    """Of the layers that are run."""
+    weights = _embedding_weights(spec)
+    for index in range(spec.num_used_layers):
+        weights += _layer_weights(spec, index)
+    if spec.has_post_norm:
+        weights += _norm("vision.post_norm", "vision.post_layernorm", spec.hidden_size, "layer")
+    for step in spec.projector:
+        if isinstance(step, Normalize):
+            weights += _norm(f"projector.{step.name}", f"projector.{step.name}", step.width, step.kind)
+        elif isinstance(step, Project):
+            weights += linear(f"projector.{step.name}", "projector.", {step.name: step.outputs}, step.inputs, step.bias)
+    if spec.has_newline:
+        weights.append(vector("projector.newline", "image_newline", spec.output_size))
+    return weights
+
+
+def _embedding_weights(spec: VisionSpec) -> list[Weight]:
+    hidden = spec.hidden_size
+    patch = (hidden, 3, spec.patch_size, spec.patch_size)
+    weights = [Weight("vision.patch.weight", (Source("vision.embeddings.patch_embedding.weight", patch),))]
+    if spec.patch_bias:
+        weights.append(vector("vision.patch.bias", "vision.embeddings.patch_embedding.bias", hidden))
+    if spec.has_class_token:
+        weights.append(vector("vision.class_embedding", "vision.embeddings.class_embedding", hidden))
+    positions = Source("vision.embeddings.position_embedding.weight", (spec.num_positions, hidden))
+    weights.append(Weight("vision.position", (positions,)))
+    if spec.has_pre_norm:
+        weights += _norm("vision.pre_norm", "vision.pre_layrnorm", hidden, spec.norm)
+    return weights
+
+
+def _layer_weights(spec: VisionSpec, index: int) -> list[Weight]:
+    name, source = f"vision.layers.{index}", f"vision.encoder.layers.{index}"
+    attention, mlp, hidden, inner = f"{source}.self_attn.", f"{source}.mlp.", spec.hidden_size, spec.intermediate_size
+    qkv = {"q_proj": hidden, "k_proj": hidden, "v_proj": hidden}
+    weights = _norm(f"{name}.norm1", f"{source}.layer_norm1", hidden, spec.norm)
+    weights += linear(f"{name}.qkv", attention, qkv, hidden, spec.qkv_bias)
+    if spec.qk_norm:
+        weights += [vector(f"{name}.{part}", f"{attention}{part}.weight", hidden) for part in ("q_norm", "k_norm")]
+    weights += linear(f"{name}.output", attention, {"out_proj": hidden}, hidden, True)
+    weights += _norm(f"{name}.norm2", f"{source}.layer_norm2", hidden, spec.norm)
+    weights += linear(f"{name}.fc1", mlp, {"fc1": inner}, hidden, True)
+    weights += linear(f"{name}.fc2", mlp, {"fc2": hidden}, inner, True)
+    if spec.has_layer_scale:
+        weights.append(vector(f"{name}.attention_scale", f"{source}.lambda_1", hidden))
+        weights.append(vector(f"{name}.mlp_scale", f"{source}.lambda_2", hidden))
+    return weights
+
+
+def _norm(name: str, source: str, size: int, kind: NormKind) -> list[Weight]:
+    parts = ("weight", "bias") if kind == "layer" else ("weight",)
+    return [vector(f"{name}.{part}", f"{source}.{part}", size) for part in parts]

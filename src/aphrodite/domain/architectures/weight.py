@@ -1,0 +1,58 @@
+"""A weight: its shape, its axes, and the checkpoint tensors it is made of.
+
+Merged weights (queries, keys and values; gate and up) are their sources stacked along the first axis.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Axis = Literal["vocab", "heads", "mlp", "hidden"]
+"""What an axis counts: token ids; rows of attention heads, by head; inner units of the MLP; all that is never split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One tensor of the checkpoint, by its canonical name."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One array that a backend holds."""
+
+    name: str
+    sources: tuple[Source, ...]
+    axes: tuple[Axis, ...] = ()  # of the decoder's weights, one a dimension; (): a vision tower's, which is never split
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        rows = sum(source.shape[0] for source in self.sources)
+        return (rows, *self.sources[0].shape[1:])
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def linear(
+    name: str, prefix: str, outputs: dict[str, int], num_inputs: int, bias: bool, axes: tuple[Axis, ...] = ()
+) -> list[Weight]:
+    """A matrix product whose output rows come from one or more checkpoint layers; `outputs` maps each to its rows."""
+    weight = Weight(
+        f"{name}.weight",
+        tuple(Source(f"{prefix}{key}.weight", (rows, num_inputs)) for key, rows in outputs.items()),
+        axes,
+    )
+    if not bias:
+        return [weight]
+    sources = tuple(Source(f"{prefix}{key}.bias", (rows,)) for key, rows in outputs.items())
+    return [weight, Weight(f"{name}.bias", sources, axes[:1])]
+
+
+def vector(name: str, source: str, size: int, axes: tuple[Axis, ...] = ()) -> Weight:
+    """One tensor of one dimension."""
+    return Weight(name, (Source(source, (size,)),), axes)

@@ -1,0 +1,30 @@
+"""Transformers' processors, those too that want torchvision for videos: put together here without it."""
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+_WANT_TORCHVISION = ("InternVLProcessor",)
+
+
+def save_processor(name: str, image_processor: Any, folder: Path, **settings: Any) -> None:
+    """What a processor of that class would save, beside its tokenizer."""
+    image_processor.save_pretrained(folder)
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": name, **settings}))
+
+
+def load_processor(folder: Path) -> Any:
+    """The processor of a checkpoint, whose own code expands placeholders."""
+    import transformers
+    from transformers.processing_utils import ProcessorMixin
+
+    file = folder / "processor_config.json"
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    name = settings.pop("processor_class", None)
+    if name not in _WANT_TORCHVISION:
+        return transformers.AutoProcessor.from_pretrained(folder)
+    image_processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with patch.object(ProcessorMixin, "check_argument_for_proper_class", lambda *_: None):
+        return getattr(transformers, name)(image_processor, tokenizer, **settings)

@@ -62,7 +62,8 @@ def measure(config: Path | None) -> Iterator[Figures]:
         subject = stack.enter_context(Subject(engine, model))
         figures = Figures(device, dtype, rates.bytes_per_s, rates.operations_per_s, [])
         num_failed = 0
-        for measured in Rows(subject, model.spec, rates, ASKED if config is None else SMALL).measurements():
+        sizes = ASKED if config is None else SMALL
+        for measured in Rows(subject, model.spec, Path(engine.model), rates, sizes).measurements():
             try:
                 figure = measured()
             except (AphroditeError, RuntimeError):  # of ours, and of torch or the device

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -18,6 +19,7 @@ from aphrodite.domain.architectures.spec import ModelSpec
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 from gpu_kernels import Kernel, longest_kernels
+from gpu_peer import TransformersPeer
 
 _REPETITIONS = 10
 _ROUNDS = 3
@@ -66,11 +68,13 @@ class Figure:
 
 
 class Rows:
-    """Measures on one engine, which nobody else uses meanwhile."""
+    """Measures on one engine, which nobody else uses meanwhile; `folder` holds the model's settings."""
 
-    def __init__(self, subject: Subject, model: ModelSpec, rates: DeviceRates, sizes: Sizes) -> None:
+    def __init__(self, subject: Subject, model: ModelSpec, folder: Path, rates: DeviceRates, sizes: Sizes) -> None:
         self._subject = subject
         self._model = model
+        self._folder = folder
+        self._peer_model: TransformersPeer | None = None
         self._rates = rates
         self._sizes = sizes
         self._backend: Any = subject.engine._backend
@@ -91,6 +95,11 @@ class Rows:
         yield self._first_token
         yield self._answers
         yield self._host_time
+        # Last, as the engine is closed for them.
+        yield partial(self._peer_decode_step, 1)
+        yield partial(self._peer_decode_step, sizes.few)
+        yield self._peer_first_token
+        yield self._peer_tower
 
     def _prefill(self, num_tokens: int) -> Figure:
         plan = StepPlan.of(self._prompts(num_tokens))
@@ -200,3 +209,29 @@ class Rows:
             measured_ms = self._driver.decode(batch, context).host_s * 1000
             self._driver.clear()
         return Figure(f"host time a decode step, batch {batch}", "ms", measured_ms, None, 0.5, False)
+
+    def _peer(self) -> TransformersPeer:
+        if self._peer_model is None:
+            self._subject.engine.close()
+            self._peer_model = TransformersPeer(
+                self._folder, self._model, self._subject.dtype, self._backend._device, self._sizes.few
+            )
+        return self._peer_model
+
+    def _peer_decode_step(self, batch: int) -> Figure:
+        context, decoder = self._sizes.context, self._model.decoder
+        contexts = [
+            draw_token_ids(self._random, context, decoder.vocab_size, self._model.image_token_id) for _ in range(batch)
+        ]
+        what = f"transformers: decode step, batch {batch}, context {context}"
+        return Figure(what, "ms", self._peer().step_s(contexts) * 1000, None, None, False)
+
+    def _peer_first_token(self) -> Figure:
+        workload = self._workload(1, 1)
+        seconds = self._peer().first_token_s([workload.prompts(number) for number in range(_REPETITIONS)])
+        return Figure("transformers: first token, batch 1, with an image", "ms", seconds * 1000, None, None, False)
+
+    def _peer_tower(self) -> Figure:
+        count = self._sizes.images
+        what = f"transformers: vision tower and projector, batch {count}"
+        return Figure(what, "images/s", count / self._peer().tower_s(count), None, None, True)

@@ -29,7 +29,13 @@ class TransformersModel:
         self._dtype = getattr(torch, settings["dtype"])
         sees = self._image_token_id is not None
         loader: Any = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
-        self._model = loader.from_pretrained(settings["model"], dtype=self._dtype).to(self._device).eval()
+        if settings.get("load_format") == "dummy":
+            configs: Any = transformers.AutoConfig
+            with self._device:
+                model = loader.from_config(configs.from_pretrained(settings["model"]), dtype=self._dtype)
+        else:
+            model = loader.from_pretrained(settings["model"], dtype=self._dtype)
+        self._model = model.to(self._device).eval()
         processors: Any = transformers.AutoImageProcessor
         self._image_processor = processors.from_pretrained(settings["model"]) if sees else None
         # Without an end-of-sequence token every answer has its full length, and none of its tokens is forbidden.

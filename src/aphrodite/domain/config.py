@@ -36,7 +36,7 @@ class EngineConfig:
     max_num_seqs: int = 256
     max_num_batched_tokens: int | None = None  # tokens of one step; None: chosen by the backend
     block_size: int = 16  # tokens; a TPU may take more
-    gpu_memory_utilization: float = 0.9  # share of the device's memory for weights and KV cache
+    gpu_memory_utilization: float = 0.9  # share of the device's memory for weights, steps and KV cache
     kv_cache_memory: int | None = None  # bytes; overrides gpu_memory_utilization
     enable_prefix_caching: bool = True
     enforce_eager: bool = False

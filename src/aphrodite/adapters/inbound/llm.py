@@ -54,7 +54,7 @@ class LLM:
         max_num_seqs: Most sequences that run at once.
         max_num_batched_tokens: Most tokens of one step; longer prompts run in chunks.
         block_size: Tokens of one KV cache block; a TPU takes more where many long sequences may run.
-        gpu_memory_utilization: Share of a GPU's memory for weights and KV cache.
+        gpu_memory_utilization: Share of a GPU's memory for weights, steps and KV cache.
         kv_cache_memory: Bytes for the KV cache; overrides gpu_memory_utilization.
         enable_prefix_caching: Share the KV blocks of equal beginnings, pictures included.
         enforce_eager: Never capture CUDA graphs.

@@ -5,7 +5,8 @@ Letters: T tokens, S samples, E hidden size, N images, V vocabulary.
 
 import gc
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from traceback import clear_frames
 
 import numpy as np
@@ -20,7 +21,7 @@ from aphrodite.backends.cuda.encoder import Encoder
 from aphrodite.backends.cuda.errors import step_error
 from aphrodite.backends.cuda.gpu.decode_graphs import Decoded, DecodeGraphs
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.memory import free_bytes
+from aphrodite.backends.cuda.memory import cache_bytes
 from aphrodite.backends.cuda.operations import RotaryTables
 from aphrodite.backends.cuda.pending import DevicePendingStep, Reported
 from aphrodite.backends.cuda.sampler import SlotState, candidates, sample
@@ -79,11 +80,34 @@ class CudaBackend:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        spec = model.decoder
-        max_model_len = longest_sequence(config, spec)
-        block_bytes = bytes_per_block(spec, config.block_size, dtype.itemsize)
-        num_blocks = num_kv_blocks(config, config.block_size, block_bytes, max_model_len, free_bytes(config, device))
-        max_model_len = fitting_length(config, max_model_len, (num_blocks - 1) * config.block_size)
+        self._config = config
+        self._model = model
+        self._dtype = dtype
+        self._device = device
+        # Triton and CUDA's events go to the current device, which is another where this is not the first GPU.
+        self._current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+        self._decoder = Decoder(model.decoder, weights)
+        self._tower: VisionTower | None = None
+        if model.vision is not None and normalization is not None:
+            self._tower = VisionTower(model.vision, weights, normalization)
+
+        max_model_len = longest_sequence(config, model.decoder)
+        block_bytes = bytes_per_block(model.decoder, config.block_size, dtype.itemsize)
+        room = cache_bytes(config, device, partial(self._tried_steps, max_model_len))
+        num_blocks = num_kv_blocks(config, config.block_size, block_bytes, max_model_len, room)
+        self._allocate(num_blocks, fitting_length(config, max_model_len, (num_blocks - 1) * config.block_size))
+
+    @contextmanager
+    def _tried_steps(self, max_model_len: int) -> Iterator[None]:
+        """Steps of every kind are run with no cache to speak of: their tokens go to block 0."""
+        self._allocate(2, max_model_len)
+        self.warm_up()
+        yield
+        self._free()
+
+    def _allocate(self, num_blocks: int, max_model_len: int) -> None:
+        """Memory that steps share, and what holds its addresses."""
+        config, spec, dtype, device = self._config, self._model.decoder, self._dtype, self._device
         self.limits = BackendLimits(
             num_blocks=num_blocks,
             block_size=config.block_size,
@@ -91,23 +115,15 @@ class CudaBackend:
             max_num_batched_tokens=config.max_num_batched_tokens or (8192 if device.type == "cuda" else 2048),
             max_model_len=max_model_len,
             max_steps_in_flight=2 if device.type == "cuda" else 1,
-            num_feature_rows=num_feature_rows(config, model, max_model_len, dtype.itemsize),
+            num_feature_rows=num_feature_rows(config, self._model, max_model_len, dtype.itemsize),
             bytes_per_number=dtype.itemsize,
         )
-        self._device = device
-        # Triton and CUDA's events go to the current device, which is another where this is not the first GPU.
-        self._current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-        self._decoder = Decoder(spec, weights)
-        self._encoder: Encoder | None = None
-        if model.vision is not None and normalization is not None:
-            self._encoder = Encoder(VisionTower(model.vision, weights, normalization), device)
+        self._encoder = None if self._tower is None else Encoder(self._tower, device)
         self._cache = KvCache(
             spec.num_layers, num_blocks, config.block_size, spec.num_kv_heads, spec.head_dim, dtype, device
         )
-        tables = RotaryTables.of(spec, self.limits.max_model_len, dtype, device)
-        self._execution = choose_execution(
-            spec, tables, self._cache, config.block_size, self.limits.max_model_len, device
-        )
+        tables = RotaryTables.of(spec, max_model_len, dtype, device)
+        self._execution = choose_execution(spec, tables, self._cache, config.block_size, max_model_len, device)
         self.description = BackendDescription(
             device=describe_device(device),
             dtype=str(dtype).removeprefix("torch."),
@@ -159,7 +175,11 @@ class CudaBackend:
 
     def close(self) -> None:
         """Give the device's memory back."""
-        del self._features, self._cache, self._decoder, self._execution, self._encoder, self._slots, self._decode_graphs
+        del self._decoder, self._tower
+        self._free()
+
+    def _free(self) -> None:
+        del self._features, self._cache, self._execution, self._encoder, self._slots, self._decode_graphs
         if self._device.type == "cuda":
             gc.collect()  # a graph and what it calls hold each other
             torch.cuda.empty_cache()

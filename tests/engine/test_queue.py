@@ -90,3 +90,13 @@ def test_what_waits_stays_within_a_small_multiple(asked: list[tuple[str, str, in
         for index in range(n):
             queue.start(request_id, index)
     queue.add(request(1000, "a", "1", n=100))
+
+
+def test_asking_whether_there_is_room_takes_none() -> None:
+    queue = Queue(10)
+    queue.add(request(1, "a", "1", n=8))
+    for _ in range(3):
+        queue.check(Owner("a", "1"), 2)
+        with pytest.raises(QueueFullError):
+            queue.check(Owner("a", "1"), 3)
+    queue.add(request(2, "a", "1", n=2))

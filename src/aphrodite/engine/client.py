@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from aphrodite.domain.errors import (
     AphroditeError,
@@ -14,11 +14,12 @@ from aphrodite.domain.errors import (
 )
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.scheduling.request import Owner
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import Engine, EngineRequest
 from aphrodite.engine.link import EngineLink, EngineSilentError
 from aphrodite.engine.messages import Abort, AbortSequence, EngineMessage, Failed, Heartbeat, Ready, Refused, StepDone
-from aphrodite.engine.queue import Queue
+from aphrodite.engine.queue import Queue, num_places
 from aphrodite.engine.restarts import DeathRecord, RestartPolicy
 from aphrodite.engine.stream import RequestStream
 
@@ -96,6 +97,10 @@ class EngineClient:
         await self._connect(math.inf)
         self._start_s = asyncio.get_running_loop().time() - started_s
         self._supervisor = asyncio.create_task(self._supervise(), name="aphrodite-engine-supervisor")
+
+    def check_room(self, owner: Owner, prompt_lengths: Iterable[int], num_sequences: int) -> None:
+        """Raises QueueFullError where prompts of so many tokens, each with so many sequences, cannot wait together."""
+        self._queue.check(owner, sum(num_places(num_sequences, num_tokens) for num_tokens in prompt_lengths))
 
     async def submit(self, request: EngineRequest) -> AsyncGenerator[SequenceDelta, None]:
         """Have a request answered: an async generator of the deltas of its `n` sequences, as the engine makes them.

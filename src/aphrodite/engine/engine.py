@@ -54,6 +54,15 @@ class _Group:
     sequences: list[_Sequence] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A step on its way."""
+
+    schedule: Schedule
+    pending: PendingStep
+    launched_s: float
+
+
 class Engine:
     """Continuous batching over one backend.
 
@@ -81,7 +90,8 @@ class Engine:
         self._num_added = 0
         self._groups: dict[str, _Group] = {}
         self._sequences: dict[Request, _Sequence] = {}
-        self._in_flight: deque[tuple[Schedule, PendingStep]] = deque()
+        self._in_flight: deque[_Flight] = deque()
+        self._last_result_s = 0.0
         self._num_prefix_cache_queries = 0
         self._num_prefix_cache_hits = 0
         self._closed = False
@@ -138,7 +148,7 @@ class Engine:
             if failed:
                 return failed
         if self._in_flight and (schedule is None or len(self._in_flight) >= self._backend.limits.max_steps_in_flight):
-            return self._commit(*self._in_flight.popleft())
+            return self._commit(self._in_flight.popleft())
         return []
 
     def time_longest_step(self) -> float:
@@ -150,7 +160,9 @@ class Engine:
         num_tokens = min(_MEASURED_TOKENS, limits.max_num_batched_tokens, limits.max_model_len)
         started_s = self._clock.now_s()
         self._backend.launch(StepPlan.of([trial_row(num_tokens, limits.block_size)])).result()
-        return (self._clock.now_s() - started_s) * limits.max_num_batched_tokens / num_tokens
+        duration_s = self._clock.now_s() - started_s
+        self.scheduler.step_size.note(num_tokens, duration_s)
+        return duration_s * limits.max_num_batched_tokens / num_tokens
 
     def stats(self) -> EngineStats:
         """How the engine is now; cheap enough for every step."""
@@ -183,7 +195,7 @@ class Engine:
                 sequence.first_scheduled_s = now_s
                 self._note_prefix_lookup(request)
         try:
-            self._in_flight.append((schedule, self._backend.launch(schedule.plan)))
+            self._in_flight.append(_Flight(schedule, self._backend.launch(schedule.plan), now_s))
         except StepError as error:
             return self._fail(schedule, error)
         except BaseException:  # Ctrl-C, say: the books must not list pictures that the device never encoded
@@ -196,11 +208,14 @@ class Engine:
             self._num_prefix_cache_queries += request.num_prompt_tokens
             self._num_prefix_cache_hits += request.num_cached_tokens
 
-    def _commit(self, schedule: Schedule, pending: PendingStep) -> list[SequenceDelta]:
+    def _commit(self, flight: _Flight) -> list[SequenceDelta]:
+        schedule = flight.schedule
         try:
-            result = pending.result()
+            result = flight.pending.result()
         except StepError as error:
             return self._fail(schedule, error)
+        began_s, self._last_result_s = max(flight.launched_s, self._last_result_s), self._clock.now_s()
+        self.scheduler.step_size.note(schedule.plan.num_tokens, self._last_result_s - began_s)
         reports = collect_reports(schedule, result)
         deltas = []
         for request, token_id in self.scheduler.commit(schedule, result):

@@ -9,6 +9,11 @@ from aphrodite.engine.engine import EngineRequest
 _TOKENS_PER_PLACE = 8192
 
 
+def num_places(num_sequences: int, num_prompt_tokens: int) -> int:
+    """What the completions of a prompt take."""
+    return num_sequences + num_prompt_tokens // _TOKENS_PER_PLACE
+
+
 @dataclass(slots=True)
 class _Entry:
     owner: Owner
@@ -32,12 +37,16 @@ class Queue:
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._entries
 
+    def check(self, owner: Owner, num_places: int) -> None:
+        """Raises QueueFullError where `owner` cannot have so many more."""
+        is_full = self._num_taken > 0 and self._num_taken + num_places > self._num_places
+        if is_full and not self._has_share(owner, num_places):
+            raise QueueFullError(f"{self._num_taken} sequences wait already; try again later.")
+
     def add(self, request: EngineRequest) -> None:
         """Raises QueueFullError."""
-        weight = request.sampling.n + len(request.prompt_token_ids) // _TOKENS_PER_PLACE
-        is_full = self._num_taken > 0 and self._num_taken + weight > self._num_places
-        if is_full and not self._has_share(request.owner, weight):
-            raise QueueFullError(f"{self._num_taken} sequences wait already; try again later.")
+        weight = num_places(request.sampling.n, len(request.prompt_token_ids))
+        self.check(request.owner, weight)
         self._entries[request.request_id] = _Entry(request.owner, set(range(request.sampling.n)), weight)
         self._change(request.owner, weight)
 

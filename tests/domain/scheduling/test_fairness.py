@@ -167,3 +167,37 @@ def test_of_a_single_owner_who_comes_first_is_served_first() -> None:
     add_crowd(driver, [(NOBODY, 40, 8, 3)])
     driver.drain()
     assert driver.finished == sorted(driver.finished, key=lambda request: request.order)
+
+
+def test_who_decodes_and_who_has_a_short_prompt_go_on_beside_a_prompt_of_many_steps() -> None:
+    driver = Driver(replace(LIMITS, num_blocks=1_000, max_model_len=600))
+    small = driver.add([50] * 4, max_tokens=8, min_tokens=8, owner=Owner("small", "1"))
+    driver.step()
+    driver.add([51] * 500, max_tokens=1, owner=Owner("large", "1"))  # 16 steps of 32 tokens
+    driver.step()
+    late = driver.add([52] * 20, max_tokens=2, min_tokens=2, owner=Owner("late", "1"))
+    for _ in range(7):
+        driver.step()
+    assert small.finished
+    assert late.finished
+    driver.drain()
+
+
+def test_a_step_that_others_wait_for_is_short() -> None:
+    driver = Driver(replace(LIMITS, num_blocks=1_000, max_num_batched_tokens=1024, max_model_len=1200))
+    driver.scheduler.step_size.note(1024, 1.0)
+    driver.add([50] * 1000, max_tokens=1, owner=Owner("large", "1"))
+    driver.add([51] * 1000, max_tokens=1, owner=Owner("other", "1"))
+    for _ in range(3):
+        driver.step()
+        assert driver.backend.plans[-1].num_tokens == 128
+    driver.drain()
+
+
+def test_offline_a_step_is_as_large_as_it_may_be() -> None:
+    driver = Driver(replace(LIMITS, num_blocks=1_000, max_num_batched_tokens=1024, max_model_len=1200))
+    driver.scheduler.step_size.note(1024, 1.0)
+    driver.add([50] * 1000, max_tokens=1)
+    driver.step()
+    assert driver.backend.plans[-1].num_tokens == 1000
+    driver.drain()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests import hostile_pictures
-from tests.e2e.attacks.promise import MODEL, connect, http_post, promise_kept, send
+from tests.e2e.attacks.promise import MODEL, besiege, connect, http_post, promise_kept, send
 from tests.e2e.server_process import ServerProcess
 
 
@@ -15,7 +15,7 @@ def question(picture: bytes) -> bytes:
     url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
     body = {"model": MODEL, "messages": [{"role": "user", "content": parts}], "max_tokens": 2}
-    return http_post("/v1/chat/completions", json.dumps(body).encode())
+    return http_post("/v1/chat/completions", json.dumps(body).encode(), "Connection: close")
 
 
 def ask_all(server: ServerProcess, pictures: Sequence[bytes], *, timeout_s: float = 600) -> list[tuple[int, bytes]]:
@@ -68,5 +68,6 @@ def test_forty_pictures_of_fifty_megapixels(demo: ServerProcess) -> None:
     pictures = [hostile_pictures.large_png(6_200 + number) for number in range(40)]
     assert max(map(len, pictures)) < 9_000
     with promise_kept(demo, "40 PNGs of 50 megapixels, 8 kB each"):
-        answers = ask_all(demo, pictures)
-    assert {status for status, _ in answers} == {200}
+        statuses = besiege(demo, [question(picture) for picture in pictures], within_s=60)
+    print("answered:", len(statuses))
+    assert set(statuses) == {200}

@@ -1,12 +1,11 @@
 """Much text, and much work to be ordered by few words."""
 
 import json
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.e2e.attacks.promise import MODEL, connect, http_post, promise_kept, read_answer, send
+from tests.e2e.attacks.promise import MODEL, besiege, http_post, promise_kept, send
 from tests.e2e.server_process import ServerProcess
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -92,25 +91,9 @@ def test_1024_prompts_in_one_request(demo: ServerProcess) -> None:
 
 @pytest.mark.attack
 def test_100_requests_of_128_completions(demo: ServerProcess) -> None:
-    request = http_post(
-        COMPLETIONS, body(prompt="Hello", n=128, max_tokens=400, temperature=1, ignore_eos=True, stream=True)
-    )
-    statuses: list[int] = []
-
-    def ask() -> None:
-        with connect(demo, timeout_s=600) as connection:
-            connection.sendall(request)
-            connection.settimeout(20)
-            try:
-                statuses.append(read_answer(connection)[0])
-            except TimeoutError:
-                statuses.append(200)  # it is still answered; leaving ends it
-
-    threads = [threading.Thread(target=ask) for _ in range(100)]
+    asked = body(prompt="Hello", n=128, max_tokens=400, temperature=1, ignore_eos=True, stream=True)
+    request = http_post(COMPLETIONS, asked, "Connection: close")
     with promise_kept(demo, "100 requests of 128 completions"):
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        statuses = besiege(demo, [request] * 100)
     print("statuses:", {status: statuses.count(status) for status in set(statuses)})
     assert set(statuses) <= {200, 429, 503}

@@ -1,20 +1,22 @@
 """The others, in a process of their own: someone who asks a small text question, the health check, the memory's book.
 
-    python victim.py URL PID [HEADER: VALUE ...]
+    python -m tests.e2e.attacks.victim URL PID [HEADER: VALUE ...]
 
 says "watching" once each question was answered, asks on until stdin closes, then once more, and prints `Seen` as JSON.
 It comes from an address of its own (127.0.0.2), as another user does, with a new connection for each request.
 """
 
 import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.e2e.attacks.process_tree import machine_cpu_s, tree_bytes, tree_cpu_s
 
 ADDRESS = "127.0.0.2"
 _PATIENCE_S = 60.0  # a request that takes longer has no answer
@@ -26,36 +28,33 @@ _QUESTION = {"model": "demo", "prompt": "USER: Hello\nASSISTANT:", "max_tokens":
 class Seen:
     """What happened to the others while they were watching."""
 
-    health_s: list[float] = field(default_factory=list)
-    text_s: list[float] = field(default_factory=list)
+    health_s: list[tuple[float, float]] = field(default_factory=list)  # as Wait has them
+    text_s: list[tuple[float, float]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)  # answers other than 200
     first_bytes: int = 0  # of memory, all processes of the server together
     most_bytes: int = 0
 
 
-def tree_bytes(root: int) -> int:
-    """Memory of a process and all its descendants that no file backs."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):  # it has just ended
-            continue
-    return sum(_bytes_of(pid) for pid in parents if _descends(pid, root, parents))
+class Wait:
+    """How long something took, and how long it would have taken had the machine been the server's alone."""
 
+    def __init__(self, server_pid: int) -> None:
+        self._server_pid = server_pid
+        self._started_s, self._machine_s, self._server_s = self._now()
 
-def _descends(pid: int, root: int, parents: dict[int, int]) -> bool:
-    while pid not in (0, root):
-        pid = parents.get(pid, 0)
-    return pid == root
+    def end(self) -> tuple[float, float]:
+        """Seconds by the clock; and less the share of each processor that others had in them, which is no less than
+        what the busiest of the server's processes computed.
+        """
+        ended_s, machine_s, server_s = self._now()
+        duration_s = ended_s - self._started_s
+        of_each_s = [busy_s - self._server_s.get(pid, 0.0) for pid, busy_s in server_s.items()]
+        others_s = max(0.0, machine_s - self._machine_s - sum(of_each_s))
+        undisturbed_s = max(duration_s - others_s / (os.cpu_count() or 1), *of_each_s)
+        return duration_s, min(duration_s, undisturbed_s)
 
-
-def _bytes_of(pid: int) -> int:
-    try:
-        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    except OSError:
-        return 0
-    return sum(int(fields.get(name, "0 kB").split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
+    def _now(self) -> tuple[float, float, dict[int, float]]:
+        return time.monotonic(), machine_cpu_s(), tree_cpu_s(self._server_pid)
 
 
 class Victim:
@@ -101,8 +100,8 @@ class Victim:
         while not self._ends.wait(_PAUSE_S):
             act()
 
-    def _ask(self, method: str, path: str, durations_s: list[float], body: str | None = None) -> None:
-        started_s = time.monotonic()
+    def _ask(self, method: str, path: str, durations_s: list[tuple[float, float]], body: str | None = None) -> None:
+        wait = Wait(self._server_pid)
         connection = HTTPConnection(*self._place, timeout=_PATIENCE_S, source_address=(ADDRESS, 0))
         try:
             connection.request(method, path, body, {"Content-Type": "application/json", **self._headers})
@@ -114,7 +113,7 @@ class Victim:
             self.seen.failures.append(f"{path}: {error!r}")
         finally:
             connection.close()
-        durations_s.append(time.monotonic() - started_s)
+        durations_s.append(wait.end())
 
 
 def main() -> None:

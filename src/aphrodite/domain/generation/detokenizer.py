@@ -1,7 +1,6 @@
 """Token ids to text while they come, never cutting a character."""
 
 from collections.abc import Sequence
-from copy import copy
 
 from aphrodite.domain.ports import Tokenizer
 
@@ -37,8 +36,8 @@ class Detokenizer:
 
     def fork(self) -> "Detokenizer":
         """Another one that has come as far, for the next completion of the same prompt."""
-        other = copy(self)
-        other._window = self._window.copy()
+        other = Detokenizer.__new__(Detokenizer)
+        other.__dict__ |= self.__dict__ | {"_window": self._window.copy()}
         return other
 
     def push(self, token_ids: Sequence[int]) -> str:

@@ -9,9 +9,11 @@ from aphrodite.domain.scheduling.block_pool import BlockPool
 from aphrodite.domain.scheduling.encoder_cache import EncoderCache
 from aphrodite.domain.scheduling.prefix_cache import PrefixCache
 from aphrodite.domain.scheduling.request import Request, RequestStatus
+from aphrodite.domain.scheduling.shares import prompt_shares
 from aphrodite.domain.scheduling.slot_table import SlotTable
 from aphrodite.domain.scheduling.step import StepResult
 from aphrodite.domain.scheduling.step_builder import Schedule, StepBuilder
+from aphrodite.domain.scheduling.step_size import StepSize
 from aphrodite.domain.scheduling.turns import Turns
 
 _RESERVED_SHARE = 4  # a quarter of a step
@@ -31,6 +33,7 @@ class Scheduler:
     def __init__(self, limits: BackendLimits, enable_prefix_caching: bool) -> None:
         self.pool = BlockPool(limits.num_blocks)
         self.encoder_cache = EncoderCache(limits.num_feature_rows)
+        self.step_size = StepSize(limits.max_num_batched_tokens)
         self.num_preemptions = 0
         self.num_waiting = 0
         self._limits = limits
@@ -53,8 +56,9 @@ class Scheduler:
     def schedule(self) -> Schedule | None:
         """Plan a step; None when nothing can run now."""
         self._make_room()
-        step = StepBuilder(self._limits.max_num_batched_tokens, self._slots)
-        if self._schedule_running(step):
+        prompting = [request for request in self._running if not request.slot_started]
+        step = StepBuilder(self._budget(len(self._running) - len(prompting)), self._slots)
+        if self._schedule_running(step, prompting):
             self._schedule_waiting(step)
         return None if step.is_empty else step.build()
 
@@ -124,18 +128,27 @@ class Scheduler:
                 break
             self._preempt(next(other for other in reversed(self._running) if giver.has(other)))
 
-    def _schedule_running(self, step: StepBuilder) -> bool:
+    def _budget(self, num_decoding: int) -> int:
+        """Tokens of a step: one for each that decodes, and prompts', which are not to take long while others wait."""
+        most = self._limits.max_num_batched_tokens
+        if self._turns.only_nobody:
+            return most
+        return min(most, num_decoding + self.step_size.num_tokens(is_shared=self._turns.is_shared))
+
+    def _schedule_running(self, step: StepBuilder, prompting: list[Request]) -> bool:
         """Returns whether more may be admitted: not while a request that runs lacks blocks or room for its images."""
         index, num_preemptions, all_fit = 0, self.num_preemptions, True
-        reserve = self._reserve(step)
+        num_for_prompts = step.budget - len(self._running) + len(prompting)
+        shares = prompt_shares(prompting, max(1, num_for_prompts - self._reserve(num_for_prompts)))
         while index < len(self._running) and step.budget > 0:
             request = self._running[index]
             if request.slot_started:
                 if request.num_runnable and not self._decode(request, step, index):
                     continue  # the request itself was preempted; the next one has its place
             else:
-                wanted = min(request.num_runnable, max(1, step.budget - reserve))
+                wanted = min(request.num_runnable, shares[request.owner], step.budget)
                 num_tokens = self._stop_before_image(request, wanted)
+                shares[request.owner] -= num_tokens
                 all_fit = all_fit and num_tokens == wanted
                 if num_tokens > 0:
                     if not self._grow(request, num_tokens, index):
@@ -144,10 +157,10 @@ class Scheduler:
             index += 1
         return all_fit and self.num_preemptions == num_preemptions
 
-    def _reserve(self, step: StepBuilder) -> int:
-        """Tokens of the step that long prompts leave to an owner who waits and of whom nothing runs."""
+    def _reserve(self, num_tokens: int) -> int:
+        """How many of a step's tokens prompts leave to an owner who waits and of whom nothing runs."""
         owner = self._turns.first_owner()
-        return 0 if owner is None or self._turns.num_running(owner) else step.budget // _RESERVED_SHARE
+        return 0 if owner is None or self._turns.num_running(owner) else num_tokens // _RESERVED_SHARE
 
     def _decode(self, request: Request, step: StepBuilder, index: int) -> bool:
         """Plan one more token of the running one at `index`. Returns False when it was preempted itself."""

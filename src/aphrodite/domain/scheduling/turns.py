@@ -3,7 +3,7 @@
 import heapq
 from dataclasses import dataclass, field
 
-from aphrodite.domain.scheduling.request import Owner, Request
+from aphrodite.domain.scheduling.request import NOBODY, Owner, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,17 @@ class Turns:
         party = self._party(request.owner)
         heapq.heappush(party.waiting, (request.order, request))
         self._line_up(party)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there are several owners."""
+        clients = self._everybody.members
+        return len(clients) > 1 or any(len(client.members) > 1 for client in clients.values())
+
+    @property
+    def only_nobody(self) -> bool:
+        """Whether all is of the one who is alone for good."""
+        return self._everybody.members.keys() <= {NOBODY.client}
 
     def first_owner(self) -> Owner | None:
         """Whose turn it is; all that waits of it may have ended meanwhile."""

@@ -17,6 +17,7 @@ from aphrodite.engine.client import EngineClient
 from aphrodite.engine.engine import EngineRequest
 
 _MAX_LOGPROBS = 1 << 19  # that are kept until an answer is whole
+_PROMPTS_AT_ONCE = 16  # that are made ready before others have their turn
 _MAX_MERGED_DELTAS = 1024  # read ahead of the client, of all prompts of a request
 
 
@@ -50,13 +51,10 @@ class Generation:
         # Ids are the engine's keys, and a client may send its own twice: so they are made unique by the object's.
         self._owner = Owner(client_name, f"{request_id}/{id(self)}")
         self._ids = [f"{self._owner.request}/{index}" for index in range(len(prompts))]
-        arrival_s = clock.now_s()
-        self._assemblers = [
-            RequestAssembler(
-                engine_id, prompt, sampling, tokenizer, arrival_s, incremental=True, keep_logprobs=not streamed
-            )
-            for engine_id, prompt in zip(self._ids, prompts, strict=True)
-        ]
+        self._tokenizer = tokenizer
+        self._streamed = streamed
+        self._arrival_s = clock.now_s()
+        self._assemblers: list[RequestAssembler] = []  # of each prompt
         self._num_logprobs_left = None if streamed or sampling.logprobs is None else _MAX_LOGPROBS
         self._deltas = self._text_deltas()
         self._first: tuple[int, TextDelta] | None = None
@@ -113,11 +111,8 @@ class Generation:
                 )
 
     async def _text_deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
-        streams = [
-            self._client.submit(EngineRequest(engine_id, prompt.token_ids, self._sampling, prompt.images, self._owner))
-            for engine_id, prompt in zip(self._ids, self._prompts, strict=True)
-        ]
         try:
+            streams = await self._submit()
             async with aclosing(_merge(streams)) as merged:
                 async for prompt_index, delta in merged:
                     assembler = self._assemblers[prompt_index]
@@ -137,6 +132,30 @@ class Generation:
             for assembler in self._assemblers:
                 assembler.abort()
                 self._metrics.note_output(assembler.output())
+
+    async def _submit(self) -> list[AsyncGenerator[SequenceDelta, None]]:
+        """Make ready for what will come, once it is sure that there is room; others go on meanwhile."""
+        sampling = self._sampling
+        self._client.check_room(self._owner, [len(prompt.token_ids) for prompt in self._prompts], sampling.n)
+        streams = []
+        for index, (engine_id, prompt) in enumerate(zip(self._ids, self._prompts, strict=True), 1):
+            self._assemblers.append(
+                RequestAssembler(
+                    engine_id,
+                    prompt,
+                    sampling,
+                    self._tokenizer,
+                    self._arrival_s,
+                    incremental=True,
+                    keep_logprobs=not self._streamed,
+                )
+            )
+            streams.append(
+                self._client.submit(EngineRequest(engine_id, prompt.token_ids, sampling, prompt.images, self._owner))
+            )
+            if index % _PROMPTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return streams
 
 
 async def _merge(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tests.processors import save_processor
 
 TokenizerKind = Literal["bytelevel", "metaspace"]
-Family = Literal["llama", "mistral", "qwen2", "qwen3"]
+Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "granite"]
 Tower = Literal["clip", "siglip"]
 LlavaKind = Literal["Llava", "LlavaNext", "VipLlava"]
 
@@ -254,6 +254,21 @@ def _text_config(family: Family, tokenizer: Any, overrides: dict[str, Any]) -> A
         settings["head_dim"] = 12  # Qwen2's is always hidden_size / heads
     if family == "mistral":
         settings["sliding_window"] = None
+    if family == "gemma2":
+        settings |= {
+            "sliding_window": 7,
+            "query_pre_attn_scalar": 20,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 4.0,
+        }
+    if family == "granite":
+        settings |= {
+            "head_dim": 12,  # Granite's is always hidden_size / heads
+            "embedding_multiplier": 3.0,
+            "attention_multiplier": 0.3,
+            "residual_multiplier": 0.4,
+            "logits_scaling": 1.5,
+        }
     return transformers.AutoConfig.for_model(family, **(settings | overrides))
 
 
@@ -287,14 +302,14 @@ def _image_processor(kind: Tower | Literal["tiles"], size: int) -> Any:
 
 
 def _fill_and_save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Draw every parameter anew: norm weights around 1, all else around 0, biases too."""
+    """Draw every parameter anew: norm weights around 1 where they begin there, all else around 0, biases too."""
     import torch
     import transformers
 
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            is_norm = "norm" in name and name.endswith("weight")
+            is_norm = "norm" in name and name.endswith("weight") and bool((parameter == 1).all())
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + float(is_norm))
     model.generation_config = transformers.GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id

@@ -1,7 +1,7 @@
 """The shapes of llava-hf/llava-1.5-7b-hf, for what needs no weights."""
 
 from aphrodite.domain.architectures.images.layout import FixedLayout
-from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, RopeSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, ModelSpec, RopeSpec
 from aphrodite.domain.architectures.vision_config import two_layers
 from aphrodite.domain.architectures.vision_spec import VisionSpec
 
@@ -22,7 +22,7 @@ LLAVA_7B = ModelSpec(
         output_bias=False,
         mlp_bias=False,
         qk_norm=False,
-        windows=(None,) * 32,
+        attention=(AttentionSpec(128**-0.5),) * 32,
         tied_embeddings=False,
     ),
     vision=VisionSpec(

@@ -45,7 +45,7 @@ def llava(devices: list[Any], kernel: str, num_blocks: int, num_layers: int) -> 
     last = min(num_layers, vision.num_layers - 1)
     spec = replace(
         LLAVA_7B,
-        decoder=replace(decoder, num_layers=num_layers, windows=decoder.windows[:num_layers]),
+        decoder=replace(decoder, num_layers=num_layers, attention=decoder.attention[:num_layers]),
         vision=replace(vision, num_layers=last + 1, feature_layers=(last,)),
     )
     return _device_model(spec, devices, KERNELS[kernel], num_blocks, DECODE_ROWS, MIXED_TOKENS)
@@ -60,7 +60,7 @@ def mistral(devices: list[Any], kernel: str) -> DeviceModel:
         num_layers=1,
         num_kv_heads=8,
         max_position=32768,
-        windows=(None,),
+        attention=LLAVA_7B.decoder.attention[:1],
     )
     spec = replace(LLAVA_7B, decoder=decoder)
     return _device_model(spec, devices, KERNELS[kernel], num_blocks=1024, **_DEFAULTS)

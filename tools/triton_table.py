@@ -34,6 +34,8 @@ from aphrodite.backends.cuda.gpu.kernels.quick_gelu import quick_gelu
 from aphrodite.backends.cuda.gpu.kernels.rotary_cache import rotate_and_cache
 from aphrodite.backends.cuda.gpu.kernels.sampling import sample_tokens
 from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
+from aphrodite.domain.architectures.activation import Activation
+from aphrodite.domain.architectures.spec import AttentionSpec
 
 NUM_MULTIPROCESSORS = 132  # of an H100
 MAX_MODEL_LEN = 4096
@@ -50,7 +52,9 @@ class Model:
     intermediate_size: int
     vocab_size: int
     window: int | None = None
+    softcap: float | None = None
     has_head_norms: bool = False
+    activation: Activation = "silu"
     dtype: torch.dtype = torch.bfloat16
 
 
@@ -62,8 +66,9 @@ MODELS = [
     Model("Qwen2-7B", 28, 4, 128, 3584, 18944, 152064),
     Model("Qwen3-8B", 32, 8, 128, 4096, 12288, 151936, has_head_norms=True),
     Model("Mistral-7B fp32", 32, 8, 128, 4096, 14336, 32064, window=4096, dtype=torch.float32),
-    Model("256 a head", 16, 8, 256, 4096, 11008, 32064),
-    Model("256 a head, no groups", 16, 16, 256, 4096, 11008, 32064),
+    Model("Gemma-3-4B", 8, 4, 256, 2560, 10240, 262208, window=1024, has_head_norms=True, activation="gelu_tanh"),
+    Model("Gemma-2-9B", 16, 8, 256, 3584, 14336, 256000, window=4096, softcap=50.0, activation="gelu_tanh"),
+    Model("Gemma-7B", 16, 16, 256, 3072, 24576, 256000, activation="gelu_tanh"),
 ]
 
 
@@ -150,8 +155,9 @@ def cases(model: Model, offset: int = 0) -> dict[str, Callable[[], object]]:
         workspace = SplitWorkspace.for_multiprocessors(
             NUM_MULTIPROCESSORS, heads, kv_heads, head_dim, MAX_MODEL_LEN, queries.device
         )
+        attention = AttentionSpec(head_dim**-0.5, model.window, model.softcap)
         table = field(rows, MAX_MODEL_LEN // BLOCK_SIZE)
-        arrays = (table, field(rows + 1), field(rows), BLOCK_SIZE, model.window, workspace, queries)
+        arrays = (table, field(rows + 1), field(rows), BLOCK_SIZE, attention, workspace, queries)
         is_decode = tokens == rows
         paged_attention(queries, cache, cache, *arrays, has_single_rows=is_decode, has_chunks=not is_decode)
 
@@ -171,7 +177,7 @@ def cases(model: Model, offset: int = 0) -> dict[str, Callable[[], object]]:
         "rotary, cache": rotate,
         "norm": lambda: add_rms_norm(hidden, None, weight, 1e-6),
         "add, norm": lambda: add_rms_norm(hidden, hidden, weight, 1e-6),
-        "gated": lambda: gated_activation(tensor(32, 2 * model.intermediate_size), "silu"),
+        "gated": lambda: gated_activation(tensor(32, 2 * model.intermediate_size), model.activation),
         "picture": lambda: quick_gelu(tensor(8, 577, 4096)),
         "sampling": lambda: sample_tokens(
             tensor(32, model.vocab_size, dtype=torch.float32), floats(32), field(32), floats(32), floats(32), floats(32)

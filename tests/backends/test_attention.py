@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from aphrodite.backends.cuda.attention import AttentionBatch
 from aphrodite.backends.cuda.kv_cache import KvCache
+from aphrodite.domain.architectures.spec import AttentionSpec
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import FlatStep, StepShape, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
@@ -14,14 +15,18 @@ from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 NUM_LAYERS = 2
 
 
-def dense(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, window: int | None) -> np.ndarray:
+def dense(
+    queries: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, attention: AttentionSpec
+) -> np.ndarray:
     """Causal attention of one sequence's last tokens: queries [T, H, D], keys and values [C, K, D], one by one."""
     group = queries.shape[1] // keys.shape[1]
     output = np.zeros(queries.shape)
     for token, head in np.ndindex(queries.shape[:2]):
         stop = start + token + 1
-        first = 0 if window is None else max(0, stop - window)
-        scores = keys[first:stop, head // group] @ queries[token, head] / np.sqrt(queries.shape[2])
+        first = 0 if attention.window is None else max(0, stop - attention.window)
+        scores = keys[first:stop, head // group] @ queries[token, head] * attention.scale
+        if attention.softcap is not None:
+            scores = attention.softcap * np.tanh(scores / attention.softcap)
         weights = np.exp(scores - scores.max())
         output[token, head] = weights @ values[first:stop, head // group] / weights.sum()
     return output
@@ -39,8 +44,8 @@ class Step:
     queries: torch.Tensor  # float32 [T, H, D]
     sequences: list[tuple[np.ndarray, np.ndarray]]  # of layer 1: keys and values [C, K, D] of each row
 
-    def attend(self, window: int | None) -> torch.Tensor:
-        return self.batch.attend(1, self.queries, window)
+    def attend(self, attention: AttentionSpec) -> torch.Tensor:
+        return self.batch.attend(1, self.queries, attention)
 
 
 def make_step(
@@ -88,6 +93,12 @@ def make_step(
     return Step(flat, batch, caches, starts, lengths, queries, sequences)
 
 
+layers = st.builds(
+    AttentionSpec,
+    st.sampled_from([0.35, 1.0]),
+    st.none() | st.integers(1, 30),
+    st.none() | st.sampled_from([0.5, 30.0]),
+)
 rows = st.lists(st.tuples(st.integers(0, 20), st.one_of(st.just(1), st.integers(2, 9))), min_size=1, max_size=5)
 
 
@@ -97,7 +108,7 @@ rows = st.lists(st.tuples(st.integers(0, 20), st.one_of(st.just(1), st.integers(
     block_size=st.sampled_from([1, 3, 4, 16]),
     num_kv_heads=st.integers(1, 3),
     group=st.integers(1, 3),
-    windows=st.lists(st.none() | st.integers(1, 30), min_size=1, max_size=3),
+    layers=st.lists(layers, min_size=1, max_size=3),
     padding=st.integers(0, 3),
     seed=st.integers(0, 5),
 )
@@ -106,17 +117,17 @@ def test_every_row_attends_to_its_own_sequence(
     block_size: int,
     num_kv_heads: int,
     group: int,
-    windows: list[int | None],
+    layers: list[AttentionSpec],
     padding: int,
     seed: int,
 ) -> None:
     step = make_step(rows, block_size, num_kv_heads, group, padding, seed)
-    for window in windows:  # layers of one model may differ in it, and share what a step made ready
-        output = step.attend(window).numpy()
+    for attention in layers:  # those of one model may differ, and share what a step made ready
+        output = step.attend(attention).numpy()
         assert output.shape == step.queries.shape
         first = 0
         for start, length, (keys, values) in zip(step.starts, step.lengths, step.sequences, strict=True):
-            expected = dense(step.queries[first : first + length].numpy(), keys, values, start, window)
+            expected = dense(step.queries[first : first + length].numpy(), keys, values, start, attention)
             np.testing.assert_allclose(output[first : first + length], expected, rtol=1e-5, atol=1e-5)
             first += length
 
@@ -130,13 +141,13 @@ def test_a_step_writes_the_slots_of_its_own_tokens_in_its_own_layer() -> None:
 
 def test_one_row_of_several_tokens_equals_rows_of_one_token_each() -> None:
     step = make_step([(0, 6)], block_size=4, num_kv_heads=2, group=2)
-    whole = step.attend(None)
+    whole = step.attend(AttentionSpec(0.4))
     slots = step.flat.arrays.kv_slots
     for position in range(6):
         plan = StepPlan.of((RowPlan(0, position, 1, None, _blocks(slots, position), False, SamplingParams(), 0),))
         flat = flatten(plan, 4)
         batch = AttentionBatch(flat, unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32), step.caches)
-        alone = batch.attend(1, step.queries[position : position + 1], None)
+        alone = batch.attend(1, step.queries[position : position + 1], AttentionSpec(0.4))
         torch.testing.assert_close(alone[0], whole[position])
 
 

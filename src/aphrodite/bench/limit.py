@@ -64,7 +64,7 @@ class ModelCosts:
         self.operations_per_image = 0 if model.vision is None else _image_operations(model.vision, seeing)
         self._kv_bytes = 2 * spec.num_kv_heads * spec.head_dim * bytes_per_number  # of one token in one layer
         self._pair_operations = 4 * spec.num_heads * spec.head_dim  # of one query and one key in one layer
-        self._windows = Counter(spec.windows)
+        self._windows = Counter(attention.window for attention in spec.attention)
 
     def step(self, plan: StepPlan) -> StepCost:
         """What a step of this plan costs."""

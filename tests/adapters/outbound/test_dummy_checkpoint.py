@@ -13,7 +13,7 @@ from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckp
 from aphrodite.adapters.outbound.huggingface.dummy_checkpoint import DummyCheckpoint
 from aphrodite.domain.architectures.names import canonical_name
 from aphrodite.domain.architectures.registry import read_model
-from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, RopeSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, ModelSpec, RopeSpec
 from aphrodite.domain.architectures.weights import assemble
 
 
@@ -99,7 +99,7 @@ WIDE = ModelSpec(
         output_bias=False,
         mlp_bias=False,
         qk_norm=False,
-        windows=(None,),
+        attention=(AttentionSpec(1.0),),
         tied_embeddings=True,
     )
 )

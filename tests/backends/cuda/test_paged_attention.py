@@ -9,6 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from aphrodite.backends.cuda.gpu.kernels.paged_attention import paged_attention
 from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
+from aphrodite.domain.architectures.spec import AttentionSpec
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import flatten
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
@@ -38,7 +39,7 @@ class Step:
     magnitude: Tensor  # the same of the values' magnitudes
 
 
-def make_step(rows: list[tuple[int, int]], shape: Shape, window: int | None, place: Place, seed: int = 0) -> Step:
+def make_step(rows: list[tuple[int, int]], shape: Shape, attention: AttentionSpec, place: Place, seed: int = 0) -> Step:
     """Rows are (start, tokens); those of one token come first. Their blocks lie about in any order."""
     generator = np.random.default_rng(seed)
     counts = [-(-(start + tokens) // shape.block_size) for start, tokens in rows]
@@ -66,8 +67,8 @@ def make_step(rows: list[tuple[int, int]], shape: Shape, window: int | None, pla
         at = (table[positions // shape.block_size], positions % shape.block_size)
         keys[at], values[at] = row_keys, row_values
         row_queries = queries[first : first + tokens]
-        expected.append(attend(row_queries, row_keys, row_values, start, window))
-        magnitude.append(attend(row_queries, row_keys, row_values.abs(), start, window))
+        expected.append(attend(row_queries, row_keys, row_values, start, attention))
+        magnitude.append(attend(row_queries, row_keys, row_values.abs(), start, attention))
         first += tokens
     flattened = (keys.flatten(0, 1), values.flatten(0, 1))
     return Step(
@@ -79,21 +80,27 @@ def make_step(rows: list[tuple[int, int]], shape: Shape, window: int | None, pla
     )
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, start: int, window: int | None) -> Tensor:
-    """torch's own attention of one row, in float32."""
+def attend(queries: Tensor, keys: Tensor, values: Tensor, start: int, attention: AttentionSpec) -> Tensor:
+    """One row, in float32: torch's own attention where no score is bounded."""
     seen = torch.arange(len(keys))
     asking = torch.arange(start, len(keys))[:, None]
     mask = seen <= asking
-    if window is not None:
-        mask &= seen > asking - window
-    parts = (part.float().transpose(0, 1)[None] for part in (queries, keys, values))
-    return scaled_dot_product_attention(*parts, attn_mask=mask, enable_gqa=True)[0].transpose(0, 1)
+    if attention.window is not None:
+        mask &= seen > asking - attention.window
+    parts = [part.float().transpose(0, 1)[None] for part in (queries, keys, values)]
+    if attention.softcap is None:
+        attended = scaled_dot_product_attention(*parts, attn_mask=mask, scale=attention.scale, enable_gqa=True)
+        return attended[0].transpose(0, 1)
+    group = queries.shape[1] // keys.shape[1]
+    asked, found, taken = parts[0][0], *(part[0].repeat_interleave(group, 0) for part in parts[1:])
+    scores = attention.softcap * torch.tanh(asked @ found.transpose(1, 2) * attention.scale / attention.softcap)
+    return (scores.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ taken).transpose(0, 1)
 
 
 def check(
-    rows: list[tuple[int, int]], shape: Shape, window: int | None, place: Place, num_multiprocessors: int = 2
+    rows: list[tuple[int, int]], shape: Shape, attention: AttentionSpec, place: Place, num_multiprocessors: int = 2
 ) -> None:
-    step = make_step(rows, shape, window, place)
+    step = make_step(rows, shape, attention, place)
     workspace = SplitWorkspace.for_multiprocessors(
         num_multiprocessors, shape.num_heads, shape.num_kv_heads, shape.head_dim, MAX_MODEL_LEN, place.device
     )
@@ -107,7 +114,7 @@ def check(
         step.arrays.row_starts,
         step.arrays.kv_lengths,
         shape.block_size,
-        window,
+        attention,
         workspace,
         output,
         has_single_rows=any(tokens == 1 for _, tokens in rows),
@@ -131,6 +138,12 @@ def assert_close(found: Tensor, step: Step) -> None:
     assert (excess <= 0).all(), f"{int((excess > 0).sum())} of {excess.numel()} too far, by {excess.max():.1e} at most"
 
 
+LAYERS = [
+    AttentionSpec(0.25),
+    AttentionSpec(0.2, window=1),
+    AttentionSpec(0.25, window=11),
+    AttentionSpec(0.3, window=11, softcap=1.5),
+]
 SINGLES = [(0, 1), (1, 1), (40, 1), (99, 1)]
 CHUNKS = [(0, 5), (13, 7), (30, 33)]
 SHAPES = [
@@ -142,39 +155,39 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("window", [None, 1, 11])
+@pytest.mark.parametrize("attention", LAYERS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_rows_of_one_token(shape: Shape, window: int | None, place: Place) -> None:
-    check(SINGLES, shape, window, place)
+def test_rows_of_one_token(shape: Shape, attention: AttentionSpec, place: Place) -> None:
+    check(SINGLES, shape, attention, place)
 
 
 @pytest.mark.parametrize("num_multiprocessors", [1, 4, 16])
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2]], ids=str)
 def test_any_number_of_splits(shape: Shape, num_multiprocessors: int, place: Place) -> None:
-    check([(0, 1), (200, 1)], shape, None, place, num_multiprocessors)
-    check([(33, 1)], shape, 40, place, num_multiprocessors)
+    check([(0, 1), (200, 1)], shape, LAYERS[0], place, num_multiprocessors)
+    check([(33, 1)], shape, AttentionSpec(0.2, window=40), place, num_multiprocessors)
 
 
-@pytest.mark.parametrize("window", [None, 1, 11])
+@pytest.mark.parametrize("attention", LAYERS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_rows_of_several_tokens(shape: Shape, window: int | None, place: Place) -> None:
-    check(CHUNKS, shape, window, place)
+def test_rows_of_several_tokens(shape: Shape, attention: AttentionSpec, place: Place) -> None:
+    check(CHUNKS, shape, attention, place)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
 def test_rows_of_both_kinds(shape: Shape, place: Place) -> None:
-    check(SINGLES + CHUNKS, shape, None, place)
+    check(SINGLES + CHUNKS, shape, LAYERS[0], place)
 
 
 def test_a_row_longer_than_a_tile(place: Place) -> None:
-    check([(3, 150), (0, 129)], Shape(num_heads=2, num_kv_heads=2, head_dim=16, block_size=16), None, place)
+    check([(3, 150), (0, 129)], Shape(num_heads=2, num_kv_heads=2, head_dim=16, block_size=16), LAYERS[0], place)
 
 
 def test_what_rounded_probabilities_do_to_the_output() -> None:
     """Plain torch does what the kernels do in bfloat16: within what is allowed there, past what float32 is held to."""
     shape = Shape(num_heads=2, num_kv_heads=2, head_dim=64, block_size=16)
     place = Place(torch.device("cpu"), torch.bfloat16)
-    step = make_step([(0, 256)], shape, None, place)
+    step = make_step([(0, 256)], shape, AttentionSpec(shape.head_dim**-0.5), place)
     slots = step.arrays.kv_slots[:256].long()
     queries, keys, values = (
         part.float().transpose(0, 1) for part in (step.queries[:256], step.keys[slots], step.values[slots])

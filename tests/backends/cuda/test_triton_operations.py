@@ -13,7 +13,7 @@ from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 from aphrodite.backends.cuda.gpu.triton_operations import TritonOperations
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
-from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec, RopeSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, ModelSpec, RopeSpec
 from aphrodite.domain.architectures.weights import declare_weights
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import flatten, unpack
@@ -43,7 +43,7 @@ def spec(*, qk_norm: bool) -> DecoderSpec:
         output_bias=False,
         mlp_bias=False,
         qk_norm=qk_norm,
-        windows=(None, 6),
+        attention=(AttentionSpec(0.3), AttentionSpec(0.2, window=6, softcap=2.0)),
         tied_embeddings=True,
     )
 

@@ -17,6 +17,7 @@ from aphrodite.backends.jax_tpu.attention_plain import attend_plain
 from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.native import attend_native, is_native
 from aphrodite.backends.native.library import load_library
+from aphrodite.domain.architectures.spec import AttentionSpec
 from aphrodite.domain.errors import CapacityError
 
 
@@ -53,36 +54,39 @@ class Paged:
         queries = rng.normal(size=(num_tokens, heads[0], head_dim)).astype(np.float32)
         return cls(queries, cache, starts, lengths, table)
 
-    def run(self, attend: Attend, window: int | None) -> np.ndarray:
+    def run(self, attend: Attend, attention: AttentionSpec) -> np.ndarray:
         found = jax.jit(attend, static_argnums=5)(
-            self.queries, self.cache, self.row_starts, self.kv_lengths, self.block_table, window
+            self.queries, self.cache, self.row_starts, self.kv_lengths, self.block_table, attention
         )
         return np.asarray(found, np.float32)
 
-    def expected(self, row: int, window: int | None) -> np.ndarray:
+    def expected(self, row: int, attention: AttentionSpec) -> np.ndarray:
         """Dense attention of one row, float64."""
         first, last, length = self.row_starts[row], self.row_starts[row + 1], self.kv_lengths[row]
         kv = self.cache[self.block_table[row]].reshape(-1, *self.cache.shape[2:])[:length].astype(np.float64)
         queries = self.queries[first:last].astype(np.float64)
         group = queries.shape[1] // (kv.shape[1] // 2)
         keys, values = (np.repeat(kv[:, part::2], group, axis=1) for part in (0, 1))
-        scores = np.einsum("qhd,khd->hqk", queries, keys) / np.sqrt(queries.shape[-1])
+        scores = np.einsum("qhd,khd->hqk", queries, keys) * attention.scale
+        if attention.softcap is not None:
+            scores = attention.softcap * np.tanh(scores / attention.softcap)
         at, seen = np.arange(length), np.arange(length - (last - first), length)[:, None]
-        mask = (at <= seen) & (at > seen - (window or length))
+        mask = (at <= seen) & (at > seen - (attention.window or length))
         shares = np.where(mask, np.exp(scores - scores.max(axis=-1, keepdims=True)), 0)
         return np.einsum("hqk,khd->qhd", shares / shares.sum(axis=-1, keepdims=True), values)
 
-    def check(self, attend: Attend, window: int | None, tolerance: float = 2e-5) -> None:
-        found = self.run(attend, window)
+    def check(self, attend: Attend, attention: AttentionSpec, tolerance: float = 2e-5) -> None:
+        found = self.run(attend, attention)
         for row in np.flatnonzero(np.diff(self.row_starts)):
             part = found[self.row_starts[row] : self.row_starts[row + 1]]
-            np.testing.assert_allclose(part, self.expected(row, window), atol=tolerance, rtol=tolerance)
+            np.testing.assert_allclose(part, self.expected(row, attention), atol=tolerance, rtol=tolerance)
 
 
+LAYERS = (AttentionSpec(0.25), AttentionSpec(0.2, window=5, softcap=1.5), AttentionSpec(0.25, window=128))
 SINGLES = [(1, 1), (1, 130), (1, 7), (1, 300), (1, 40), (1, 8), (1, 9), (1, 2), (1, 64), (1, 65)]
 
 
-@pytest.mark.parametrize("window", [None, 5, 128])
+@pytest.mark.parametrize("attention", LAYERS, ids=str)
 @pytest.mark.parametrize(
     ("rows", "num_tokens", "num_rows"),
     [
@@ -95,15 +99,15 @@ SINGLES = [(1, 1), (1, 130), (1, 7), (1, 300), (1, 40), (1, 8), (1, 9), (1, 2), 
 )
 @pytest.mark.parametrize("attend", [attend_plain, attend_native])
 def test_on_a_cpu(
-    attend: Attend, rows: list[tuple[int, int]], num_tokens: int, num_rows: int, window: int | None
+    attend: Attend, rows: list[tuple[int, int]], num_tokens: int, num_rows: int, attention: AttentionSpec
 ) -> None:
     assert is_native(np.dtype(np.float32))
-    Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=16).check(attend, window)
+    Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=16).check(attend, attention)
 
 
 def test_the_kernel_in_c_leaves_zeros_in_padding() -> None:
     assert is_native(np.dtype(np.float32))
-    found = Paged.random(SINGLES, 16, 11, heads=(4, 2), block_size=16).run(attend_native, None)
+    found = Paged.random(SINGLES, 16, 11, heads=(4, 2), block_size=16).run(attend_native, LAYERS[0])
     assert not found[len(SINGLES) :].any()
 
 
@@ -135,8 +139,8 @@ def plain(*inputs: Any) -> jax.Array:
 
 
 def off_by_one(*inputs: Any) -> jax.Array:
-    *others, window = inputs
-    return plain(*others, window and window + 1)
+    *others, attention = inputs
+    return plain(*others, replace(attention, window=attention.window and attention.window + 1))
 
 
 SHAPE = AttentionShape(32, 32, 128, 16, np.dtype(np.float32))
@@ -193,25 +197,25 @@ def test_heads_of_the_kernel_in_c(
     num_blocks = 300 // block_size + 1
     paged = Paged.random([*SINGLES, (3, 20)], 13, 12, heads, block_size, head_dim, num_blocks)
     rounded = replace(paged, queries=paged.queries.astype(dtype), cache=paged.cache.astype(dtype))
-    rounded.check(attend_native, None, tolerance)
-    rounded.check(attend_native, 6, tolerance)
+    for attention in LAYERS[:2]:
+        rounded.check(attend_native, attention, tolerance)
 
 
 @pytest.mark.parametrize("block_size", [1, 8, 32, 256])
 @pytest.mark.parametrize("heads", [(6, 2), (3, 3), (4, 1)])
 def test_plain_blocks_and_heads(block_size: int, heads: tuple[int, int]) -> None:
     rows = [(1, 17), (5, 21), (3, 3)]
-    Paged.random(rows, 16, 4, heads, block_size).check(attend_plain, None)
+    Paged.random(rows, 16, 4, heads, block_size).check(attend_plain, LAYERS[0])
 
 
-@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("attention", LAYERS[:2], ids=str)
 @pytest.mark.parametrize(
     ("rows", "num_tokens", "num_rows"),
     [([(1, 20), (1, 150), (1, 1)], 4, 4), ([(1, 33), (70, 70), (3, 140)], 76, 4)],
     ids=["singles", "mixed"],
 )
-def test_pallas(rows: list[tuple[int, int]], num_tokens: int, num_rows: int, window: int | None) -> None:
+def test_pallas(rows: list[tuple[int, int]], num_tokens: int, num_rows: int, attention: AttentionSpec) -> None:
     """The TPU kernel in the interpreter, which also holds every access to its bounds."""
     problem = Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=32, head_dim=128, num_blocks=5)
     with pltpu.force_tpu_interpret_mode():
-        problem.check(attend_pallas, window)
+        problem.check(attend_pallas, attention)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from aphrodite.domain.architectures.activation import Activation
-from aphrodite.domain.architectures.spec import DecoderSpec, RopeSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, RopeSpec
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
@@ -34,7 +34,7 @@ def spec(heads: tuple[int, int], head_dim: int, activation: Activation, *, qk_no
         output_bias=False,
         mlp_bias=False,
         qk_norm=qk_norm,
-        windows=(None, 6),
+        attention=(AttentionSpec(0.3), AttentionSpec(0.2, window=6, softcap=2.0)),
         tied_embeddings=True,
     )
 

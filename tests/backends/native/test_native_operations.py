@@ -17,7 +17,7 @@ from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
 from aphrodite.domain.architectures.activation import Activation
-from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.weights import declare_weights
 from aphrodite.domain.scheduling.flatten import FlatStep
 from aphrodite.domain.scheduling.step_arrays import StepArrays
@@ -65,7 +65,7 @@ def run(model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: i
     num_more=st.integers(1, 16),
     num_decode_steps=st.integers(1, 4),
     block_size=st.sampled_from([1, 3, 16]),
-    head_dim=st.sampled_from([8, 32, 64, 128]),
+    head_dim=st.sampled_from([8, 32, 64, 128, 256]),
     heads=st.sampled_from([(1, 1), (4, 2), (3, 1), (6, 6)]),
     activation=st.sampled_from(["silu", "gelu"]),
 )
@@ -101,7 +101,7 @@ def test_large_sums_and_scores_stay_numbers() -> None:
     cache.numbers[0, 1, 1:, 0] = torch.arange(12.0)[:, None].expand(12, 32).reshape(3, 4, 32)
     queries, output = torch.stack((torch.full((32,), 50.0), torch.full((32,), -50.0)))[None], torch.empty(1, 2, 32)
     table, lengths = torch.tensor([[1, 2, 3]], dtype=torch.int32), torch.tensor([12], dtype=torch.int32)
-    kernels.attend_rows(0, queries, table, lengths, None, output)
+    kernels.attend_rows(0, queries, table, lengths, AttentionSpec(1.0), output)
     torch.testing.assert_close(output[0, :, 0], torch.tensor([11.0, 0.0]))
     x = torch.tensor([[1e4, -1e4, 90.0, -90.0, 0.0, *[1.0] * 5]])
     torch.testing.assert_close(kernels.gate_silu(x), torch.nn.functional.silu(x[:, :5]) * x[:, 5:])

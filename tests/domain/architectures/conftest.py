@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from transformers import (
     CLIPVisionConfig,
+    Gemma2Config,
+    GemmaConfig,
+    GraniteConfig,
     LlamaConfig,
     LlavaConfig,
     MistralConfig,
@@ -15,7 +18,9 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-_DECODERS: tuple[type[PreTrainedConfig], ...] = (LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config)
+_DECODERS: tuple[type[PreTrainedConfig], ...] = (
+    LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, GemmaConfig, Gemma2Config, GraniteConfig,
+)  # fmt: skip
 _TOWERS: tuple[type[PreTrainedConfig], ...] = (CLIPVisionConfig, SiglipVisionConfig)
 
 

@@ -8,6 +8,7 @@ from transformers import AutoConfig, CLIPVisionModel, LlavaConfig, PreTrainedCon
 from transformers.activations import ACT2FN
 
 from aphrodite.domain.architectures.registry import DECODERS, VISION_MODELS, read_model
+from aphrodite.domain.architectures.spec import AttentionSpec
 from aphrodite.domain.architectures.vision_config import two_layers
 from aphrodite.domain.errors import UnsupportedModelError
 
@@ -29,7 +30,7 @@ def test_the_published_llava_1_5_configuration() -> None:
     assert model.image_token_id == 32000
     assert model.decoder.vocab_size == 32064
     assert model.decoder.max_position == 4096
-    assert model.decoder.windows == (None,) * 32
+    assert model.decoder.attention == (AttentionSpec(128**-0.5),) * 32
     assert model.vision is not None
     assert model.vision.num_image_tokens == 576
     assert model.vision.feature_layers == (23,)
@@ -95,13 +96,15 @@ def test_llava_ties_where_either_configuration_says_so(make_llava: Maker, outer:
 def test_windows_layer_by_layer(
     make_decoder: Maker, family: str, overrides: dict[str, Any], windows: tuple[int | None, ...]
 ) -> None:
-    assert read_model(make_decoder(family, **overrides).to_dict()).decoder.windows == windows
+    assert read_model(make_decoder(family, **overrides).to_dict()).decoder.attention == tuple(
+        AttentionSpec(8**-0.5, window) for window in windows
+    )
 
 
 def test_a_qwen_file_from_before_layer_types(make_decoder: Maker) -> None:
     config = make_decoder("qwen2").to_dict() | {"sliding_window": 9, "max_window_layers": 2, "use_sliding_window": True}
     del config["layer_types"]
-    assert read_model(config).decoder.windows == (None, None, 9)
+    assert [attention.window for attention in read_model(config).decoder.attention] == [None, None, 9]
 
 
 def test_rotary_settings_given_for_each_layer_type(make_decoder: Maker) -> None:
@@ -111,6 +114,13 @@ def test_rotary_settings_given_for_each_layer_type(make_decoder: Maker) -> None:
     other = {"full_attention": one, "sliding_attention": one | {"rope_theta": 1e4}}
     with pytest.raises(UnsupportedModelError, match="rope_parameters"):
         read_model(config | {"rope_parameters": other})
+
+
+def test_gemmas_that_embed_text_are_refused(make_decoder: Maker) -> None:
+    for family in ("gemma", "gemma2"):
+        config = make_decoder(family, use_bidirectional_attention=True).to_dict()
+        with pytest.raises(UnsupportedModelError, match="use_bidirectional_attention = True"):
+            read_model(config)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +150,7 @@ def test_activations_mean_what_transformers_means(make_decoder: Maker, name: str
         ({"quantization_config": {"quant_method": "awq"}}, "quantised (awq)"),
         ({"image_token_index": None}, "image_token_id = nothing"),
         ({"vision_config": None}, "vision_config = None"),
-        ({"text_config": {"model_type": "gemma2"}}, "text_config.model_type = 'gemma2'; supported is one of llama"),
+        ({"text_config": {"model_type": "gpt2"}}, "text_config.model_type = 'gpt2'; supported is one of llama"),
         (
             {"vision_config": {"model_type": "vivit"}},
             "vision_config.model_type = 'vivit'; supported is one of clip",

@@ -86,7 +86,7 @@ def test_every_pairing_declares_what_transformers_holds(
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "gemma", "gemma2", "granite"])
 def test_every_decoder_alone_declares_what_transformers_holds(
     make_decoder: Maker, family: str, tied: bool, tmp_path: Path
 ) -> None:
@@ -154,6 +154,23 @@ def test_assemble_gives_each_weight_its_sources_in_order(spec: ModelSpec) -> Non
             assert array is tensors[source.name]
     qkv = next(weight for weight in assembled if weight.name == "layers.0.qkv.weight")
     assert [source.name.rsplit(".", 2)[1] for source in qkv.sources] == ["q_proj", "k_proj", "v_proj"]
+
+
+def test_what_a_family_makes_of_its_numbers_is_made_when_they_are_read(make_decoder: Maker) -> None:
+    """So that neither Gemma's norms, which are 1 + weight, nor Granite's multipliers cost a step anything."""
+
+    def prepared(family: str, **overrides: Any) -> dict[str, float]:
+        spec = read_model(make_decoder(family, **overrides).to_dict())
+        tensors = ((name, np.full(shape, 0.5, np.float16)) for name, shape in _declared(spec).items())
+        return {weight.name: arrays[0].flat[0] for weight, arrays in assemble(spec, tensors)}
+
+    gemma = prepared("gemma2")
+    for name in ("norm", "layers.0.attention_norm", "layers.1.attention_post_norm", "layers.2.mlp_post_norm"):
+        assert gemma[name] == 1.5
+    assert gemma["layers.0.down.weight"] == 0.5
+    granite = prepared("granite", residual_multiplier=0.25, logits_scaling=8.0)
+    assert (granite["norm"], granite["layers.0.mlp_norm"]) == (0.0625, 0.5)
+    assert (granite["layers.0.output.weight"], granite["layers.0.down.weight"]) == (0.125, 0.125)
 
 
 def test_assemble_yields_a_weight_as_soon_as_it_is_whole(spec: ModelSpec) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aphrodite.backends.cuda.cpu.product_attention import Softmax, TorchSoftmax, product_attention
 from aphrodite.backends.cuda.kv_cache import KvCache
+from aphrodite.domain.architectures.spec import AttentionSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 from aphrodite.domain.scheduling.step_arrays import StepArrays
 
@@ -59,7 +60,7 @@ class SingleRows:
         blocks = torch.where(is_inside, block_table[:, :num_blocks], block_table[:, :1])
         self._head_blocks = cache.head_blocks(blocks)
 
-    def attend(self, layer: int, queries: Tensor, window: int | None, output: Tensor) -> None:
+    def attend(self, layer: int, queries: Tensor, attention: AttentionSpec, output: Tensor) -> None:
         """Attention of the step's queries [T, H, D], as far as they are of these rows, to output [T, H, D]."""
         if not self._num_rows:
             return
@@ -67,8 +68,10 @@ class SingleRows:
         keys, values = self._cache.gather(layer, self._head_blocks, self._num_rows)  # each [N * K, C, D]
         # The query heads of one key/value head stand in for its queries: no key is copied for a group.
         grouped = singles.reshape(len(keys), -1, singles.shape[-1])  # [N * K, G, D]
-        scores = torch.bmm(grouped * grouped.shape[-1] ** -0.5, keys.transpose(1, 2))
-        scores += self._mask(window, queries.dtype)
+        scores = torch.bmm(grouped * attention.scale, keys.transpose(1, 2))
+        if attention.softcap is not None:
+            scores.div_(attention.softcap).tanh_().mul_(attention.softcap)
+        scores += self._mask(attention.window, queries.dtype)
         output[: self._num_rows] = torch.bmm(scores.softmax(dim=-1), values).view(singles.shape)
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -94,8 +97,9 @@ class ChunkRows:
             table = arrays.block_table[chunk.row : chunk.row + 1, : -(-chunk.length // cache.block_size)]
             self._chunks.append((chunk, cache.head_blocks(table.long())))
 
-    def attend(self, layer: int, queries: Tensor, window: int | None, output: Tensor) -> None:
+    def attend(self, layer: int, queries: Tensor, attention: AttentionSpec, output: Tensor) -> None:
         """Attention of the step's queries [T, H, D], as far as they are of these rows, to output [T, H, D]."""
+        window = attention.window
         for chunk, head_blocks in self._chunks:
             keys, values = self._cache.gather(layer, head_blocks, 1)  # each [K, C, D]
             for first in range(chunk.first, chunk.last, _QUERIES_AT_ONCE):
@@ -104,16 +108,16 @@ class ChunkRows:
                 stop = start + last - first
                 earliest = 0 if window is None else max(0, start - window + 1)
                 output[first:last] = self._attend(
-                    queries[first:last], keys[:, earliest:stop], values[:, earliest:stop], window
+                    queries[first:last], keys[:, earliest:stop], values[:, earliest:stop], attention
                 )
 
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, attention: AttentionSpec) -> Tensor:
         """Queries [T, H, D] of a chunk over the keys and values [K, C, D] up to its last token's: [T, H, D]."""
         num_tokens, num_heads, head_dim = queries.shape
         num_kv_heads = len(keys)
         grouped = queries.view(num_tokens, num_kv_heads, num_heads // num_kv_heads, head_dim).permute(1, 2, 0, 3)
         flat = grouped.reshape(num_kv_heads, -1, head_dim)  # [K, G * T, D]
-        attended = product_attention(flat, keys, values, self._softmax, num_tokens, window)
+        attended = product_attention(flat, keys, values, self._softmax, attention, num_tokens)
         return attended.view(grouped.shape).permute(2, 0, 1, 3).reshape(queries.shape)
 
 
@@ -131,11 +135,11 @@ class AttentionBatch:
         """Cache the step's keys, then values [T, 2K, D]."""
         self._cache.write(layer, self._places, keys_and_values)
 
-    def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
+    def attend(self, layer: int, queries: Tensor, attention: AttentionSpec) -> Tensor:
         """Causal attention of queries [T, H, D] over the cache, the step's own keys included. Returns [T, H, D]."""
         output = torch.empty_like(queries)
-        self._singles.attend(layer, queries, window, output)
-        self._chunks.attend(layer, queries, window, output)
+        self._singles.attend(layer, queries, attention, output)
+        self._chunks.attend(layer, queries, attention, output)
         return output
 
 

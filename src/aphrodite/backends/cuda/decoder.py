@@ -5,12 +5,13 @@ Letters: T tokens, S samples, E hidden size, I intermediate size, H heads, K key
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
 from aphrodite.backends.cuda.linear import Linear, linear
 from aphrodite.backends.cuda.operations import QkNorm, StepOperations
-from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,13 @@ class _Layer:
     attention_norm: Tensor  # [E]
     qkv: Linear  # [T, E] -> [T, (H + 2K) * D]
     qk_norm: QkNorm | None
+    attention: AttentionSpec
     output: Linear  # [T, H * D] -> [T, E]
+    attention_post_norm: Tensor | None  # [E]
     mlp_norm: Tensor  # [E]
     gate_up: Linear  # [T, E] -> [T, 2I]
     down: Linear  # [T, I] -> [T, E]
-    window: int | None
+    mlp_post_norm: Tensor | None  # [E]
 
 
 class Decoder:
@@ -34,35 +37,48 @@ class Decoder:
         self._embed = weights["embed.weight"]  # [V, E]
         self._head = linear(weights.pop("lm_head.weight", self._embed), None)  # [S, E] -> [S, V]
         self._norm = weights["norm"]  # [E]
-        self._layers = [_layer(weights, f"layers.{i}", spec.windows[i]) for i in range(spec.num_layers)]
+        self._layers = [_layer(weights, f"layers.{i}", attention) for i, attention in enumerate(spec.attention)]
+        # Rounded as the embeddings are: trained with it, a model wants it so.
+        self._embedding_scale = torch.tensor(spec.embedding_scale, dtype=self._embed.dtype).item()
+        self._input_scale, self._logits_softcap = spec.input_scale, spec.logits_softcap
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """Token ids [T] to embeddings [T, E]."""
-        return embedding(token_ids, self._embed)
+        embedded = embedding(token_ids, self._embed)
+        return embedded if self._embedding_scale == 1 else embedded.mul_(self._embedding_scale)
 
     def forward(self, residual: Tensor, step: StepOperations) -> Tensor:
         """Embeddings [T, E], which are overwritten, to hidden states [T, E] ready for `logits`; fills the KV cache."""
+        if self._input_scale != 1:
+            residual *= self._input_scale
         x: Tensor | None = None
         for index, layer in enumerate(self._layers):
             x = self._attend(index, layer, step.add_rms_norm(residual, x, layer.attention_norm), step)
+            if layer.attention_post_norm is not None:
+                x = step.add_rms_norm(x, None, layer.attention_post_norm)
             x = self._mlp(layer, step.add_rms_norm(residual, x, layer.mlp_norm), step)
+            if layer.mlp_post_norm is not None:
+                x = step.add_rms_norm(x, None, layer.mlp_post_norm)
         return step.add_rms_norm(residual, x, self._norm)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [S, E] to float32 logits [S, V]."""
-        return self._head(hidden).float()
+        logits = self._head(hidden).float()
+        if self._logits_softcap is not None:
+            logits.div_(self._logits_softcap).tanh_().mul_(self._logits_softcap)
+        return logits
 
     def _attend(self, index: int, layer: _Layer, hidden: Tensor, step: StepOperations) -> Tensor:
         qkv = layer.qkv(hidden).view(len(hidden), -1, self._head_dim)  # [T, H + 2K, D]
         queries = step.rotate_and_store(index, qkv, layer.qk_norm)
-        attended = step.attend(index, queries, layer.window)
+        attended = step.attend(index, queries, layer.attention)
         return layer.output(attended.flatten(1))
 
     def _mlp(self, layer: _Layer, hidden: Tensor, step: StepOperations) -> Tensor:
         return layer.down(step.gate(layer.gate_up(hidden)))
 
 
-def _layer(weights: dict[str, Tensor], name: str, window: int | None) -> _Layer:
+def _layer(weights: dict[str, Tensor], name: str, attention: AttentionSpec) -> _Layer:
     def product(part: str) -> Linear:
         return linear(weights.pop(f"{name}.{part}.weight"), weights.get(f"{name}.{part}.bias"))
 
@@ -71,9 +87,11 @@ def _layer(weights: dict[str, Tensor], name: str, window: int | None) -> _Layer:
         attention_norm=weights[f"{name}.attention_norm"],
         qkv=product("qkv"),
         qk_norm=QkNorm(weights[f"{name}.q_norm"], weights[f"{name}.k_norm"]) if has_qk_norm else None,
+        attention=attention,
         output=product("output"),
+        attention_post_norm=weights.get(f"{name}.attention_post_norm"),
         mlp_norm=weights[f"{name}.mlp_norm"],
         gate_up=product("gate_up"),
         down=product("down"),
-        window=window,
+        mlp_post_norm=weights.get(f"{name}.mlp_post_norm"),
     )

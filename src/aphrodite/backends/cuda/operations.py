@@ -14,7 +14,7 @@ from torch.nn.functional import rms_norm
 from aphrodite.backends.cuda.activations import activation
 from aphrodite.backends.cuda.attention import AttentionBatch
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 from aphrodite.domain.scheduling.step_arrays import StepArrays
 
@@ -50,7 +50,7 @@ class StepOperations(Protocol):
     def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
         """Rotate the queries and keys of qkv [T, H + 2K, D] and cache keys and values. Returns queries [T, H, D]."""
 
-    def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
+    def attend(self, layer: int, queries: Tensor, attention: AttentionSpec) -> Tensor:
         """Causal attention of queries [T, H, D] over the cache, the step's own keys included. Returns [T, H, D]."""
 
     def gate(self, gate_up: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ class TorchOperations:
         self._batch.store(layer, qkv[:, heads:])
         return queries
 
-    def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
-        return self._batch.attend(layer, queries, window)
+    def attend(self, layer: int, queries: Tensor, attention: AttentionSpec) -> Tensor:
+        return self._batch.attend(layer, queries, attention)
 
     def gate(self, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)

@@ -15,6 +15,7 @@ from jax import Array
 from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
 
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
+from aphrodite.domain.architectures.spec import AttentionSpec
 from aphrodite.domain.errors import CapacityError
 
 _log = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ class AttentionInputs(NamedTuple):
     block_table: Array  # int32 [R, B]
 
 
-Attend = Callable[[Array, Array, Array, Array, Array, int | None], Array]
-"""Queries [T, H, D], a layer's cache, row starts, KV lengths, block table, window in tokens; returns [T, H, D]."""
+Attend = Callable[[Array, Array, Array, Array, Array, AttentionSpec], Array]
+"""Queries [T, H, D], a layer's cache, row starts, KV lengths, block table, how to attend; returns [T, H, D]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def packaged_takes(shape: AttentionShape) -> bool:
 
 
 def attend_packaged(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
 ) -> Array:
     """As `attend_plain`, by the kernel that comes with jax."""
     num_tokens, _, head_dim = queries.shape
@@ -105,8 +106,9 @@ def attend_packaged(
         block_table,
         row_starts,
         jnp.sum(row_starts[1:] > row_starts[:-1], dtype=jnp.int32)[None],
-        sm_scale=head_dim**-0.5,
-        sliding_window=window,
+        sm_scale=attention.scale,
+        sliding_window=attention.window,
+        soft_cap=attention.softcap,
         num_kv_pages_per_block=min(block_table.shape[1], max(1, _PACKAGED_SPAN // cache.shape[1])),
         num_queries_per_block=min(num_tokens, _PACKAGED_TILE),
         vmem_limit_bytes=_VMEM_BYTES,
@@ -138,13 +140,14 @@ def agrees_with_plain(attend: Attend, shape: AttentionShape, device: jax.Device)
         device,
     )
 
-    def run(way: Attend, window: int | None) -> np.ndarray:
-        return np.asarray(jax.jit(way, static_argnums=5)(*arrays, window), np.float32)[: starts[-1]]
+    def run(way: Attend, attention: AttentionSpec) -> np.ndarray:
+        return np.asarray(jax.jit(way, static_argnums=5)(*arrays, attention), np.float32)[: starts[-1]]
 
     for window in (None, size + 3):
-        expected = run(_plain_over_padded, window)
+        attention = AttentionSpec(shape.head_dim**-0.5, window)
+        expected = run(_plain_over_padded, attention)
         try:
-            found = run(attend, window)
+            found = run(attend, attention)
         except Exception as error:  # noqa: BLE001  whatever a compiler takes offence at, there is another kernel
             reason = str(error).partition("\n")[0]
             _log.warning("The attention kernel of jax does not run here, another takes its place: %s", reason)
@@ -156,7 +159,7 @@ def agrees_with_plain(attend: Attend, shape: AttentionShape, device: jax.Device)
 
 
 def _plain_over_padded(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
 ) -> Array:
     head_dim = queries.shape[2]
-    return attend_plain(queries, cache[..., :head_dim], row_starts, kv_lengths, block_table, window)
+    return attend_plain(queries, cache[..., :head_dim], row_starts, kv_lengths, block_table, attention)

@@ -20,6 +20,8 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from aphrodite.domain.architectures.spec import AttentionSpec
+
 _LANES = 128
 _SINGLE_TILE = 8  # tokens; a row of one token fills one of them
 _CHUNK_TILE = 64
@@ -29,7 +31,7 @@ _VMEM_BYTES = 64 << 20
 
 
 def attend_pallas(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
 ) -> Array:
     """As `attend_plain`; the cache's head size is a multiple of 128, the queries' may be smaller."""
     num_tokens, num_heads, head_dim = queries.shape
@@ -37,12 +39,12 @@ def attend_pallas(
     per_span = max(1, _SPAN // block_size)
     span = per_span * block_size
     tile = min(_CHUNK_TILE, -(-num_tokens // _SINGLE_TILE) * _SINGLE_TILE)
-    padded = jnp.pad(queries * head_dim**-0.5, ((0, tile), (0, 0), (0, width - head_dim)))
+    padded = jnp.pad(queries * attention.scale, ((0, tile), (0, 0), (0, width - head_dim)))
     tables = jnp.pad(block_table, ((0, 0), (0, -block_table.shape[1] % per_span)))
     anywhere = pl.BlockSpec(memory_space=pl.ANY)
     statistics = pltpu.VMEM((num_heads, tile, _LANES), jnp.float32)
     output: Array = pl.pallas_call(
-        partial(_run_row, window=window, tile=tile),
+        partial(_run_row, attention=attention, tile=tile),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(kv_lengths.shape[0],),
@@ -69,7 +71,7 @@ def attend_pallas(
 
 def _run_row(
     row_starts: Any, kv_lengths: Any, tables: Any, queries: Any, cache: Any, output: Any, *scratch: Any,
-    window: int | None, tile: int,
+    attention: AttentionSpec, tile: int,
 ) -> None:  # fmt: skip
     row = pl.program_id(0)
     first, length = row_starts[row], kv_lengths[row]
@@ -79,7 +81,7 @@ def _run_row(
     def run(size: int, index: Array) -> None:
         _run_tile(
             row, first + index * size, start + index * size, length, tables, queries, cache, output, *scratch,
-            window=window, size=size,
+            attention=attention, size=size,
         )  # fmt: skip
 
     @pl.when(num_tokens == 1)
@@ -94,13 +96,13 @@ def _run_row(
 def _run_tile(
     row: Array, token: Array, position: Array, length: Array, tables: Any, queries: Any, cache: Any, output: Any,
     narrow: Any, wide: Any, spans: Any, span_wide: Any, sums: Any, highest: Any, totals: Any,
-    span_arrived: Any, tile_moved: Any, *, window: int | None, size: int,
+    span_arrived: Any, tile_moved: Any, *, attention: AttentionSpec, size: int,
 ) -> None:  # fmt: skip
     """Attend from `size` tokens, the first of them `token` of the step and at `position` of its row."""
     _, per_span, block_size, combined, _ = spans.shape
     span, num_heads = per_span * block_size, wide.shape[1]
     group = num_heads // (combined // 2)
-    here = pl.ds(0, size)
+    here, window = pl.ds(0, size), attention.window
 
     def copies(index: Array) -> list[Any]:
         return [
@@ -147,6 +149,8 @@ def _run_tile(
                     wide[here, head].astype(cache.dtype), keys, (((1,), (1,)), ((), ())),
                     preferred_element_type=jnp.float32,
                 )  # fmt: skip
+                if attention.softcap is not None:
+                    scores = attention.softcap * jnp.tanh(scores / attention.softcap)
                 scores = jnp.where(mask, scores, _LOWEST)  # [Q, S]
                 before = highest[head, here]  # [Q, lanes], the same in each
                 after = jnp.maximum(before, scores.max(axis=1, keepdims=True))

@@ -10,6 +10,8 @@ D head size, B blocks a row, S positions of one iteration.
 import jax.numpy as jnp
 from jax import Array, lax
 
+from aphrodite.domain.architectures.spec import AttentionSpec
+
 _GROUP = 8  # rows of one token that are run together
 _TILE = 64  # tokens of a longer row that are run together
 _SPAN = 64  # positions of the cache in one iteration
@@ -17,7 +19,7 @@ _LOWEST = -1e30  # stands for minus infinity, which would make NaN of a row that
 
 
 def attend_plain(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
 ) -> Array:
     """Causal attention of queries [T, H, D] over a layer's cache [blocks, block_size, 2K, D], their own keys included.
 
@@ -25,7 +27,7 @@ def attend_plain(
     one token first, rows without tokens last. Keys lie at the even heads of the cache, values at the odd ones.
     Returns [T, H, D].
     """
-    inputs = (queries, cache, row_starts, kv_lengths, block_table, window)
+    inputs = (queries, cache, row_starts, kv_lengths, block_table, attention)
     return attend_longer(_attend_singles(*inputs), *inputs)
 
 
@@ -36,7 +38,7 @@ def attend_longer(
     row_starts: Array,
     kv_lengths: Array,
     block_table: Array,
-    window: int | None,
+    attention: AttentionSpec,
 ) -> Array:
     """The attention of rows of one token, at their places in `singles` [T, H, D], with that of the longer rows."""
     num_tokens = queries.shape[0]
@@ -57,7 +59,7 @@ def attend_longer(
                 cache,
                 kv_lengths[row][None],
                 lax.dynamic_slice_in_dim(block_table, row, 1),
-                window,
+                attention,
             )
             return _put(output, attended[0], first)
 
@@ -69,7 +71,7 @@ def attend_longer(
 
 
 def _attend_singles(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
 ) -> Array:
     """The attention of rows of one token; what stands in the places of others means nothing."""
     num_tokens, num_rows = queries.shape[0], kv_lengths.shape[0]
@@ -88,7 +90,7 @@ def _attend_singles(
             cache,
             own,
             lax.dynamic_slice_in_dim(tables, first, group),
-            window,
+            attention,
         )
         return _put(output, attended[:, 0], first)
 
@@ -103,13 +105,13 @@ def _put(array: Array, part: Array, first: Array) -> Array:
 
 
 def _attend_rows(
-    queries: Array, positions: Array, cache: Array, lengths: Array, tables: Array, window: int | None
+    queries: Array, positions: Array, cache: Array, lengths: Array, tables: Array, attention: AttentionSpec
 ) -> Array:
     """Queries [N, Q, H, D] at positions [N, Q] over the first `lengths` [N] positions of their rows; [N, Q, H, D]."""
     num_rows, num_queries, num_heads, head_dim = queries.shape
-    block_size, num_kv_heads = cache.shape[1], cache.shape[2] // 2
+    block_size, num_kv_heads, window = cache.shape[1], cache.shape[2] // 2, attention.window
     grouped = queries.reshape(num_rows, num_queries, num_kv_heads, -1, head_dim).transpose(0, 2, 1, 3, 4)
-    grouped = grouped.reshape(num_rows, num_kv_heads, -1, head_dim) * head_dim**-0.5  # [N, K, Q * G, D]
+    grouped = grouped.reshape(num_rows, num_kv_heads, -1, head_dim) * attention.scale  # [N, K, Q * G, D]
     seen = jnp.repeat(positions, num_heads // num_kv_heads, axis=1)[:, :, None]  # [N, Q * G, 1]
 
     def run_span(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -125,6 +127,8 @@ def _attend_rows(
         found = lax.optimization_barrier(found).reshape(num_rows, _SPAN, num_kv_heads, 2, head_dim)
         keys, values = jnp.moveaxis(found, (3, 2), (0, 2))  # [N, K, S, D]
         scores = jnp.einsum("nkqd,nksd->nkqs", grouped, keys, preferred_element_type=jnp.float32)
+        if attention.softcap is not None:
+            scores = attention.softcap * jnp.tanh(scores / attention.softcap)
         mask = (at <= seen) & (at < lengths[:, None, None])
         if window is not None:
             mask &= at > seen - window

@@ -17,7 +17,7 @@ from aphrodite.backends.jax_tpu.products import Multiply
 from aphrodite.backends.jax_tpu.rotary import QkNorm, Rotary, rms_norm
 from aphrodite.backends.jax_tpu.sharding import MODEL
 from aphrodite.backends.jax_tpu.weights import Weights
-from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 
 Cache = tuple[Array, ...]  # a layer each
 
@@ -25,16 +25,20 @@ Cache = tuple[Array, ...]  # a layer each
 def embed(spec: DecoderSpec, weights: Weights, token_ids: Array) -> Array:
     """Token ids [T] to embeddings [T, E]."""
     table = weights["embed.weight"]
+    # Rounded as the embeddings are: trained with it, a model wants it so.
+    scale = jnp.asarray(spec.embedding_scale, table.dtype)
     if table.shape[0] == spec.vocab_size:
-        return table[token_ids]
+        return table[token_ids] * scale
     mine = token_ids - lax.axis_index(MODEL) * table.shape[0]
     here = (mine >= 0) & (mine < table.shape[0])
-    return _sum(jnp.where(here[:, None], table[jnp.where(here, mine, 0)], 0))
+    return _sum(jnp.where(here[:, None], table[jnp.where(here, mine, 0)], 0)) * scale
 
 
 def logits(spec: DecoderSpec, multiply: Multiply, head: Array, hidden: Array) -> Array:
     """Hidden states [S, E] to float32 logits over the whole vocabulary, on every device."""
     mine = multiply(hidden, head).astype(jnp.float32)
+    if spec.logits_softcap is not None:
+        mine = spec.logits_softcap * jnp.tanh(mine / spec.logits_softcap)
     if head.shape[0] == spec.vocab_size:
         return mine
     whole: Array = lax.all_gather(mine, MODEL, axis=1, tiled=True)
@@ -59,13 +63,15 @@ def forward(
     frequencies = jnp.asarray(spec.rope.inverse_frequencies(spec.head_dim))
     angles = positions[:, None].astype(jnp.float32) * frequencies
     rotary = Rotary(*(wave(angles).astype(hidden.dtype) for wave in (jnp.cos, jnp.sin)))
+    if spec.input_scale != 1:
+        hidden = hidden * spec.input_scale
     written = []
     for index in range(spec.num_layers):
         # A function of its own, so that it is traced once for all layers.
         hidden, layer_cache = _layer(
             spec,
             kernels,
-            spec.windows[index],
+            spec.attention[index],
             _part(weights, f"layers.{index}."),
             hidden,
             rotary,
@@ -80,7 +86,7 @@ def forward(
 def _layer(
     spec: DecoderSpec,
     kernels: Kernels,
-    window: int | None,
+    attention: AttentionSpec,
     weights: Weights,
     hidden: Array,
     rotary: Rotary,
@@ -89,18 +95,20 @@ def _layer(
 ) -> tuple[Array, Array]:
     # A device's shares of heads and inner units give partial sums; biases are added once, to the whole.
     normed = _normed(spec, hidden, weights["attention_norm"])
-    attended, cache = _attend(spec, kernels, window, weights, normed, rotary, inputs, cache)
-    hidden = hidden + _whole(kernels.multiply(attended, weights["output.weight"]), weights.get("output.bias"))
+    attended, cache = _attend(spec, kernels, attention, weights, normed, rotary, inputs, cache)
+    added = _whole(kernels.multiply(attended, weights["output.weight"]), weights.get("output.bias"))
+    hidden = hidden + _post_normed(spec, added, weights.get("attention_post_norm"))
     normed = _normed(spec, hidden, weights["mlp_norm"])
     gate, up = jnp.split(_linear(kernels.multiply, normed, weights, "gate_up"), 2, axis=-1)
     inner = activation(spec.activation)(gate) * up
-    return hidden + _whole(kernels.multiply(inner, weights["down.weight"]), weights.get("down.bias")), cache
+    added = _whole(kernels.multiply(inner, weights["down.weight"]), weights.get("down.bias"))
+    return hidden + _post_normed(spec, added, weights.get("mlp_post_norm")), cache
 
 
 def _attend(
     spec: DecoderSpec,
     kernels: Kernels,
-    window: int | None,
+    attention: AttentionSpec,
     weights: Weights,
     hidden: Array,
     rotary: Rotary,
@@ -112,7 +120,7 @@ def _attend(
     qkv = _linear(kernels.multiply, hidden, weights, "qkv").reshape(num_tokens, -1, spec.head_dim)  # [T, H + 2K, D]
     norm = QkNorm(weights["q_norm"], weights["k_norm"], spec.rms_norm_eps) if "q_norm" in weights else None
     queries, cache = kernels.rotate_and_store(qkv, norm, rotary, inputs.kv_slots, cache)
-    attended = kernels.attend(queries, cache, inputs.row_starts, inputs.kv_lengths, inputs.block_table, window)
+    attended = kernels.attend(queries, cache, inputs.row_starts, inputs.kv_lengths, inputs.block_table, attention)
     return attended.reshape(num_tokens, -1), cache
 
 
@@ -138,3 +146,7 @@ def _sum(partial_sums: Array) -> Array:
 
 def _normed(spec: DecoderSpec, hidden: Array, weight: Array) -> Array:
     return rms_norm(hidden, weight, spec.rms_norm_eps)
+
+
+def _post_normed(spec: DecoderSpec, added: Array, weight: Array | None) -> Array:
+    return added if weight is None else _normed(spec, added, weight)

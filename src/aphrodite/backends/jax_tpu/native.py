@@ -15,6 +15,7 @@ from aphrodite.backends.jax_tpu.attention_plain import attend_longer
 from aphrodite.backends.jax_tpu.products import multiply
 from aphrodite.backends.jax_tpu.rotary import QkNorm, Rotary
 from aphrodite.backends.native.library import load_library
+from aphrodite.domain.architectures.spec import AttentionSpec
 
 _FEW_ROWS = 16  # as in few_rows.h
 
@@ -63,9 +64,18 @@ def rotate_and_store_native(
 
 
 def attend_native(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, window: int | None
+    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
 ) -> Array:
     """As `attend_plain`, for formats that `is_native`."""
     call = jax.ffi.ffi_call(f"attend_singles_{queries.dtype.name}", jax.ShapeDtypeStruct(queries.shape, queries.dtype))
-    singles = call(queries, cache, row_starts, kv_lengths, block_table, window=np.int64(window or 0))
-    return attend_longer(singles, queries, cache, row_starts, kv_lengths, block_table, window)
+    singles = call(
+        queries,
+        cache,
+        row_starts,
+        kv_lengths,
+        block_table,
+        window=np.int64(attention.window or 0),
+        scale=np.float32(attention.scale),
+        softcap=np.float32(attention.softcap or 0),
+    )
+    return attend_longer(singles, queries, cache, row_starts, kv_lengths, block_table, attention)

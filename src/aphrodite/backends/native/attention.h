@@ -54,10 +54,9 @@ inline void for_each_block(const Number* cache, int64_t which, const int32_t* bl
 
 // `Size` is D where the compiler knows it, which keeps a head's sums in registers; else 0.
 template <typename Number, int64_t Size>
-void attend_head(const Number* queries, const Number* cache, const int32_t* blocks, int64_t head, Span span, Number* out,
-                 const Heads& heads, Workspace& workspace) {
+void attend_head(const Number* queries, const Number* cache, const int32_t* blocks, int64_t head, Span span,
+                 const Scoring& scoring, Number* out, const Heads& heads, Workspace& workspace) {
     const int64_t size = Size ? Size : heads.size, group = heads.group(), length = span.last - span.first;
-    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
     float* wide = workspace.block.get();
     for (int64_t i = 0; i < group * size; ++i) workspace.queries[i] = widen(queries[i]);
     for_each_block(cache, 0, blocks, head, span, heads, wide, [&](int64_t start, int64_t count) {
@@ -71,7 +70,10 @@ void attend_head(const Number* queries, const Number* cache, const int32_t* bloc
             }
         }
     });
-    for (int64_t g = 0; g < group; ++g) softmax_row(workspace.scores.get() + g * length, length, scale);
+    for (int64_t g = 0; g < group; ++g) {
+        float* scores = workspace.scores.get() + g * length;
+        softmax_row(scores, length, scoring.bend(scores, length));
+    }
     std::fill_n(workspace.sums.get(), group * size, 0.0f);
     for_each_block(cache, 1, blocks, head, span, heads, wide, [&](int64_t start, int64_t count) {
         for (int64_t g = 0; g < group; ++g) {
@@ -98,6 +100,7 @@ struct RowAttention {
     int64_t table_stride;
     const int32_t* lengths;  // of what is cached, a row
     int64_t window;          // 0: none
+    Scoring scoring;
     Number* out;             // [rows, H, D]
     int64_t rows;
     Heads heads;
@@ -116,9 +119,10 @@ struct RowAttention {
         const auto attend = heads.size == 32    ? attend_head<Number, 32>
                             : heads.size == 64  ? attend_head<Number, 64>
                             : heads.size == 128 ? attend_head<Number, 128>
+                            : heads.size == 256 ? attend_head<Number, 256>
                                                 : attend_head<Number, 0>;
         attend(queries + row * query_stride + head * width, cache, block_table + row * table_stride, head,
-               {first, last}, out + task * width, heads, workspace);
+               {first, last}, scoring, out + task * width, heads, workspace);
     }
 };
 

@@ -45,9 +45,10 @@
     }                                                                                                                  \
     extern "C" void attend_rows_##suffix(const Number* queries, int64_t query_stride, const Number* cache,             \
                                          const int32_t* block_table, int64_t table_stride, const int32_t* lengths,     \
-                                         int64_t window, Number* out, int64_t rows, const Heads* heads) {              \
+                                         int64_t window, float scale, float softcap, Number* out, int64_t rows,        \
+                                         const Heads* heads) {                                                         \
         attend_rows(RowAttention<Number>{queries, query_stride, cache, block_table, table_stride, lengths, window,     \
-                                         out, rows, *heads});                                                          \
+                                         {scale, softcap}, out, rows, *heads});                                        \
     }
 
 EXPORT(float, float32)
@@ -64,8 +65,8 @@ extern "C" void multiply_bfloat16(const Pair* x, const Pair* weight, const float
 
 extern "C" void attend_chunk_bfloat16(const BFloat16* queries, int64_t query_stride, const BFloat16* cache,
                                       const int32_t* blocks, int64_t start, int64_t tokens, int64_t window,
-                                      BFloat16* out, const Heads* heads) {
-    attend_chunk(queries, query_stride, cache, blocks, start, tokens, window, out, *heads);
+                                      float scale, float softcap, BFloat16* out, const Heads* heads) {
+    attend_chunk(queries, query_stride, cache, blocks, start, tokens, window, {scale, softcap}, out, *heads);
 }
 
 extern "C" void attend_pictures_bfloat16(const BFloat16* qkv, BFloat16* out, int64_t pictures, int64_t positions,

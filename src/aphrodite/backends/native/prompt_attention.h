@@ -26,7 +26,7 @@ struct VectorBlock {
     static constexpr int64_t kRows = kTileRows;
 
     void attend(const BFloat16* queries, int64_t query_stride, const PackedHead& packed, const Sight& sight,
-                int64_t first, int64_t rows, int64_t size, BFloat16* out, int64_t out_stride, float* scores,
+                const Scoring& scoring, int64_t first, int64_t rows, int64_t size, BFloat16* out, int64_t out_stride, float* scores,
                 BFloat16* weights) const {
         const int64_t width = PackedHead::round_up(sight.length, kPanelOutputs), pairs = size / 2;
         const int64_t start = sight.first(first) / kPanelOutputs * kPanelOutputs, stop = sight.last(first + rows - 1);
@@ -37,13 +37,12 @@ struct VectorBlock {
                                  {{panel, panel + packed.key_pairs * kLanes}, nullptr, {0xFFFF, 0xFFFF}},
                                  scores + key, width, pairs);
         }
-        const float scale = 1.0f / std::sqrt(static_cast<float>(size));
         const int64_t even_stop = (stop + 1) / 2 * 2;
         for (int64_t row = 0; row < rows; ++row) {
             const int64_t from = sight.first(first + row), to = sight.last(first + row);
             float* score = scores + row * width;
             BFloat16* weight = weights + row * width;
-            softmax_row(score + from, to - from, scale);
+            softmax_row(score + from, to - from, scoring.bend(score + from, to - from));
             std::fill(weight + start, weight + from, BFloat16{0});
             for (int64_t i = from; i < to; ++i) weight[i] = narrow<BFloat16>(score[i]);
             std::fill(weight + to, weight + even_stop, BFloat16{0});
@@ -63,8 +62,8 @@ struct VectorBlock {
 // `num_packed` heads of keys and values, each for `group` heads of queries; `row(head, which, position)` and
 // `queries(head)`, `out(head)` are where their numbers lie.
 template <typename Block, typename Row, typename Queries, typename Out>
-void attend_blocks(int64_t num_packed, int64_t group, int64_t tokens, const Sight& sight, int64_t size, Row row,
-                   Queries queries, int64_t query_stride, Out out, int64_t out_stride) {
+void attend_blocks(int64_t num_packed, int64_t group, int64_t tokens, const Sight& sight, const Scoring& scoring,
+                   int64_t size, Row row, Queries queries, int64_t query_stride, Out out, int64_t out_stride) {
     const int64_t head_pairs = PackedHead::num_pairs(sight.length, size);
     Pair* const shared = reinterpret_cast<Pair*>(kept_memory<PackedLine>(num_packed * head_pairs / kLanes));
     const int64_t num_blocks = (tokens + Block::kRows - 1) / Block::kRows;
@@ -82,7 +81,7 @@ void attend_blocks(int64_t num_packed, int64_t group, int64_t tokens, const Sigh
         for (int64_t task = 0; task < num_packed * group * num_blocks; ++task) {
             const int64_t head = task / num_blocks, first = task % num_blocks * Block::kRows;
             block.attend(queries(head), query_stride,
-                         PackedHead(shared + head / group * head_pairs, sight.length, size), sight, first,
+                         PackedHead(shared + head / group * head_pairs, sight.length, size), sight, scoring, first,
                          std::min(Block::kRows, tokens - first), size, out(head), out_stride, scores.get(),
                          weights.get());
         }
@@ -99,10 +98,11 @@ void attend_many(const Arguments&... arguments) {
 
 // A chunk's tokens, whose keys and values are in the cache: queries [T, H, D] to out [T, H, D].
 inline void attend_chunk(const BFloat16* queries, int64_t query_stride, const BFloat16* cache, const int32_t* blocks,
-                         int64_t start, int64_t tokens, int64_t window, BFloat16* out, const Heads& heads) {
+                         int64_t start, int64_t tokens, int64_t window, const Scoring& scoring, BFloat16* out,
+                         const Heads& heads) {
     const int64_t size = heads.size;
     attend_many(
-        heads.keys, heads.group(), tokens, Sight{start + tokens, start, window}, size,
+        heads.keys, heads.group(), tokens, Sight{start + tokens, start, window}, scoring, size,
         [&](int64_t head, int64_t which, int64_t position) {
             return cached(cache, heads, which, blocks[position / heads.block_size], head,
                           position % heads.block_size);
@@ -115,11 +115,12 @@ inline void attend_chunk(const BFloat16* queries, int64_t query_stride, const BF
 inline void attend_pictures(const BFloat16* qkv, BFloat16* out, int64_t pictures, int64_t positions, int64_t num_heads,
                             int64_t size) {
     const int64_t width = num_heads * size;
+    const Scoring scoring = {1.0f / std::sqrt(static_cast<float>(size)), 0.0f};
     const auto part = [&](int64_t index, int64_t which, int64_t position) {
         return qkv + ((index / num_heads * positions + position) * 3 + which) * width + index % num_heads * size;
     };
     attend_many(
-        pictures * num_heads, int64_t{1}, positions, Sight{positions, -1, 0}, size,
+        pictures * num_heads, int64_t{1}, positions, Sight{positions, -1, 0}, scoring, size,
         [&](int64_t index, int64_t which, int64_t position) { return part(index, which + 1, position); },
         [&](int64_t index) { return part(index, 0, 0); }, 3 * width,
         [&](int64_t index) { return out + index / num_heads * positions * width + index % num_heads * size; }, width);

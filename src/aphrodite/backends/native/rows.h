@@ -76,6 +76,20 @@ void sigmoid_gelu(Number* x, int64_t size, float linear, float cubic) {
     }
 }
 
+// What scores are made of the products of queries and keys.
+struct Scoring {
+    float scale;    // above 0
+    float softcap;  // a bound that scores bend to: softcap * tanh(score / softcap); 0: none
+
+    // Bends products, where there is a bound, and returns what they are to be multiplied with then.
+    float bend(float* products, int64_t length) const {
+        if (softcap == 0.0f) return scale;
+        // tanh(x) is 2 sigmoid(2 x) - 1.
+        for (int64_t i = 0; i < length; ++i) products[i] = 2.0f * sigmoid(2.0f * products[i] * (scale / softcap)) - 1.0f;
+        return softcap;
+    }
+};
+
 // In place, of scores times `scale`, which is above 0.
 inline void softmax_row(float* scores, int64_t length, float scale) {
     float highest = -std::numeric_limits<float>::infinity(), total = 0.0f;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "packed_head.h"
+#include "rows.h"
 #include "tiles.h"
 
 #ifdef APHRODITE_TILES
@@ -45,7 +46,7 @@ struct TiledBlock {
     static constexpr int64_t kRows = 2 * kTileSide;
 
     void attend(const BFloat16* queries, int64_t query_stride, const PackedHead& packed, const Sight& sight,
-                int64_t first, int64_t rows, int64_t size, BFloat16* out, int64_t out_stride, float* scores,
+                const Scoring& scoring, int64_t first, int64_t rows, int64_t size, BFloat16* out, int64_t out_stride, float* scores,
                 BFloat16* weights) const {
         const int64_t width = PackedHead::round_up(sight.length, kPanelOutputs), steps = packed.key_pairs / kTileSide;
         const int64_t start = sight.first(first) / kPanelOutputs * kPanelOutputs;
@@ -60,11 +61,12 @@ struct TiledBlock {
             add_tiles<2>(block, {{panel, panel + packed.key_pairs * kLanes}, nullptr, {}}, 0, steps, false,
                          scores + key, width);
         }
-        const float scale = 1.0f / std::sqrt(static_cast<float>(size));
         float shares[kRows];
-        for (int64_t row = 0; row < rows; ++row)
-            shares[row] = soften(scores + row * width, weights + row * width, start, sight.first(first + row),
-                                 sight.last(first + row), stop, scale);
+        for (int64_t row = 0; row < rows; ++row) {
+            const int64_t from = sight.first(first + row), to = sight.last(first + row);
+            const float scale = scoring.bend(scores + row * width + from, to - from);
+            shares[row] = soften(scores + row * width, weights + row * width, start, from, to, stop, scale);
+        }
         const Pair* top = reinterpret_cast<const Pair*>(weights + start);
         const BlockOfRows weighed = {top, top + kTileSide * width / 2, kTileSide, width / 2};
         for (int64_t output = 0; output < size; output += kPanelOutputs) {

@@ -69,7 +69,8 @@ Heads heads_of(int64_t num_heads, ffi::Span<const int64_t> cache) {
 template <typename Number, ffi::DataType Type>
 ffi::Error attend_singles(ffi::ThreadPool threads, ffi::Buffer<Type> queries, ffi::Buffer<Type> cache,
                           ffi::Buffer<ffi::S32> row_starts, ffi::Buffer<ffi::S32> lengths,
-                          ffi::Buffer<ffi::S32> block_table, ffi::ResultBuffer<Type> out, int64_t window) {
+                          ffi::Buffer<ffi::S32> block_table, ffi::ResultBuffer<Type> out, int64_t window, float scale,
+                          float softcap) {
     const auto shape = queries.dimensions();  // [T, H, D]
     const int64_t width = shape[1] * shape[2];
     const Heads heads = heads_of(shape[1], cache.dimensions());
@@ -84,6 +85,7 @@ ffi::Error attend_singles(ffi::ThreadPool threads, ffi::Buffer<Type> queries, ff
                                             block_table.dimensions()[1],
                                             lengths.typed_data(),
                                             window,
+                                            {scale, softcap},
                                             attended,
                                             rows,
                                             heads};
@@ -146,7 +148,9 @@ auto attending() {
         .template Arg<ffi::Buffer<ffi::S32>>()
         .template Arg<ffi::Buffer<ffi::S32>>()
         .template Ret<ffi::Buffer<Type>>()
-        .template Attr<int64_t>("window");
+        .template Attr<int64_t>("window")
+        .template Attr<float>("scale")
+        .template Attr<float>("softcap");
 }
 
 template <ffi::DataType Type>

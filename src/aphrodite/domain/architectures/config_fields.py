@@ -52,6 +52,10 @@ class ConfigFields:
             raise self.unsupported(name, "a number above 0")
         return float(value)
 
+    def optional_number(self, name: str) -> float | None:
+        """A number above zero; None where the file has none."""
+        return self.number(name) if self.has(name) else None
+
     def flag(self, name: str) -> bool:
         """A boolean; False where the file has none."""
         value = self.values.get(name)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.config_fields import ConfigFields
-from aphrodite.domain.architectures.spec import DecoderSpec, RopeSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, RopeSpec
 
 _ROPE_TYPES = ("default", "linear", "llama3")
 _LAYER_TYPES = ("full_attention", "sliding_attention")
@@ -17,8 +18,14 @@ def read_decoder(
     mlp_bias: bool = False,
     qk_norm: bool = False,
     windows: tuple[int | None, ...] | None = None,
+    attention_scale: float | None = None,
+    attention_softcap: float | None = None,
+    activation: Activation | None = None,
 ) -> DecoderSpec:
-    """A decoder from its configuration and from what its family says; `windows` None is full attention throughout.
+    """A decoder from its configuration and from what its family says.
+
+    `windows` None is full attention throughout; `attention_scale` None 1 / sqrt(head size), as most have it;
+    `activation` None what the configuration calls `hidden_act`.
 
     Raises UnsupportedModelError for a value that we cannot run.
     """
@@ -30,6 +37,7 @@ def read_decoder(
     if head_dim % 2 != 0:
         raise config.unsupported("head_dim", "an even number")
     num_layers = config.integer("num_hidden_layers")
+    scale = attention_scale or head_dim**-0.5
     return DecoderSpec(
         vocab_size=config.integer("vocab_size"),
         hidden_size=hidden_size,
@@ -41,12 +49,12 @@ def read_decoder(
         max_position=config.integer("max_position_embeddings"),
         rms_norm_eps=config.number("rms_norm_eps"),
         rope=_read_rope(config),
-        activation=config.activation("hidden_act"),
+        activation=activation or config.activation("hidden_act"),
         qkv_bias=qkv_bias,
         output_bias=output_bias,
         mlp_bias=mlp_bias,
         qk_norm=qk_norm,
-        windows=windows or (None,) * num_layers,
+        attention=tuple(AttentionSpec(scale, window, attention_softcap) for window in windows or (None,) * num_layers),
         tied_embeddings=config.flag("tie_word_embeddings"),
     )
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.families.clip import read_clip
+from aphrodite.domain.architectures.families.gemma import read_gemma
+from aphrodite.domain.architectures.families.gemma2 import read_gemma2
+from aphrodite.domain.architectures.families.granite import read_granite
 from aphrodite.domain.architectures.families.idefics3 import read_idefics3
 from aphrodite.domain.architectures.families.internvl import read_intern_vit, read_internvl
 from aphrodite.domain.architectures.families.llama import read_llama
@@ -21,7 +24,15 @@ from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.errors import UnsupportedModelError
 
 DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType(
-    {"llama": read_llama, "mistral": read_mistral, "qwen2": read_qwen2, "qwen3": read_qwen3}
+    {
+        "llama": read_llama,
+        "mistral": read_mistral,
+        "qwen2": read_qwen2,
+        "qwen3": read_qwen3,
+        "gemma": read_gemma,
+        "gemma2": read_gemma2,
+        "granite": read_granite,
+    }
 )
 TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
     {

@@ -41,8 +41,17 @@ class RopeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionSpec:
+    """What a layer makes of the products of queries and keys, and how far back it sees."""
+
+    scale: float  # that the products are multiplied with
+    window: int | None = None  # tokens, a token's own included; None: all
+    softcap: float | None = None  # a bound that scores bend to: softcap * tanh(score / softcap) (arXiv 2408.00118)
+
+
+@dataclass(frozen=True, slots=True)
 class DecoderSpec:
-    """A pre-norm text decoder with gated MLP, RMSNorm and rotary positions (Llama, Mistral, Qwen)."""
+    """A text decoder with gated MLP, RMSNorm and rotary positions (Llama, Mistral, Qwen, Gemma, Granite)."""
 
     vocab_size: int
     hidden_size: int
@@ -59,8 +68,15 @@ class DecoderSpec:
     output_bias: bool  # of the attention's output projection
     mlp_bias: bool
     qk_norm: bool  # RMSNorm over the head size of queries and keys, before the rotation
-    windows: tuple[int | None, ...]  # [L] sliding window in tokens, None for full attention
+    attention: tuple[AttentionSpec, ...]  # [L]
     tied_embeddings: bool
+    norm_offset: float = 0.0  # RMS norms multiply with so much more than the checkpoint's weights
+    sandwich_norms: bool = False  # RMSNorm behind attention and MLP as well, before their results are added
+    embedding_scale: float = 1.0  # of the tokens' embeddings; pictures' features stay as they are
+    input_scale: float = 1.0  # of all that goes into the first layer
+    residual_scale: float = 1.0  # of what attention and MLP add
+    logits_scale: float = 1.0
+    logits_softcap: float | None = None  # as attention's
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,26 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 Axis = Literal["vocab", "heads", "mlp", "hidden"]
 """What an axis counts: token ids; rows of attention heads, by head; inner units of the MLP; all that is never split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One tensor of the checkpoint, by its canonical name."""
+    """One tensor of the checkpoint, by its canonical name, and what is made of its numbers: scale * (x + offset)."""
 
     name: str
     shape: tuple[int, ...]
+    offset: float = 0.0
+    scale: float = 1.0
+
+    def prepare(self, tensor: np.ndarray) -> np.ndarray:
+        """The tensor itself where nothing is to be done, else float32."""
+        if self.offset == 0 and self.scale == 1:
+            return tensor
+        return (tensor.astype(np.float32) + np.float32(self.offset)) * np.float32(self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +49,26 @@ class Weight:
 
 
 def linear(
-    name: str, prefix: str, outputs: dict[str, int], num_inputs: int, bias: bool, axes: tuple[Axis, ...] = ()
+    name: str,
+    prefix: str,
+    outputs: dict[str, int],
+    num_inputs: int,
+    bias: bool,
+    axes: tuple[Axis, ...] = (),
+    scale: float = 1.0,
 ) -> list[Weight]:
     """A matrix product whose output rows come from one or more checkpoint layers; `outputs` maps each to its rows."""
     weight = Weight(
         f"{name}.weight",
-        tuple(Source(f"{prefix}{key}.weight", (rows, num_inputs)) for key, rows in outputs.items()),
+        tuple(Source(f"{prefix}{key}.weight", (rows, num_inputs), scale=scale) for key, rows in outputs.items()),
         axes,
     )
     if not bias:
         return [weight]
-    sources = tuple(Source(f"{prefix}{key}.bias", (rows,)) for key, rows in outputs.items())
+    sources = tuple(Source(f"{prefix}{key}.bias", (rows,), scale=scale) for key, rows in outputs.items())
     return [weight, Weight(f"{name}.bias", sources, axes[:1])]
 
 
-def vector(name: str, source: str, size: int, axes: tuple[Axis, ...] = ()) -> Weight:
+def vector(name: str, source: str, size: int) -> Weight:
     """One tensor of one dimension."""
-    return Weight(name, (Source(source, (size,)),), axes)
+    return Weight(name, (Source(source, (size,)),))

@@ -8,7 +8,7 @@ from aphrodite.domain.architectures.names import canonical_name, is_unused
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.tying import EMBEDDING, HEAD
 from aphrodite.domain.architectures.vision_weights import vision_weights
-from aphrodite.domain.architectures.weight import Source, Weight, linear, vector
+from aphrodite.domain.architectures.weight import Source, Weight, linear
 from aphrodite.domain.errors import CheckpointError
 
 
@@ -29,33 +29,33 @@ def assemble(model: ModelSpec, tensors: Iterable[tuple[str, np.ndarray]]) -> Ite
     Raises CheckpointError, with the names, for a missing, left-over or duplicate tensor, or one of a wrong shape or of
     integers.
     """
-    owners = {source.name: weight for weight in declare_weights(model) for source in weight.sources}
+    sources = {source.name: (source, weight) for weight in declare_weights(model) for source in weight.sources}
     waiting: dict[str, np.ndarray] = {}
-    missing = set(owners)
+    missing = set(sources)
     for raw_name, tensor in tensors:
         name = canonical_name(raw_name)
         if model.decoder.tied_embeddings and name in (EMBEDDING, HEAD):
             if EMBEDDING not in missing:
                 continue  # the same matrix again
             name = EMBEDDING
-        if name not in owners:
+        if name not in sources:
             if is_unused(name, model):
                 continue
             raise CheckpointError(f"The checkpoint holds a tensor that the model has no place for: {raw_name}.")
         if name not in missing:
             raise CheckpointError(f"The checkpoint holds the tensor {raw_name} twice.")
         missing.remove(name)
-        weight = owners[name]
-        expected = next(source.shape for source in weight.sources if source.name == name)
-        while tensor.ndim > len(expected) and tensor.shape[0] == 1:  # InternVL's class token: [1, 1, E]
+        source, weight = sources[name]
+        while tensor.ndim > len(source.shape) and tensor.shape[0] == 1:  # InternVL's class token: [1, 1, E]
             tensor = tensor[0]
-        if tensor.shape != expected:
+        if tensor.shape != source.shape:
             raise CheckpointError(
-                f"The tensor {raw_name} has the shape {list(tensor.shape)}, the configuration says {list(expected)}."
+                f"The tensor {raw_name} has the shape {list(tensor.shape)}, the configuration says "
+                f"{list(source.shape)}."
             )
         if tensor.dtype.kind in "biu":
             raise CheckpointError(f"The tensor {raw_name} holds {tensor.dtype.name} numbers, where weights are floats.")
-        waiting[name] = tensor
+        waiting[name] = source.prepare(tensor)
         if all(source.name in waiting for source in weight.sources):
             yield weight, [waiting.pop(source.name) for source in weight.sources]
     if missing:
@@ -69,23 +69,33 @@ def _decoder_weights(spec: DecoderSpec) -> list[Weight]:
     keys, inner = spec.num_kv_heads * spec.head_dim, spec.intermediate_size
     embedding = Source(EMBEDDING, (spec.vocab_size, hidden))
     weights = [Weight("embed.weight", (embedding,), ("vocab", "hidden"))]
+
+    def norm(name: str, source: str, size: int = hidden, scale: float = 1.0) -> Weight:
+        return Weight(name, (Source(f"{source}.weight", (size,), spec.norm_offset, scale),), ("hidden",))
+
     for i in range(spec.num_layers):
         name, source = f"layers.{i}", f"decoder.layers.{i}"
         attention, mlp = f"{source}.self_attn.", f"{source}.mlp."
         qkv = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
         gate_up = {"gate_proj": inner, "up_proj": inner}
-        weights.append(vector(f"{name}.attention_norm", f"{source}.input_layernorm.weight", hidden, ("hidden",)))
+        added = spec.residual_scale
+        weights.append(norm(f"{name}.attention_norm", f"{source}.input_layernorm"))
         weights += linear(f"{name}.qkv", attention, qkv, hidden, spec.qkv_bias, ("heads", "hidden"))
         if spec.qk_norm:
-            weights.append(vector(f"{name}.q_norm", f"{attention}q_norm.weight", spec.head_dim, ("hidden",)))
-            weights.append(vector(f"{name}.k_norm", f"{attention}k_norm.weight", spec.head_dim, ("hidden",)))
+            weights.append(norm(f"{name}.q_norm", f"{attention}q_norm", spec.head_dim))
+            weights.append(norm(f"{name}.k_norm", f"{attention}k_norm", spec.head_dim))
         weights += linear(
-            f"{name}.output", attention, {"o_proj": hidden}, queries, spec.output_bias, ("hidden", "heads")
+            f"{name}.output", attention, {"o_proj": hidden}, queries, spec.output_bias, ("hidden", "heads"), added
         )
-        weights.append(vector(f"{name}.mlp_norm", f"{source}.post_attention_layernorm.weight", hidden, ("hidden",)))
+        if spec.sandwich_norms:
+            weights.append(norm(f"{name}.attention_post_norm", f"{source}.post_attention_layernorm"))
+        before_mlp = "pre_feedforward_layernorm" if spec.sandwich_norms else "post_attention_layernorm"
+        weights.append(norm(f"{name}.mlp_norm", f"{source}.{before_mlp}"))
         weights += linear(f"{name}.gate_up", mlp, gate_up, hidden, spec.mlp_bias, ("mlp", "hidden"))
-        weights += linear(f"{name}.down", mlp, {"down_proj": hidden}, inner, spec.mlp_bias, ("hidden", "mlp"))
-    weights.append(vector("norm", "decoder.norm.weight", hidden, ("hidden",)))
+        weights += linear(f"{name}.down", mlp, {"down_proj": hidden}, inner, spec.mlp_bias, ("hidden", "mlp"), added)
+        if spec.sandwich_norms:
+            weights.append(norm(f"{name}.mlp_post_norm", f"{source}.post_feedforward_layernorm"))
+    weights.append(norm("norm", "decoder.norm", scale=spec.logits_scale))
     if not spec.tied_embeddings:
         head = Source(HEAD, (spec.vocab_size, hidden))
         weights.append(Weight("lm_head.weight", (head,), ("vocab", "hidden")))

@@ -41,7 +41,7 @@ class DummyCheckpoint:
         for weight in declare_weights(self._spec):
             for source in weight.sources:
                 if _is_norm_weight(source.name):
-                    yield source.name, np.ones(source.shape, dtype)
+                    yield source.name, np.full(source.shape, 1 - source.offset, dtype)
                 else:
                     size = math.prod(source.shape)
                     start = zlib.crc32(source.name.encode()) % _POOL_SIZE

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aphrodite.backends.cuda.cpu.function import native_function
 from aphrodite.backends.cuda.kv_cache import KvCache
+from aphrodite.domain.architectures.spec import AttentionSpec
 
 
 class _Heads(Structure):
@@ -40,8 +41,8 @@ class NativeKernels:
         self._add_rms_norm = function("add_rms_norm", p, p, p, p, i, i, f)
         self._gate_silu = function("gate_silu", p, p, i, i)
         self._rotate_and_store = function("rotate_and_store", p, p, p, p, p, p, p, f, p, i, heads)
-        self._attend_rows = function("attend_rows", p, i, p, p, i, p, i, p, i, heads)
-        self._attend_chunk = native_function("attend_chunk", dtype, p, i, p, p, i, i, i, p, heads)
+        self._attend_rows = function("attend_rows", p, i, p, p, i, p, i, f, f, p, i, heads)
+        self._attend_chunk = native_function("attend_chunk", dtype, p, i, p, p, i, i, i, f, f, p, heads)
         _, _, _, num_kv_heads, block_size, head_dim = cache.numbers.shape
         strides = cache.numbers.stride()[1:5]  # of [2, blocks, K, block size]
         self._heads = byref(_Heads(num_heads, num_kv_heads, head_dim, block_size, *strides))
@@ -100,7 +101,7 @@ class NativeKernels:
         queries: Tensor,  # [N, H, D]
         block_table: Tensor,  # int32 [>= N, B]
         kv_lengths: Tensor,  # int32 [>= N]
-        window: int | None,
+        attention: AttentionSpec,
         output: Tensor,  # [>= N, H, D], dense
     ) -> None:
         """Attention of rows of one token each over their cached tokens."""
@@ -111,7 +112,9 @@ class NativeKernels:
             block_table.data_ptr(),
             block_table.stride(0),
             kv_lengths.data_ptr(),
-            window or 0,
+            attention.window or 0,
+            attention.scale,
+            attention.softcap or 0.0,
             output.data_ptr(),
             len(queries),
             self._heads,
@@ -128,7 +131,7 @@ class NativeKernels:
         queries: Tensor,  # [T, H, D]
         blocks: Tensor,  # int32 [>= B]
         start: int,
-        window: int | None,
+        attention: AttentionSpec,
         output: Tensor,  # [T, H, D], dense
     ) -> None:
         """Attention of a row's tokens, the first at position `start`, over its cached tokens, its own included."""
@@ -140,7 +143,9 @@ class NativeKernels:
             blocks.data_ptr(),
             start,
             len(queries),
-            window or 0,
+            attention.window or 0,
+            attention.scale,
+            attention.softcap or 0.0,
             output.data_ptr(),
             self._heads,
         )

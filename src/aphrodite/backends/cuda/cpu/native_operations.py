@@ -9,7 +9,7 @@ from aphrodite.backends.cuda.cpu.kernels import NativeKernels
 from aphrodite.backends.cuda.cpu.product_attention import Softmax
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
-from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 from aphrodite.domain.scheduling.step_arrays import StepArrays
 
@@ -52,17 +52,17 @@ class NativeOperations:
         )
         return qkv[:, : self._spec.num_heads]
 
-    def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
+    def attend(self, layer: int, queries: Tensor, attention: AttentionSpec) -> Tensor:
         output = torch.empty(queries.shape, dtype=queries.dtype)
         if self._num_singles:
             singles = queries[: self._num_singles]
             table, lengths = self._arrays.block_table, self._arrays.kv_lengths
-            self._kernels.attend_rows(layer, singles, table, lengths, window, output)
+            self._kernels.attend_rows(layer, singles, table, lengths, attention, output)
         for chunk in self._chunks:
             own, blocks = slice(chunk.first, chunk.last), self._arrays.block_table[chunk.row]
-            self._kernels.attend_chunk(layer, queries[own], blocks, chunk.start, window, output[own])
+            self._kernels.attend_chunk(layer, queries[own], blocks, chunk.start, attention, output[own])
         if self._torch_chunks is not None:
-            self._torch_chunks.attend(layer, queries, window, output)
+            self._torch_chunks.attend(layer, queries, attention, output)
         return output
 
     def gate(self, gate_up: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from aphrodite.domain.architectures.spec import AttentionSpec
+
 _MAX_SCORES = 1 << 21  # at once, so that they stay in the processor's cache
 
 Softmax = Callable[[Tensor, float, int | None, int | None], Tensor]
@@ -20,22 +22,26 @@ def product_attention(
     keys: Tensor,
     values: Tensor,
     softmax: Softmax,
+    attention: AttentionSpec,
     num_tokens: int | None = None,
-    window: int | None = None,
 ) -> Tensor:
     """Attention (arXiv 1706.03762) of queries [P, G * T, D] over keys and values [P, C, D]: [P, G * T, D]."""
-    scores = torch.bmm(queries, keys.transpose(1, 2))
-    return torch.bmm(softmax(scores, queries.shape[-1] ** -0.5, num_tokens, window), values)
+    scores, scale = torch.bmm(queries, keys.transpose(1, 2)), attention.scale
+    if attention.softcap is not None:
+        scores.mul_(scale / attention.softcap).tanh_()
+        scale = attention.softcap
+    return torch.bmm(softmax(scores, scale, num_tokens, attention.window), values)
 
 
 def picture_attention(qkv: Tensor, softmax: Softmax) -> Tensor:
     """Queries, keys and values [N, P, 3, H, D] of pictures' positions to their attention [N, P, H * D]."""
     num_pictures, num_positions, _, num_heads, head_dim = qkv.shape
+    attention = AttentionSpec(head_dim**-0.5)
     at_once = max(1, _MAX_SCORES // (num_heads * num_positions**2))
     output = qkv.new_empty(num_pictures, num_positions, num_heads, head_dim)
     for part, target in zip(qkv.split(at_once), output.split(at_once), strict=True):  # type: ignore[no-untyped-call]
         queries, keys, values = part.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each [N * H, P, D]
-        attended = product_attention(queries, keys, values, softmax)
+        attended = product_attention(queries, keys, values, softmax, attention)
         target.copy_(attended.view(-1, num_heads, num_positions, head_dim).transpose(1, 2))
     return output.flatten(2)
 

@@ -14,7 +14,7 @@ from aphrodite.backends.cuda.gpu.kernels.sampling import sample_tokens
 from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
-from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 from aphrodite.domain.scheduling.sampling_words import SamplingNeeds
 from aphrodite.domain.scheduling.step_arrays import SampleArrays, StepArrays
@@ -59,7 +59,7 @@ class TritonOperations:
             self._spec.rms_norm_eps,
         )
 
-    def attend(self, layer: int, queries: Tensor, window: int | None) -> Tensor:
+    def attend(self, layer: int, queries: Tensor, attention: AttentionSpec) -> Tensor:
         output = torch.empty_like(queries)
         paged_attention(
             queries,
@@ -69,7 +69,7 @@ class TritonOperations:
             self._arrays.row_starts,
             self._arrays.kv_lengths,
             self._block_size,
-            window,
+            attention,
             self._workspace,
             output,
             has_single_rows=self._has_single_rows,

@@ -13,8 +13,8 @@ import triton.language as tl
 from torch import Tensor
 
 from aphrodite.backends.cuda.gpu.kernels.paging import STEP_FIELDS, cache_offsets
-
-_LOG2_E = 1.4426950408889634
+from aphrodite.backends.cuda.gpu.kernels.scoring import bent, scoring
+from aphrodite.domain.architectures.spec import AttentionSpec
 
 
 def chunk_attention(
@@ -25,7 +25,7 @@ def chunk_attention(
     row_starts: Tensor,
     kv_lengths: Tensor,
     block_size: int,
-    window: int | None,
+    attention: AttentionSpec,
     output: Tensor,
 ) -> None:
     """Write the attention of every row that has more than one token; other rows' output stays as it is.
@@ -41,6 +41,7 @@ def chunk_attention(
     block_m = max(32 if is_wide else 128, triton.next_power_of_2(group))
     block_n = 16 if queries.element_size() == 4 else 32 if is_wide else 64
     block_q = block_m // group
+    scale, softcap = scoring(attention)
     _attend_chunks[(kv_heads, tokens // block_q + rows)](
         queries,
         keys,
@@ -49,14 +50,15 @@ def chunk_attention(
         row_starts,
         kv_lengths,
         output,
-        head_dim**-0.5 * _LOG2_E,
+        scale,
         rows,
         blocks,
         kv_heads=kv_heads,
         group=group,
         head_dim=head_dim,
         block_size=block_size,
-        window=window or 0,
+        window=attention.window or 0,
+        softcap=softcap,
         block_d=max(16, triton.next_power_of_2(head_dim)),
         block_r=triton.next_power_of_2(rows + 1),
         block_m=block_m,
@@ -84,6 +86,7 @@ def _attend_chunks(
     head_dim: tl.constexpr,
     block_size: tl.constexpr,
     window: tl.constexpr,
+    softcap: tl.constexpr,
     block_d: tl.constexpr,
     block_r: tl.constexpr,
     block_m: tl.constexpr,
@@ -135,7 +138,7 @@ def _attend_chunks(
         mask = inside[:, None] & in_head[None, :]
         key = tl.load(keys + at_head, mask=mask, other=0.0)  # [N, D]
         value = tl.load(values + at_head, mask=mask, other=0.0)
-        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale  # [M, N]
+        scores = bent(tl.dot(query, tl.trans(key), input_precision="ieee") * scale, softcap)  # [M, N]
         visible = (cached[None, :] <= positions[:, None]) & inside[None, :]
         if window > 0:
             visible &= cached[None, :] > positions[:, None] - window

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from aphrodite.backends.cuda.gpu.kernels.decode_kernels import attend_group, attend_single_head
 from aphrodite.backends.cuda.gpu.kernels.paging import STEP_FIELDS, split_range
+from aphrodite.backends.cuda.gpu.kernels.scoring import scoring
 from aphrodite.backends.cuda.gpu.kernels.split_workspace import TOKENS_PER_TILE, SplitWorkspace
-
-_LOG2_E = 1.4426950408889634
+from aphrodite.domain.architectures.spec import AttentionSpec
 
 
 def decode_attention(
@@ -26,7 +26,7 @@ def decode_attention(
     row_starts: Tensor,
     kv_lengths: Tensor,
     block_size: int,
-    window: int | None,
+    attention: AttentionSpec,
     workspace: SplitWorkspace,
     output: Tensor,
 ) -> None:
@@ -42,14 +42,16 @@ def decode_attention(
     sums = workspace.buffer  # [R, H, splits, D]
     log_sums = workspace.buffer[rows * heads * splits * head_dim :]  # [R, H, splits]
     block_d = max(16, triton.next_power_of_2(head_dim))
+    scale, softcap = scoring(attention)
     step = (queries, keys, values, block_table, row_starts, kv_lengths, output, sums, log_sums)
     sizes = {
-        "scale": head_dim**-0.5 * _LOG2_E,
+        "scale": scale,
         "blocks": blocks,
         "kv_heads": kv_heads,
         "head_dim": head_dim,
         "block_size": block_size,
-        "window": window or 0,
+        "window": attention.window or 0,
+        "softcap": softcap,
         "splits": splits,
         "block_d": block_d,
         "block_n": TOKENS_PER_TILE,
@@ -73,7 +75,7 @@ def decode_attention(
             log_sums,
             heads=heads,
             head_dim=head_dim,
-            window=window or 0,
+            window=attention.window or 0,
             splits=splits,
             block_d=block_d,
             block_n=TOKENS_PER_TILE,

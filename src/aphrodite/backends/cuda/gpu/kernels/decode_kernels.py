@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from aphrodite.backends.cuda.gpu.kernels.paging import STEP_FIELDS, cache_offsets, split_range
+from aphrodite.backends.cuda.gpu.kernels.scoring import bent
 
 
 @triton.jit(do_not_specialize=["blocks"], do_not_specialize_on_alignment=STEP_FIELDS)
@@ -27,6 +28,7 @@ def attend_single_head(
     head_dim: tl.constexpr,
     block_size: tl.constexpr,
     window: tl.constexpr,
+    softcap: tl.constexpr,
     splits: tl.constexpr,
     block_d: tl.constexpr,
     block_n: tl.constexpr,
@@ -58,7 +60,7 @@ def attend_single_head(
         mask = inside[:, None] & in_head[None, :]
         key = tl.load(keys + at_head, mask=mask, other=0.0)  # [N, D]
         value = tl.load(values + at_head, mask=mask, other=0.0)
-        scores = tl.sum(key.to(tl.float32) * query[None, :], axis=1)  # [N]
+        scores = bent(tl.sum(key.to(tl.float32) * query[None, :], axis=1), softcap)  # [N]
         scores = tl.where(inside, scores, float("-inf"))
         larger = tl.maximum(maximum, scores)
         # A place that has seen no token yet has no maximum: 0 in its stead keeps infinity from meeting infinity.
@@ -98,6 +100,7 @@ def attend_group(
     head_dim: tl.constexpr,
     block_size: tl.constexpr,
     window: tl.constexpr,
+    softcap: tl.constexpr,
     splits: tl.constexpr,
     block_d: tl.constexpr,
     block_g: tl.constexpr,
@@ -136,7 +139,7 @@ def attend_group(
         mask = inside[:, None] & in_head[None, :]
         key = tl.load(keys + at_head, mask=mask, other=0.0)  # [N, D]
         value = tl.load(values + at_head, mask=mask, other=0.0)
-        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale  # [G, N]
+        scores = bent(tl.dot(query, tl.trans(key), input_precision="ieee") * scale, softcap)  # [G, N]
         scores = tl.where(inside[None, :], scores, float("-inf"))
         larger = tl.maximum(maximum, tl.max(scores, axis=1))  # every tile has a token
         kept = tl.exp2(maximum - larger)

@@ -8,6 +8,7 @@ from torch import Tensor
 from aphrodite.backends.cuda.gpu.kernels.chunk_attention import chunk_attention
 from aphrodite.backends.cuda.gpu.kernels.decode_attention import decode_attention
 from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
+from aphrodite.domain.architectures.spec import AttentionSpec
 
 
 def paged_attention(
@@ -18,7 +19,7 @@ def paged_attention(
     row_starts: Tensor,
     kv_lengths: Tensor,
     block_size: int,
-    window: int | None,
+    attention: AttentionSpec,
     workspace: SplitWorkspace,
     output: Tensor,
     *,
@@ -28,13 +29,13 @@ def paged_attention(
     """Write the causal attention of queries [T, H, D] over one layer's cache to `output` [T, H, D].
 
     `keys` and `values` are [blocks * block_size, K, D], the step's own among them; `block_table` int32 [R, B],
-    `row_starts` int32 [R + 1] and `kv_lengths` int32 [R] are those of `flatten`. A token sees the last `window`
-    positions up to its own, or all. Rows without tokens, and padded tokens, leave `output` as it is. Lengths are read
+    `row_starts` int32 [R + 1] and `kv_lengths` int32 [R] are those of `flatten`. A token sees the last positions of
+    the window up to its own, or all. Rows without tokens, and padded tokens, leave `output` as it is. Lengths are read
     on the device, so that a CUDA graph serves all of them; the host says only which kinds of rows there may be.
     """
     if has_single_rows:
         decode_attention(
-            queries, keys, values, block_table, row_starts, kv_lengths, block_size, window, workspace, output
+            queries, keys, values, block_table, row_starts, kv_lengths, block_size, attention, workspace, output
         )
     if has_chunks:
-        chunk_attention(queries, keys, values, block_table, row_starts, kv_lengths, block_size, window, output)
+        chunk_attention(queries, keys, values, block_table, row_starts, kv_lengths, block_size, attention, output)

@@ -225,6 +225,39 @@ def tiny_internvl(folder: Path, text: Family = "qwen2", **vision_overrides: Any)
     return folder
 
 
+def tiny_pixtral(folder: Path, kind: Literal["Llava", "Mistral3"] = "Mistral3") -> Path:
+    """Save a LLaVA or a Mistral 3 with Pixtral's tower, over a Mistral."""
+    import transformers
+    from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
+
+    tokenizer = tiny_tokenizer(folder, "metaspace")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[IMG_BREAK]", "[IMG_END]"]})
+    tokenizer.save_pretrained(folder)
+    size, patch_size, side = 48, 8, 2 if kind == "Mistral3" else 1
+    choices: dict[str, Any] = {
+        "Llava": {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"},
+        "Mistral3": {"spatial_merge_size": side, "tie_word_embeddings": False},
+    }[kind]
+    config = getattr(transformers, f"{kind}Config")(
+        vision_config=transformers.PixtralVisionConfig(
+            hidden_size=32,
+            intermediate_size=40,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=size,
+            patch_size=patch_size,
+        ),
+        text_config=_text_config("mistral", tokenizer, {}),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        **choices,
+    )
+    _fill_and_save(getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer, folder)
+    image_processor = PixtralImageProcessorPil(size={"longest_edge": size}, patch_size=patch_size)
+    settings = {"patch_size": patch_size, "spatial_merge_size": side, "image_token": IMAGE_TOKEN}
+    save_processor("PixtralProcessor", image_processor, folder, **settings)
+    return folder
+
+
 def _tokenizer_kind(family: Family) -> TokenizerKind:
     return "metaspace" if family in ("llama", "mistral") else "bytelevel"
 

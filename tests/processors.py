@@ -1,11 +1,12 @@
 """Transformers' processors, those too that want torchvision for videos: put together here without it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-_WANT_TORCHVISION = ("InternVLProcessor",)
+_WANT_TORCHVISION = ("InternVLProcessor", "PixtralProcessor")
 
 
 def save_processor(name: str, image_processor: Any, folder: Path, **settings: Any) -> None:
@@ -17,6 +18,7 @@ def save_processor(name: str, image_processor: Any, folder: Path, **settings: An
 def load_processor(folder: Path) -> Any:
     """The processor of a checkpoint, whose own code expands placeholders."""
     import transformers
+    from transformers.models.pixtral import image_processing_pil_pixtral
     from transformers.processing_utils import ProcessorMixin
 
     file = folder / "processor_config.json"
@@ -26,5 +28,14 @@ def load_processor(folder: Path) -> Any:
         return transformers.AutoProcessor.from_pretrained(folder)
     image_processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    with patch.object(ProcessorMixin, "check_argument_for_proper_class", lambda *_: None):
+    # Of this module a function alone is used, which is the same in both.
+    pillow_for_torchvision = {"transformers.models.pixtral.image_processing_pixtral": image_processing_pil_pixtral}
+    with (
+        patch.dict(sys.modules, pillow_for_torchvision),
+        patch.object(ProcessorMixin, "check_argument_for_proper_class", lambda *_: None),
+    ):
+        if name == "PixtralProcessor":
+            from transformers.models.pixtral.processing_pixtral import PixtralProcessor
+
+            return PixtralProcessor(image_processor, tokenizer, **settings)
         return getattr(transformers, name)(image_processor, tokenizer, **settings)

@@ -125,7 +125,7 @@ class Rows:
         count, shape = self._sizes.images, (self._model.vision.num_patches, self._model.vision.patch_bytes)
         patches = torch.from_numpy(self._random.integers(0, 256, (count, *shape), dtype=np.uint8))
         patches = patches.to(self._backend._device)
-        seconds, kernels = self._time_each(lambda: self._backend._encoder.encode(patches))
+        seconds, kernels = self._time_each(lambda: self._backend._encoder.encode_segments(patches))
         operations_s = count * self._costs.operations_per_image / self._rates.operations_per_s
         limit = count / max(operations_s, self._costs.vision_bytes / self._rates.bytes_per_s)
         what = f"vision tower and projector, batch {count}"

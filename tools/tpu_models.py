@@ -105,5 +105,5 @@ def _device_model(
         kernels=kernels,
         head_width=cache_width(spec.decoder.head_dim, "tpu"),
         limits=limits,
-        buckets=Buckets.of(limits, growth=2, num_devices=len(devices), max_segments=1),
+        buckets=Buckets.of(limits, growth=2, num_devices=len(devices), model=spec),
     )

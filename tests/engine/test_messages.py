@@ -101,7 +101,15 @@ def spans(draw: st.DrawFn) -> ImageSpan:
     patches = rng.integers(0, 256, (draw(st.integers(0, 5)), draw(st.integers(1, 5))), dtype=np.uint8)
     if draw(st.booleans()):
         patches = patches[::-1]  # not as it lies in memory
-    plan = PatchPlan(draw(st.integers(1, 4)), rng.integers(0, 99, draw(st.integers(0, 5)), dtype=np.int32))
+    some = st.none() | st.integers(0, 5)
+    sizes = [draw(st.integers(0, 5)), draw(st.integers(0, 5)), draw(some), draw(some)]
+    segments, taps, coordinates, windows = (
+        None if size is None else rng.integers(0, 99, (size, 2) if place == 2 else size, dtype=np.int32)
+        for place, size in enumerate(sizes)
+    )
+    assert segments is not None
+    assert taps is not None
+    plan = PatchPlan(segments, taps, coordinates, windows)
     is_feature = rng.integers(0, 2, draw(st.integers(0, 6))).astype(bool)
     return ImageSpan(ImageInput(patches, plan, draw(st.binary(max_size=16))), draw(COUNT), is_feature)
 
@@ -129,14 +137,19 @@ def test_requests_arrive_as_they_were(
     assert received.sampling == replace(sampling, **text)
     for got, span in zip(received.images, images, strict=True):
         assert (got.start, got.image.content_hash) == (span.start, span.image.content_hash)
-        assert got.image.plan.num_segments == span.image.plan.num_segments
+        ours_plan, theirs_plan = got.image.plan, span.image.plan
         for ours, theirs in (
             (got.is_feature, span.is_feature),
             (got.image.patches, span.image.patches),
-            (got.image.plan.taps, span.image.plan.taps),
+            (ours_plan.segments, theirs_plan.segments),
+            (ours_plan.taps, theirs_plan.taps),
+            (ours_plan.coordinates, theirs_plan.coordinates),
+            (ours_plan.windows, theirs_plan.windows),
         ):
-            np.testing.assert_array_equal(ours, theirs)
-            assert ours.dtype == theirs.dtype
+            assert (ours is None) == (theirs is None)
+            if ours is not None and theirs is not None:
+                np.testing.assert_array_equal(ours, theirs)
+                assert ours.dtype == theirs.dtype
 
 
 @given(FROM_ENGINE)

@@ -18,6 +18,7 @@ SIZES = ((28, 28), (90, 30), (33, 80), (300, 20), (9, 120), (3, 5), (200, 170), 
 ASKED: list[tuple[str, list[int]]] = [
     *((PROMPT, [index]) for index in range(len(SIZES))), (TWO, [1, 6]), (TWO, [6, 1]), ("The quick brown fox", [])
 ]  # fmt: skip
+ONE_FEATURE = ("mistral3",)  # transformers' code fails for a picture of a single one
 CHUNKS = {"max_num_batched_tokens": 13}
 # Programs of many sizes take long to compile: with JAX whole prompts are one family's.
 WHOLE = pytest.mark.left_out("jax_tpu")
@@ -38,10 +39,15 @@ def answers(reference: References) -> Callable[[str], list[Answer]]:
             reference(name).generate(
                 text, [make("RGB", *SIZES[index]).rgb for index in shown] or None, max_new_tokens=MAX_TOKENS
             )
-            for text, shown in ASKED
+            for text, shown in asked(name)
         ]
 
     return ask
+
+
+def asked(name: str) -> list[tuple[str, list[int]]]:
+    """Prompts, each with the pictures that it shows."""
+    return [(text, shown) for text, shown in ASKED if name not in ONE_FEATURE or shown != [SIZES.index((3, 5))]]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
@@ -56,7 +62,7 @@ def test_pictures_of_every_shape(
             "prompt": text,
             "multi_modal_data": {"image": [make("RGB", *SIZES[index]).given for index in shown] or None},
         }
-        for text, shown in ASKED
+        for text, shown in asked(name)
     ]
     with open_llm(name, limit_mm_per_prompt={"image": 2}, **options) as llm:
         for _ in range(2):

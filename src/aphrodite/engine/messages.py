@@ -81,8 +81,10 @@ class _Span(msgspec.Struct, frozen=True):
     start: int
     is_feature: bytes  # bool [tokens]
     content_hash: bytes
-    num_segments: int
+    segments: bytes  # int32 [segments]
     taps: bytes  # int32 [features]
+    coordinates: bytes | None  # int32 [patches, 2]
+    windows: bytes | None  # int32 [windows]
     patch_bytes: int
 
 
@@ -152,20 +154,27 @@ def decode_for_client(frame: Frame) -> EngineMessage:
 
 
 def _span_header(span: ImageSpan) -> _Span:
-    image = span.image
+    image, plan = span.image, span.image.plan
     return _Span(
         start=span.start,
         is_feature=span.is_feature.tobytes(),
         content_hash=image.content_hash,
-        num_segments=image.plan.num_segments,
-        taps=image.plan.taps.tobytes(),
+        segments=plan.segments.tobytes(),
+        taps=plan.taps.tobytes(),
+        coordinates=None if plan.coordinates is None else plan.coordinates.tobytes(),
+        windows=None if plan.windows is None else plan.windows.tobytes(),
         patch_bytes=image.patches.shape[1],
     )
 
 
 def _span(header: _Span, frame: Frame) -> ImageSpan:
     patches = np.frombuffer(frame, dtype=np.uint8).reshape(-1, header.patch_bytes)
-    plan = PatchPlan(header.num_segments, np.frombuffer(header.taps, dtype=np.int32))
+    plan = PatchPlan(
+        np.frombuffer(header.segments, np.int32),
+        np.frombuffer(header.taps, np.int32),
+        None if header.coordinates is None else np.frombuffer(header.coordinates, np.int32).reshape(-1, 2),
+        None if header.windows is None else np.frombuffer(header.windows, np.int32),
+    )
     image = ImageInput(patches, plan, header.content_hash)
     return ImageSpan(image, header.start, np.frombuffer(header.is_feature, dtype=bool))
 

@@ -26,7 +26,7 @@ for size in (1, 2, 4):
         arrays = [backend._decoder_weights[f"layers.0.{name}.weight"] for name in ("qkv", "gate_up", "output", "down")]
         arrays.append(backend._cache[0])
         parts = [array.addressable_shards[0].data.size / array.size for array in arrays]
-        pixels = backend._model.encode_program(backend._model.buckets.segments[-1]).arguments[1]
+        pixels = backend._model.encode_program(backend._model.buckets.units[-1]).arguments[1].patches
         parts.append(pixels.sharding.shard_shape(pixels.shape)[0] / pixels.shape[0])
         outputs = llm.generate(prompts, params, use_tqdm=False)
         found.append({

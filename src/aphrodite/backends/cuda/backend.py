@@ -30,6 +30,7 @@ from aphrodite.backends.cuda.vision import VisionTower
 from aphrodite.backends.cuda.warm_up import warm_up_plans
 from aphrodite.backends.cuda.weights import load_weights
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
+from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import BackendError, CapacityError
 from aphrodite.domain.ports import BackendDescription, BackendLimits, CheckpointSource
@@ -40,7 +41,7 @@ from aphrodite.domain.scheduling.cache_size import (
     num_feature_rows,
     num_kv_blocks,
 )
-from aphrodite.domain.scheduling.encoding import encoder_inputs
+from aphrodite.domain.scheduling.encoding import EncoderInputs, encoder_inputs
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten
 from aphrodite.domain.scheduling.sampling_words import SamplingNeeds
 from aphrodite.domain.scheduling.step import StepPlan
@@ -151,8 +152,7 @@ class CudaBackend:
             with self._current:
                 self._decode_graphs.capture(capture)
                 if self._encoder is not None:
-                    most_images = -(-self.limits.max_num_batched_tokens // self._encoder.num_image_tokens)
-                    self._encoder.capture(capture, min(most_images, self.limits.max_num_seqs))
+                    self._encoder.capture(capture, self._max_units(self._encoder.spec))
                 # Last, as capturing gives memory back that these will find again.
                 for plan in warm_up_plans(self.limits):
                     self._launch(plan).result()
@@ -187,9 +187,12 @@ class CudaBackend:
     def _launch(self, plan: StepPlan) -> DevicePendingStep:
         graph_shape = self._decode_graphs.shape(plan)
         flat = flatten(plan, self.limits.block_size, None if graph_shape is None else lambda _: graph_shape)
-        numbers, suppressed, *others = self._staging.send([flat.buffer, flat.suppressed, *self._numbers_of(plan)])
+        images = encoder_inputs(plan.encode, self._encoder.spec) if plan.encode and self._encoder is not None else None
+        needed = self._numbers_of(plan, images)
+        numbers, suppressed, *others = self._staging.send([flat.buffer, flat.suppressed, *needed])
         sent = iter(others)
-        self._encode(plan, sent)
+        if images is not None:
+            self._encode(images, sent)
         if graph_shape is not None:
             decoded = self._decode_graphs.run(graph_shape, numbers)
             return DevicePendingStep(*self._sample(plan, flat, decoded, suppressed, sent), {})
@@ -218,22 +221,28 @@ class CudaBackend:
         tokens = tokens[: flat.num_samples]  # those of padding are nobody's
         return tokens, None if raw is None else candidates(raw[: flat.num_samples], tokens, needs.num_logprobs)
 
-    def _numbers_of(self, plan: StepPlan) -> list[np.ndarray]:
+    def _numbers_of(self, plan: StepPlan, images: EncoderInputs | None) -> list[np.ndarray]:
         """What few steps need on the device, in the order in which it is used there."""
         numbers: list[np.ndarray] = []
-        if plan.encode and self._encoder is not None:
-            numbers += encoder_inputs(plan.encode, self._encoder.num_image_tokens)
+        if images is not None:
+            numbers += [*Encoder.numbers(images), images.rows]
         numbers += [row.prompt_targets for row in plan.prompts if row.prompt_targets is not None]
         for row in plan.prompts:
             numbers += self._slots.start_numbers(row)
         return numbers
 
-    def _encode(self, plan: StepPlan, sent: Iterator[Tensor]) -> None:
+    def _encode(self, images: EncoderInputs, sent: Iterator[Tensor]) -> None:
         """Compute the features of new images."""
-        if plan.encode and self._encoder is not None:
-            encoded = self._encoder.encode(next(sent))
-            taps, rows = next(sent).long(), next(sent).long()
-            self._features.index_copy_(0, rows, encoded[taps])
+        assert self._encoder is not None
+        features = self._encoder.encode(images, sent)
+        self._features.index_copy_(0, next(sent).long(), features)
+
+    def _max_units(self, vision: VisionSpec) -> int:
+        """The most segments, or patches of a packed tower, that a step encodes."""
+        most_tokens = self.limits.max_num_batched_tokens
+        if vision.is_packed:
+            return most_tokens * vision.merge_side**2
+        return min(-(-most_tokens // vision.num_image_tokens), self.limits.max_num_seqs)
 
     def _decode(self, flat: FlatStep, arrays: StepArrays[Tensor]) -> Tensor:
         """What a graph records of a step of tokens alone, up to the logits [S, V] of its samples."""

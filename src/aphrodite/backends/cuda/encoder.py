@@ -1,39 +1,58 @@
-"""Images to rows of the feature array: the vision tower, under CUDA graphs for a few segments at once."""
+"""Images to rows of the feature array: the vision tower, under CUDA graphs for a few segments of one size at once."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.gpu.graphs import Capture, SizedGraphs
 from aphrodite.backends.cuda.vision import VisionTower
+from aphrodite.domain.scheduling.encoding import EncoderInputs
 
 _SIZES = (1, 2, 4, 8)  # with more segments the device is slower than the host that starts its work
 
 
 class Encoder:
-    """Implements what `VisionTower.encode` does, sooner."""
+    """Implements what the tower does, sooner. The sizes of a packed tower are too many to record: it runs as it is."""
 
     def __init__(self, tower: VisionTower, device: torch.device) -> None:
+        self.spec = tower.spec
         self._tower = tower
-        self.num_image_tokens = tower.spec.num_image_tokens
         self._shape = (tower.spec.num_patches, tower.spec.patch_bytes)  # of a segment
-        self._patches = torch.zeros(_SIZES[-1], *self._shape, dtype=torch.uint8, device=device)
+        self._patches = torch.empty(0, dtype=torch.uint8, device=device)
         self._encoded: dict[int, Tensor] = {}  # by size
         self._graphs = SizedGraphs(_SIZES, self._run)
 
-    def capture(self, capture: Capture, max_segments: int) -> None:
-        """Record every size, and see that there is memory for the most segments of a step."""
+    def capture(self, capture: Capture, max_units: int) -> None:
+        """Record every size, and see that there is memory for the most segments, or patches, of a step."""
+        if self.spec.is_packed:
+            patches = torch.zeros(max_units, self.spec.patch_bytes, dtype=torch.uint8, device=self._patches.device)
+            coordinates = torch.zeros(max_units, 2, dtype=torch.int32, device=self._patches.device)
+            whole = np.array([max_units], np.int32)
+            self._tower.encode_packed(patches, coordinates, whole, whole)
+            return
+        self._patches = torch.zeros(_SIZES[-1], *self._shape, dtype=torch.uint8, device=self._patches.device)
         self._graphs.capture(capture, "Capturing the vision tower")
-        self._tower.encode(self._patches[:1].expand(max_segments, -1, -1))
+        self._tower.encode(self._patches[:1].expand(max_units, -1, -1))
 
-    def encode(self, patches: Tensor) -> Tensor:
-        """Patches uint8 [P, patch bytes] on the device to rows [N * image tokens, E], and behind them learned vectors.
+    @staticmethod
+    def numbers(inputs: EncoderInputs) -> list[np.ndarray]:
+        """What `encode` needs on the device, in the order in which it takes it."""
+        return [inputs.patches, inputs.coordinates, inputs.taps]
 
-        They stay until a graph runs.
-        """
-        rows, learned = self._encode(patches.view(-1, *self._shape)).flatten(0, 1), self._tower.learned
-        return rows if learned is None else torch.cat((rows, learned))
+    def encode(self, inputs: EncoderInputs, sent: Iterator[Tensor]) -> Tensor:
+        """The features [F, E] of images, with what was sent for them."""
+        patches, coordinates, taps = next(sent), next(sent), next(sent)
+        if self.spec.is_packed:
+            rows = self._tower.encode_packed(patches, coordinates, inputs.segments, inputs.windows)
+        else:
+            rows = self.encode_segments(patches.view(-1, *self._shape)).flatten(0, 1)
+        learned = self._tower.learned
+        return (rows if learned is None else torch.cat((rows, learned)))[taps.long()]
 
-    def _encode(self, segments: Tensor) -> Tensor:
+    def encode_segments(self, segments: Tensor) -> Tensor:
+        """Patches uint8 [N, patches, patch bytes] to rows [N, image tokens, E], which stay until a graph runs."""
         size = self._graphs.fit(len(segments))
         if size is None:
             return self._tower.encode(segments)

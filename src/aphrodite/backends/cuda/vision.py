@@ -1,10 +1,14 @@
-"""The vision tower (CLIP, SigLIP, InternViT) and the projector behind it.
+"""The vision tower and the projector behind it.
 
 Letters: N segments of images, P positions (patches, and the class token where there is one), E the tower's hidden size.
+A packed tower has segments of any length: there N is 1, and P are the patches of all of them.
 """
 
 import math
+from itertools import groupby
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,7 +28,18 @@ from aphrodite.domain.architectures.vision_spec import (
     VisionSpec,
 )
 
+Runs = list[tuple[int, int]]
+"""Segments of one length that follow each other: how many, and how many patches each has."""
+
 _MAX_BATCH = 32  # segments encoded at once: enough to fill a GPU, and it bounds the activations' memory
+
+
+class Places(NamedTuple):
+    """Where the patches of a packed tower are."""
+
+    turns: tuple[Tensor, Tensor] | None  # cosines and sines [P, 1, 1, D / 2]
+    segments: Runs
+    windows: Runs
 
 
 class VisionTower:
@@ -47,6 +62,8 @@ class VisionTower:
         head_dim = spec.hidden_size // spec.num_heads
         self._functions = VisionFunctions.choose(spec.activation, head_dim, self._dtype, device)
         mean, std = torch.tensor(normalization.mean), torch.tensor(normalization.std)
+        if spec.rope is not None:
+            self._frequencies = torch.from_numpy(spec.rope.inverse_frequencies(head_dim)).to(device)  # [2, D / 4]
         self._mean = (mean / normalization.scale).to(device)[:, None]  # [3, 1] of the bytes
         self._scale = (normalization.scale / std).to(device)[:, None]
 
@@ -59,12 +76,19 @@ class VisionTower:
         """Patches uint8 [N, patches, patch bytes], on the device, to rows [N, image tokens, decoder hidden size]."""
         return torch.cat([self._encode(batch) for batch in torch.split(patches, _MAX_BATCH)])
 
-    def _encode(self, patches: Tensor) -> Tensor:
+    def encode_packed(self, patches: Tensor, coordinates: Tensor, segments: np.ndarray, windows: np.ndarray) -> Tensor:
+        """Patches uint8 [patches, patch bytes] of all segments to rows [rows, decoder hidden size].
+
+        `coordinates` int32 [patches, 2], and how many patches each segment has, and each window.
+        """
+        return self._encode(patches[None], Places(self._turns(coordinates), runs(segments), runs(windows)))[0]
+
+    def _encode(self, patches: Tensor, places: Places | None = None) -> Tensor:
         spec = self.spec
         hidden = self._embed(patches)
         states = {0: hidden}
         for index in range(spec.num_used_layers):
-            hidden = self._layer(hidden, f"vision.layers.{index}")
+            hidden = self._layer(hidden, index, places)
             states[index + 1] = hidden
         if spec.has_post_norm:
             states[spec.num_layers] = self._norm(hidden, "vision.post_norm", "layer", spec.norm_eps)
@@ -84,7 +108,7 @@ class VisionTower:
             case Activate():
                 return activation(step.activation)(x)
             case Merge():
-                return _merge(x, step.side)
+                return x.view(1, -1, step.side**2 * x.shape[-1]) if self.spec.is_packed else _merge(x, step.side)
 
     def _embed(self, patches: Tensor) -> Tensor:
         """uint8 [N, patches, patch bytes] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
@@ -95,19 +119,48 @@ class VisionTower:
         if spec.has_class_token:
             first = weights["vision.class_embedding"].expand(hidden.shape[0], 1, -1)
             hidden = torch.cat((first, hidden), dim=1)
-        hidden = hidden + weights["vision.position"]
+        if spec.has_position_table:
+            hidden = hidden + weights["vision.position"]
         return self._norm(hidden, "vision.pre_norm", spec.norm, spec.norm_eps) if spec.has_pre_norm else hidden
 
-    def _layer(self, hidden: Tensor, name: str) -> Tensor:
-        spec = self.spec
+    def _layer(self, hidden: Tensor, index: int, places: Places | None) -> Tensor:
+        spec, name = self.spec, f"vision.layers.{index}"
         qkv = self._products[f"{name}.qkv"](self._norm(hidden, f"{name}.norm1", spec.norm, spec.norm_eps))
         if spec.qk_norm:
             qkv = self._normed_queries_and_keys(qkv, name)
-        attended = self._functions.attention(qkv.view(*hidden.shape[:2], 3, spec.num_heads, -1))
+        qkv = qkv.view(*hidden.shape[:2], 3, spec.num_heads, -1)
+        if places is None:
+            attended = self._functions.attention(qkv)
+        else:
+            attended = self._attend_within(
+                places.windows if index in spec.windowed_layers else places.segments,
+                qkv if places.turns is None else turned(qkv, *places.turns),
+            )
         hidden = self._add(hidden, self._products[f"{name}.output"](attended), f"{name}.attention_scale")
         normed = self._norm(hidden, f"{name}.norm2", spec.norm, spec.norm_eps)
-        inner = self._functions.activation(self._products[f"{name}.fc1"](normed))
+        inner = self._products[f"{name}.fc1"](normed)
+        if spec.is_gated:
+            gate, up = inner.chunk(2, dim=-1)
+            inner = self._functions.activation(gate.contiguous()).mul_(up)
+        else:
+            inner = self._functions.activation(inner)
         return self._add(hidden, self._products[f"{name}.fc2"](inner), f"{name}.mlp_scale")
+
+    def _attend_within(self, runs: Runs, qkv: Tensor) -> Tensor:
+        """Attention within each segment, [1, P, 3, H, D] to [1, P, H * D]; those of a run go at once."""
+        attended, first = [], 0
+        for count, length in runs:
+            run = qkv[0, first : first + count * length].view(count, length, *qkv.shape[2:])
+            attended.append(self._functions.attention(run).flatten(0, 1))
+            first += count * length
+        return torch.cat(attended)[None]
+
+    def _turns(self, coordinates: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines of each patch's angles, [P, 1, 1, D / 2] over three and heads."""
+        if self.spec.rope is None:
+            return None
+        angles = (coordinates[:, :, None] * self._frequencies).flatten(1)[:, None, None]
+        return angles.cos(), angles.sin()
 
     def _normed_queries_and_keys(self, qkv: Tensor, name: str) -> Tensor:
         queries, keys, values = qkv.chunk(3, dim=-1)
@@ -125,6 +178,18 @@ class VisionTower:
         if kind == "rms":
             return functional.rms_norm(x, weight.shape, weight, epsilon)
         return self._functions.layer_norm(x, weight, self._weights[f"{name}.bias"], epsilon)
+
+
+def runs(lengths: np.ndarray) -> Runs:
+    """Of segments, or windows, in order."""
+    return [(len(list(group)), length) for length, group in groupby(lengths.tolist())]
+
+
+def turned(qkv: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Queries, keys and values [1, P, 3, H, D], queries and keys rotated."""
+    first, second = qkv[:, :, :2].float().chunk(2, dim=-1)
+    rotated = torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1)
+    return torch.cat((rotated.to(qkv.dtype), qkv[:, :, 2:]), dim=2)
 
 
 def _merge(features: Tensor, side: int) -> Tensor:

@@ -11,6 +11,7 @@ from aphrodite.backends.jax_tpu import decoder
 from aphrodite.backends.jax_tpu.attention import AttentionShape, cache_width, choose_block_size
 from aphrodite.backends.jax_tpu.buckets import Buckets, fit
 from aphrodite.backends.jax_tpu.devices import choose_devices, choose_dtype, describe_devices, explain_dtype
+from aphrodite.backends.jax_tpu.encoder import batches
 from aphrodite.backends.jax_tpu.errors import is_out_of_memory
 from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, free_bytes, report_shortage
@@ -32,9 +33,8 @@ from aphrodite.domain.scheduling.cache_size import (
     num_feature_rows,
     num_kv_blocks,
 )
-from aphrodite.domain.scheduling.encoding import encoder_inputs
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten
-from aphrodite.domain.scheduling.step import ImageToEncode, StepPlan
+from aphrodite.domain.scheduling.step import StepPlan
 
 
 def create_backend(
@@ -91,7 +91,7 @@ def create_backend(
             limits,
             growth=4 if on_cpu else 2,
             num_devices=len(devices),
-            max_segments=1 if model.images is None else model.images.max_segments,
+            model=model,
         ),
     )
     description = BackendDescription(
@@ -177,29 +177,13 @@ class JaxTpuBackend:
 
     def _encode(self, plan: StepPlan) -> None:
         """Compute the features of new images, as many of them at once as there is a program for."""
-        if self._model.spec.vision is None:
+        model = self._model
+        if model.spec.vision is None:
             return
-        sizes, batch, num_segments = self._model.buckets.segments, list[ImageToEncode](), 0
-        for image in plan.encode:
-            if batch and num_segments + image.image.plan.num_segments > sizes[-1]:
-                self._encode_batch(batch, num_segments)
-                batch, num_segments = [], 0
-            batch.append(image)
-            num_segments += image.image.plan.num_segments
-        if batch:
-            self._encode_batch(batch, num_segments)
-
-    def _encode_batch(self, images: list[ImageToEncode], num_segments: int) -> None:
-        vision = self._model.spec.vision
-        assert vision is not None
-        bucket = fit(self._model.buckets.segments, num_segments)
-        given = encoder_inputs(images, vision.num_image_tokens)
-        patches = np.zeros((bucket, vision.num_patches, vision.patch_bytes), np.uint8)
-        patches[:num_segments] = given.patches.reshape(-1, *patches.shape[1:])
-        taps = np.zeros(bucket * vision.max_features_per_segment, np.int32)
-        rows = np.full(len(taps), self._model.padding_feature_row, np.int32)
-        taps[: len(given.taps)], rows[: len(given.rows)] = given.taps, given.rows
-        self._features = self._programs.run("encode", bucket, self._vision_weights, patches, taps, rows, self._features)
+        for batch in batches(plan.encode, model.spec.vision, model.buckets.units, model.padding_feature_row):
+            self._features = self._programs.run(
+                "encode", batch.num_units, self._vision_weights, batch.arrays, self._features
+            )
 
     def _sample(self, plan: StepPlan, flat: FlatStep, sampled: Array, sampling: Array) -> Array:
         for row in plan.prompts:

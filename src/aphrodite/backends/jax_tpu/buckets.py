@@ -6,6 +6,8 @@ iterations as there are rows and cached blocks. What samples has programs of its
 
 from dataclasses import dataclass
 
+from aphrodite.backends.jax_tpu.range_attention import CHUNK
+from aphrodite.domain.architectures.spec import ModelSpec
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.step_arrays import StepShape
 
@@ -19,23 +21,20 @@ class Buckets:
 
     tokens: tuple[int, ...]
     samples: tuple[int, ...]
-    segments: tuple[int, ...]  # of images
+    units: tuple[int, ...]  # of images: segments, or patches of a packed tower
     max_rows: int
     num_blocks: int  # a row
 
     @classmethod
-    def of(cls, limits: BackendLimits, growth: int, num_devices: int, max_segments: int) -> "Buckets":
+    def of(cls, limits: BackendLimits, growth: int, num_devices: int, model: ModelSpec) -> "Buckets":
         """Sizes that grow by a factor: a small one wastes less work on padding, a large one needs fewer programs.
 
-        Numbers of tokens grow by two at most once padding is work. Segments are shared out evenly among the devices;
-        those of one image, `max_segments` at most, always fit.
-        """
+        Numbers of tokens grow by two at most once padding is work. Those of one image always fit."""
         rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
-        most_segments = -(-max(min(_MAX_SEGMENTS, rows), max_segments) // num_devices)  # a device
         return cls(
             tokens=_token_sizes(limits.max_num_batched_tokens, growth),
             samples=_sizes(rows, growth**2),
-            segments=tuple(size * num_devices for size in _sizes(most_segments, growth)),
+            units=_unit_sizes(limits, growth, num_devices, model),
             max_rows=rows,
             num_blocks=-(-limits.max_model_len // limits.block_size),
         )
@@ -51,6 +50,19 @@ class Buckets:
 def fit(sizes: tuple[int, ...], size: int) -> int:
     """The smallest of `sizes` that holds `size`, which the last one does."""
     return next(candidate for candidate in sizes if candidate >= size)
+
+
+def _unit_sizes(limits: BackendLimits, growth: int, num_devices: int, model: ModelSpec) -> tuple[int, ...]:
+    """Segments are shared out evenly among the devices; of patches each has all, in whole chunks of attention."""
+    if model.vision is None or model.images is None:
+        return ()
+    if model.vision.is_packed:
+        largest = min(model.images.max_units, limits.max_model_len * model.vision.merge_side**2)
+        chunk = min(CHUNK, largest)
+        return tuple(size * chunk for size in _sizes(-(-largest // chunk), growth))
+    rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
+    most_segments = -(-max(min(_MAX_SEGMENTS, rows), model.images.max_units) // num_devices)  # a device
+    return tuple(size * num_devices for size in _sizes(most_segments, growth))
 
 
 def _token_sizes(largest: int, growth: int) -> tuple[int, ...]:

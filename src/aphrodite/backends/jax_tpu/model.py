@@ -14,10 +14,12 @@ from jax.sharding import PartitionSpec as P
 from aphrodite.backends.jax_tpu import steps
 from aphrodite.backends.jax_tpu.attention import cache_shape
 from aphrodite.backends.jax_tpu.buckets import Buckets
+from aphrodite.backends.jax_tpu.encoder import EncoderArrays, patches_shape
 from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.programs import Program
 from aphrodite.backends.jax_tpu.sampler import SlotState, start_slot
 from aphrodite.backends.jax_tpu.sharding import CACHE, MODEL, sharding
+from aphrodite.backends.jax_tpu.vision import Places
 from aphrodite.backends.jax_tpu.weights import weight_specs, weight_structs
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.ports import BackendLimits
@@ -84,7 +86,7 @@ class DeviceModel:
         found += [self.sample_program(num_samples, self.num_held_back) for num_samples in self.buckets.samples]
         found.append(self.report_program())
         if self.spec.vision is not None:
-            found += [self.encode_program(num_segments) for num_segments in self.buckets.segments]
+            found += [self.encode_program(num_units) for num_units in self.buckets.units]
         return found
 
     def forward_program(self, num_tokens: int) -> Program:
@@ -143,22 +145,19 @@ class DeviceModel:
         function = self._on_all(partial(steps.report_prompt, self.spec), (self._head_spec(), P(), P()), P())
         return Program(("report", NUM_REPORTED), function, (self._head(), hidden, self._integers(NUM_REPORTED)))
 
-    def encode_program(self, num_segments: int) -> Program:
-        assert self.spec.vision is not None
+    def encode_program(self, num_units: int) -> Program:
+        vision = self.spec.vision
+        assert vision is not None
         assert self.normalization is not None
-        patches, patch_bytes = self.spec.vision.num_patches, self.spec.vision.patch_bytes
-        num_features = num_segments * self.spec.vision.max_features_per_segment
         weights = {name: struct for name, struct in self.weights().items() if not is_decoders(name)}
-        arguments = (
-            weights,
-            self._struct((num_segments, patches, patch_bytes), np.uint8, P(MODEL)),
-            self._integers(num_features),
-            self._integers(num_features),
-            self.features(),
-        )
-        in_specs = (P(), P(MODEL), P(), P(), P())
+        patches_spec = P() if vision.is_packed else P(MODEL)
+        places = Places(*[self._struct((num_units, 2), np.int32)] * 3) if vision.is_packed else None
+        features = self._integers(vision.max_features(num_units))
+        patches = self._struct(patches_shape(vision, num_units), np.uint8, patches_spec)
+        arguments = (weights, EncoderArrays(patches, places, features, features), self.features())
+        in_specs = (P(), EncoderArrays(patches_spec, None if places is None else Places(P(), P(), P()), P(), P()), P())
         function = self._on_all(partial(steps.encode, self.spec, self.normalization), in_specs, P())
-        return Program(("encode", num_segments), function, arguments, donated=(4,))
+        return Program(("encode", num_units), function, arguments, donated=(2,))
 
     def _on_all(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
         """Run a function on every device, on its part of each array."""

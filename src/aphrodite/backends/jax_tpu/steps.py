@@ -8,6 +8,7 @@ from jax import Array, lax
 
 from aphrodite.backends.jax_tpu import decoder, vision
 from aphrodite.backends.jax_tpu.attention import AttentionInputs
+from aphrodite.backends.jax_tpu.encoder import EncoderArrays
 from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.pending import pack
 from aphrodite.backends.jax_tpu.products import Multiply, multiply
@@ -90,18 +91,19 @@ def encode(
     model: ModelSpec,
     normalization: PixelNormalization,
     weights: Weights,
-    patches: Array,
-    taps: Array,
-    rows: Array,
+    images: EncoderArrays,
     features: Array,
 ) -> Array:
-    """The feature array [feature rows, E] with features of N segments at `rows` [F], which `taps` take.
+    """The feature array [feature rows, E] with the features of images at their rows.
 
-    Each device encodes its share of them, uint8 [N / devices, patches, patch bytes], and tells the others.
+    Each device encodes its share of the segments, uint8 [N / devices, patches, patch bytes], and tells the others; a
+    packed tower is whole on each.
     """
     assert model.vision is not None
-    mine = vision.encode(model.vision, normalization, weights, patches)
-    encoded = lax.all_gather(mine, MODEL, tiled=True).reshape(-1, features.shape[1])
+    encoded = vision.encode(model.vision, normalization, weights, images.patches, images.places)
+    if not model.vision.is_packed:
+        encoded = lax.all_gather(encoded, MODEL, tiled=True)
+    encoded = encoded.reshape(-1, features.shape[1])
     if model.vision.has_newline:
         encoded = jnp.concatenate((encoded, weights["projector.newline"][None]))
-    return features.at[rows].set(encoded[taps], mode="promise_in_bounds")
+    return features.at[images.rows].set(encoded[images.taps], mode="promise_in_bounds")

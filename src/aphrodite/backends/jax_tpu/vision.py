@@ -1,9 +1,11 @@
-"""The vision tower (CLIP, SigLIP, InternViT) and the projector behind it, as a pure function; whole on every device.
+"""The vision tower and the projector behind it, as a pure function; whole on every device.
 
 Letters: N segments of images, P positions (patches, and the class token where there is one), E the tower's hidden size.
+A packed tower has segments of any length: there N is 1, and P are the patches of all of them.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from jax import Array, lax
 
 from aphrodite.backends.jax_tpu.activations import activation
 from aphrodite.backends.jax_tpu.products import multiply
+from aphrodite.backends.jax_tpu.range_attention import attend_within
 from aphrodite.backends.jax_tpu.weights import Weights
 from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.architectures.vision_spec import (
@@ -27,12 +30,29 @@ from aphrodite.domain.architectures.vision_spec import (
 _SCORES_BYTES = 32 << 20  # a quarter of a TPU's fast memory; in HBM they would be most of what a tower moves
 
 
-def encode(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array) -> Array:
+class Places(NamedTuple):
+    """Where the patches of a packed tower are; each sees a range of them, first and behind the last."""
+
+    coordinates: Any  # int32 [P, 2] row and column
+    segments: Any  # int32 [P, 2]
+    windows: Any  # int32 [P, 2] the range in layers of windows
+
+
+def encode(
+    spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array, places: Places | None = None
+) -> Array:
     """Patches, uint8 [N, patches, patch bytes], to rows [N, image tokens, decoder hidden size]."""
     hidden = _embed(spec, normalization, weights, patches)
+    angles = None
+    if spec.rope is not None and places is not None:
+        frequencies = spec.rope.inverse_frequencies(spec.hidden_size // spec.num_heads)  # [2, D / 4]
+        angles = (places.coordinates[:, :, None] * frequencies).reshape(len(places.coordinates), -1)
     states = {0: hidden}
     for index in range(spec.num_used_layers):
-        hidden = _layer(spec, weights, hidden, f"vision.layers.{index}")
+        ranges = None
+        if places is not None:
+            ranges = places.windows if index in spec.windowed_layers else places.segments
+        hidden = _layer(spec, weights, hidden, f"vision.layers.{index}", angles, ranges)
         states[index + 1] = hidden
     if spec.has_post_norm:
         states[spec.num_layers] = _norm(hidden, weights, "vision.post_norm", "layer", spec.norm_eps)
@@ -40,11 +60,11 @@ def encode(spec: VisionSpec, normalization: PixelNormalization, weights: Weights
     if spec.drop_first_token:
         features = features[:, 1:]
     for step in spec.projector:
-        features = _project(features, step, weights)
+        features = _project(spec, features, step, weights)
     return features
 
 
-def _project(x: Array, step: ProjectorStep, weights: Weights) -> Array:
+def _project(spec: VisionSpec, x: Array, step: ProjectorStep, weights: Weights) -> Array:
     match step:
         case Project():
             return _linear(x, weights, f"projector.{step.name}")
@@ -53,7 +73,7 @@ def _project(x: Array, step: ProjectorStep, weights: Weights) -> Array:
         case Activate():
             return activation(step.activation)(x)
         case Merge():
-            return _merge(x, step.side)
+            return x.reshape(1, -1, step.side**2 * x.shape[-1]) if spec.is_packed else _merge(x, step.side)
 
 
 def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array) -> Array:
@@ -69,24 +89,46 @@ def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights
     if spec.has_class_token:
         first = jnp.broadcast_to(weights["vision.class_embedding"], (hidden.shape[0], 1, spec.hidden_size))
         hidden = jnp.concatenate((first, hidden), axis=1)
-    hidden = hidden + weights["vision.position"]
+    if spec.has_position_table:
+        hidden = hidden + weights["vision.position"]
     return _norm(hidden, weights, "vision.pre_norm", spec.norm, spec.norm_eps) if spec.has_pre_norm else hidden
 
 
-def _layer(spec: VisionSpec, weights: Weights, hidden: Array, name: str) -> Array:
+def _layer(
+    spec: VisionSpec, weights: Weights, hidden: Array, name: str, angles: Array | None, ranges: Array | None
+) -> Array:
     images, positions, width = hidden.shape
     normed = _norm(hidden, weights, f"{name}.norm1", spec.norm, spec.norm_eps)
     queries, keys, values = jnp.split(_linear(normed, weights, f"{name}.qkv"), 3, axis=-1)
     if spec.qk_norm:
         queries = _rms_norm(queries, weights[f"{name}.q_norm"], QK_NORM_EPS)
         keys = _rms_norm(keys, weights[f"{name}.k_norm"], QK_NORM_EPS)
-    heads = (images, positions, spec.num_heads, -1)
-    attended = _attend(queries.reshape(heads), keys.reshape(heads), values.reshape(heads))
+    queries, keys, values = (x.reshape(images, positions, spec.num_heads, -1) for x in (queries, keys, values))
+    if angles is not None:
+        queries, keys = _turned(queries, angles), _turned(keys, angles)
+    if ranges is None:
+        attended = _attend(queries, keys, values)
+    else:
+        attended = attend_within(queries[0], keys[0], values[0], ranges)
     update = _linear(attended.reshape(images, positions, width), weights, f"{name}.output")
     hidden = hidden + (update * weights[f"{name}.attention_scale"] if spec.has_layer_scale else update)
     normed = _norm(hidden, weights, f"{name}.norm2", spec.norm, spec.norm_eps)
-    update = _linear(activation(spec.activation)(_linear(normed, weights, f"{name}.fc1")), weights, f"{name}.fc2")
+    inner = _linear(normed, weights, f"{name}.fc1")
+    if spec.is_gated:
+        gate, up = jnp.split(inner, 2, axis=-1)
+        inner = activation(spec.activation)(gate) * up
+    else:
+        inner = activation(spec.activation)(inner)
+    update = _linear(inner, weights, f"{name}.fc2")
     return hidden + (update * weights[f"{name}.mlp_scale"] if spec.has_layer_scale else update)
+
+
+def _turned(heads: Array, angles: Array) -> Array:
+    """Heads [1, P, H, D] rotated by angles [P, D / 2]."""
+    first, second = jnp.split(heads.astype(jnp.float32), 2, axis=-1)
+    cosines, sines = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]
+    turned = jnp.concatenate((first * cosines - second * sines, second * cosines + first * sines), axis=-1)
+    return turned.astype(heads.dtype)
 
 
 def _attend(queries: Array, keys: Array, values: Array) -> Array:

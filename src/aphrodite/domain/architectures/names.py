@@ -24,7 +24,7 @@ _PREFIXES = (
     (re.compile(r"(?:model\.)?(?=(?:embed_tokens|layers|norm|rotary_emb)\.)"), "decoder."),
 )
 
-# Within the tower: InternViT's names in CLIP's words.
+# Within the tower: the names of InternViT, Pixtral and Qwen's towers in CLIP's words.
 _TOWER_NAMES = (
     (re.compile(r"vision\.encoder\.layer\."), "vision.encoder.layers."),
     (re.compile(r"\.attention\.projection_layer\."), ".self_attn.out_proj."),
@@ -35,6 +35,13 @@ _TOWER_NAMES = (
     (re.compile(r"embeddings\.position_embeddings$"), "embeddings.position_embedding.weight"),
     (re.compile(r"embeddings\.patch_embeddings\.projection\."), "embeddings.patch_embedding."),
     (re.compile(r"vision\.layernorm\."), "vision.post_layernorm."),
+    (re.compile(r"vision\.patch_conv\."), "vision.embeddings.patch_embedding."),
+    (re.compile(r"vision\.ln_pre\."), "vision.pre_layrnorm."),
+    (re.compile(r"vision\.transformer\.layers\."), "vision.encoder.layers."),
+    (re.compile(r"\.attention\.o_proj\."), ".self_attn.out_proj."),
+    (re.compile(r"\.attention_norm\."), ".layer_norm1."),
+    (re.compile(r"\.ffn_norm\."), ".layer_norm2."),
+    (re.compile(r"\.feed_forward\."), ".mlp."),
 )
 
 _ROTARY_BUFFER = re.compile(r"decoder\.(?:layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
@@ -43,7 +50,7 @@ _UNUSED_VISION = re.compile(
 )
 _VISION_LAYER = re.compile(
     r"vision\.encoder\.layers\.(\d+)"
-    r"\.(?:(?:layer_norm[12]|self_attn\.(?:(?:q|k|v|out)_proj|[qk]_norm)|mlp\.fc[12])\.(?:weight|bias)|lambda_[12])"
+    r"\.(?:(?:layer_norm[12]|self_attn\.(?:(?:q|k|v|out)_proj|[qk]_norm)|mlp\.(?:fc[12]|(?:gate|up|down)_proj))\.(?:weight|bias)|lambda_[12])"
 )
 
 

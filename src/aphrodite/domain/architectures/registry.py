@@ -15,6 +15,8 @@ from aphrodite.domain.architectures.families.llama import read_llama
 from aphrodite.domain.architectures.families.llava import read_llava
 from aphrodite.domain.architectures.families.llava_next import read_llava_next
 from aphrodite.domain.architectures.families.mistral import read_mistral
+from aphrodite.domain.architectures.families.mistral3 import read_mistral3
+from aphrodite.domain.architectures.families.pixtral import read_pixtral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
 from aphrodite.domain.architectures.families.qwen3 import read_qwen3
 from aphrodite.domain.architectures.families.siglip import read_siglip
@@ -41,18 +43,22 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
         "idefics3_vision": read_siglip,
         "smolvlm_vision": read_siglip,
         "internvl_vision": read_intern_vit,
+        "pixtral": read_pixtral,
     }
 )
 VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], ModelSpec]] = MappingProxyType(
     {
         "internvl": read_internvl,
         "llava": read_llava,
+        "mistral3": read_mistral3,
         "llava_next": read_llava_next,
         "vipllava": read_vipllava,
         "idefics3": read_idefics3,
         "smolvlm": read_idefics3,
     }
 )
+
+_OF_ANY_SIZE = ("llava", "mistral3")  # models that take a packed tower
 
 
 def read_model(config: Mapping[str, Any]) -> ModelSpec:
@@ -66,8 +72,10 @@ def read_model(config: Mapping[str, Any]) -> ModelSpec:
         return ModelSpec(_read_decoder(fields))
     _check_not_quantized(fields)
     tower = fields.section("vision_config")
-    read_tower = TOWERS[tower.choice("model_type", TOWERS)]
-    return VISION_MODELS[model_type](fields, _read_decoder(fields.section("text_config")), read_tower(tower))
+    vision = TOWERS[tower.choice("model_type", TOWERS)](tower)
+    if vision.is_packed and model_type not in _OF_ANY_SIZE:
+        raise tower.unsupported("model_type", f"a tower of one size for {model_type}")
+    return VISION_MODELS[model_type](fields, _read_decoder(fields.section("text_config")), vision)
 
 
 def _read_decoder(config: ConfigFields) -> DecoderSpec:

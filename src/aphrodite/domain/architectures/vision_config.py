@@ -2,12 +2,14 @@
 
 from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.config_fields import ConfigFields
-from aphrodite.domain.architectures.vision_spec import Activate, Project, ProjectorStep, VisionSpec
+from aphrodite.domain.architectures.vision_spec import Activate, AxialRope, Project, ProjectorStep, VisionSpec
 
 
-def read_tower(tower: ConfigFields, *, has_class_token: bool, has_pre_norm: bool, patch_bias: bool) -> VisionSpec:
+def read_tower(
+    tower: ConfigFields, *, has_class_token: bool, has_pre_norm: bool, patch_bias: bool, norm_eps: float | None = None
+) -> VisionSpec:
     """A tower from its configuration and from what its family says, without projector; its features are the last
-    layer's.
+    layer's. `norm_eps` None: the configuration has it.
 
     Raises UnsupportedModelError.
     """
@@ -28,7 +30,7 @@ def read_tower(tower: ConfigFields, *, has_class_token: bool, has_pre_norm: bool
         num_layers=num_layers,
         num_heads=num_heads,
         norm="layer",
-        norm_eps=tower.number("layer_norm_eps"),
+        norm_eps=tower.number("layer_norm_eps") if norm_eps is None else norm_eps,
         activation=tower.activation("hidden_act"),
         has_class_token=has_class_token,
         has_pre_norm=has_pre_norm,
@@ -44,3 +46,12 @@ def two_layers(inputs: int, outputs: int, activation: Activation, *, bias: bool)
         Activate(activation),
         Project("linear_2", outputs, outputs, bias),
     )
+
+
+def read_axial_rope(tower: ConfigFields, *, is_interleaved: bool, head_dim: int) -> AxialRope:
+    """Raises UnsupportedModelError."""
+    rope = tower.section("rope_parameters")
+    rope.choice("rope_type", ("axial",))
+    if head_dim % 4 != 0:
+        raise tower.unsupported("num_attention_heads", "one with heads of a multiple of 4")
+    return AxialRope(rope.number("rope_theta"), is_interleaved)

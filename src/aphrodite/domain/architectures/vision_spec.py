@@ -6,12 +6,28 @@ Letters: P patches, E the tower's hidden size.
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from aphrodite.domain.architectures.activation import Activation
 
 NormKind = Literal["layer", "rms"]
 
 QK_NORM_EPS = 1e-6
 """Of the norms of queries and keys; no configuration says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class AxialRope:
+    """Rotary positions in two dimensions: half of each head's pairs turn with the row, half with the column."""
+
+    theta: float
+    is_interleaved: bool  # rows take every second of the head's frequencies, columns those between; else both the same
+
+    def inverse_frequencies(self, head_dim: int) -> np.ndarray:
+        """The angle per row and per column of each pair of head dimensions, float32 [2, head_dim / 4]."""
+        exponents = np.arange(0, head_dim, 4, dtype=np.float32) / np.float32(head_dim)
+        shifted = exponents + np.float32(2 / head_dim) if self.is_interleaved else exponents
+        return (1.0 / np.float32(self.theta) ** np.stack((exponents, shifted))).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +38,7 @@ class Project:
     inputs: int
     outputs: int
     bias: bool
+    unfolded: int = 1  # the checkpoint's inputs are so many patches' numbers, channel by channel (torch's `unfold`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +60,10 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """A step of the projector: squares of side * side patches become one row each, row by row of squares."""
+    """A step of the projector: squares of side * side patches become one row each, row by row of squares.
+
+    In a packed tower the patches of a square follow each other.
+    """
 
     side: int
 
@@ -68,7 +88,16 @@ class VisionSpec:
     has_pre_norm: bool  # between embeddings and layers
     patch_bias: bool
     feature_layers: tuple[int, ...]  # indexes into the hidden states, 0 is the embeddings; joined along the hidden size
+    is_packed: bool = False  # segments have any length; else each is a square of `image_size`
+    has_position_table: bool = True  # a learned vector a position
+    rope: AxialRope | None = None  # queries and keys are rotated by their patch's row and column
+    windowed_layers: tuple[int, ...] = ()  # where patches see those of their window only
+    patch_depth: int = 1  # pictures in a row that make a patch; all are the same one
+    is_qkv_merged: bool = False  # in the checkpoint
     qkv_bias: bool = True
+    output_bias: bool = True  # of the attention's output projection
+    mlp_bias: bool = True
+    is_gated: bool = False  # the MLP is gate, up and down
     qk_norm: bool = False  # RMS norm of queries and keys, each over all heads together
     has_layer_scale: bool = False  # a learned factor a number, of what attention and MLP add
     has_post_norm: bool = False  # LayerNorm behind the last layer, which is then the one feature layer
@@ -104,10 +133,11 @@ class VisionSpec:
         """How many features the projector makes of a segment."""
         return (self.num_positions - self.drop_first_token) // self.merge_side**2
 
-    @property
-    def max_features_per_segment(self) -> int:
-        """Of an image cut into segments of this size, learned vectors between them counted in."""
-        return self.num_image_tokens + (self.image_size // self.patch_size if self.has_newline else 0)
+    def max_features(self, num_units: int) -> int:
+        """Of so many segments, or patches of a packed tower, learned vectors between them counted in."""
+        if self.is_packed:
+            return num_units // self.merge_side**2
+        return num_units * (self.num_image_tokens + (self.image_size // self.patch_size if self.has_newline else 0))
 
     @property
     def num_used_layers(self) -> int:

@@ -4,6 +4,7 @@ Merged weights (queries, keys and values; gate and up) are their sources stacked
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,9 +22,18 @@ class Source:
     shape: tuple[int, ...]
     offset: float = 0.0
     scale: float = 1.0
+    read: Callable[[np.ndarray], np.ndarray] | None = None  # what is done to the tensor first
+    held_shape: tuple[int, ...] | None = None  # of what `read` makes, where it is another
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The shape that the weight has of it."""
+        return self.held_shape or self.shape
 
     def prepare(self, tensor: np.ndarray) -> np.ndarray:
         """The tensor itself where nothing is to be done, else float32."""
+        if self.read is not None:
+            tensor = self.read(tensor)
         if self.offset == 0 and self.scale == 1:
             return tensor
         return (tensor.astype(np.float32) + np.float32(self.offset)) * np.float32(self.scale)
@@ -39,8 +49,8 @@ class Weight:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        rows = sum(source.shape[0] for source in self.sources)
-        return (rows, *self.sources[0].shape[1:])
+        rows = sum(source.held[0] for source in self.sources)
+        return (rows, *self.sources[0].held[1:])
 
     @property
     def size(self) -> int:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tests import hostile_pictures, picture_processing
 
-from aphrodite.adapters.outbound.huggingface.image_processing import HuggingFaceImageProcessing
+from aphrodite.adapters.outbound.huggingface.image_processing import HuggingFaceImageProcessing, TileSize
 from aphrodite.adapters.outbound.images.decoding import open_image
 from aphrodite.adapters.outbound.images.workers import ImageWorkers
 from aphrodite.domain.errors import ImageError, ImageTooCostlyError, ImageTooLargeError, NotAnImageError, WorkerError
@@ -37,7 +37,7 @@ def _tests_can_be_imported_in_other_processes() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def processing(llava_folder: Path) -> HuggingFaceImageProcessing:
-    return HuggingFaceImageProcessing(llava_folder, SIZE, fingerprint=b"model")
+    return HuggingFaceImageProcessing(llava_folder, TileSize(SIZE, is_multiple=False), fingerprint=b"model")
 
 
 @pytest.fixture(scope="module")

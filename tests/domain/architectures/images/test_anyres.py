@@ -32,4 +32,4 @@ def test_features_stand_where_transformers_packs_them(width: int, height: int) -
     [expected], _ = packer.pack_image_features([numbers], torch.tensor([[height, width]]), "default", newline)
     np.testing.assert_array_equal(laid_out.plan.taps, expected[:, 0].numpy())
     assert laid_out.pieces == (len(expected),)
-    assert laid_out.plan.num_segments <= layout.max_segments
+    assert laid_out.plan.num_segments <= layout.max_units

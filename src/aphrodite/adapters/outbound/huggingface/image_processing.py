@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,37 @@ from PIL import Image
 from aphrodite.adapters.outbound.images.decoding import to_rgb
 from aphrodite.adapters.outbound.images.processing import ImageProcessing, ResizedImage
 from aphrodite.domain.architectures.spec import PixelNormalization
+from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.errors import CheckpointError, ImageError
 
 # Processors that scale the shorter side to the tower's size make of a thin line a picture of any size.
 _MAX_ASPECT_RATIO = 200
 # These resize every picture to what their `size` says; others take it for a limit, or cut tiles beside.
 _OF_ONE_SIZE = ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor")
+
+
+@dataclass(frozen=True, slots=True)
+class TileSize:
+    """What a vision tower reads: tiles of `pixels` on a side, or of any multiples of that."""
+
+    pixels: int
+    is_multiple: bool
+
+    @classmethod
+    def of(cls, vision: VisionSpec) -> "TileSize":
+        if vision.is_packed:
+            return cls(vision.patch_size * vision.merge_side, True)
+        return cls(vision.image_size, False)
+
+    def fits(self, tiles: np.ndarray) -> bool:
+        """Tiles [S, height, width, 3]."""
+        sides = tiles.shape[1:3]
+        if self.is_multiple:
+            return all(side > 0 and side % self.pixels == 0 for side in sides)
+        return sides == (self.pixels, self.pixels)
+
+    def __str__(self) -> str:
+        return f"[{self.pixels}, {self.pixels}, 3]{' and multiples' if self.is_multiple else ''}"
 
 
 class HuggingFaceImageProcessing:
@@ -30,19 +56,19 @@ class HuggingFaceImageProcessing:
     picture's content hash.
 
     Raises CheckpointError when the folder has no image processor, or one that makes pictures of another size than
-    `image_size`, which the tower reads. `options` go to each of its calls.
+    `tile_size`, which the tower reads. `options` go to each of its calls.
     """
 
     def __init__(
         self,
         folder: Path,
-        image_size: int,
+        tile_size: TileSize,
         *,
         fingerprint: bytes,
         options: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        self._folder, self._image_size, self._options = folder, image_size, dict(options or {})
+        self._folder, self._tile_size, self._options = folder, tile_size, dict(options or {})
         self._fingerprint, self._trust_remote_code = fingerprint, trust_remote_code
         self._processor = _load(folder, trust_remote_code)
         # Pillow reads files late and not thread-safely, and one image may stand in several prompts: the same image
@@ -61,7 +87,7 @@ class HuggingFaceImageProcessing:
         return partial(
             load_in_worker,
             self._folder,
-            self._image_size,
+            self._tile_size,
             fingerprint=self._fingerprint,
             options=self._options,
             trust_remote_code=self._trust_remote_code,
@@ -92,31 +118,40 @@ class HuggingFaceImageProcessing:
         try:
             output = self._processor(picture, do_rescale=False, do_normalize=False, **asked, **self._options)
             pixels = np.asarray(output["pixel_values"])  # [1, 3, size, size], or [1, S, 3, size, size] in tiles
+            if "image_grid_thw" in output:
+                pixels = self._whole(pixels, *map(int, output["image_grid_thw"][0][1:]))
             rows, columns = (int(output[name][0][0]) for name in ("rows", "cols")) if asked else (0, 0)
         except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
             raise ImageError("The model's image processor cannot process this image.") from error
         return pixels.reshape(-1, *pixels.shape[-3:]).transpose(0, 2, 3, 1), rows, columns
 
+    def _whole(self, patches: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        """The picture uint8 [1, 3, height, width] that Qwen's processor cut, by squares and twice for time."""
+        size, side, channels_and_time = self._processor.patch_size, self._processor.merge_size, (3, -1)
+        first = patches.reshape(len(patches), *channels_and_time, size, size)[:, :, 0].astype(np.uint8)
+        squares = first.reshape(rows // side, columns // side, side, side, 3, size, size)
+        return squares.transpose(4, 0, 2, 5, 1, 3, 6).reshape(1, 3, rows * size, columns * size)
+
     def _check_size(self) -> None:
         """Processors have too many options to foresee what they make; a picture tells."""
-        size = self._image_size
-        tiles, _, _ = self._cut(Image.new("RGB", (size + 1, size + 3)))
-        if tiles.shape[1:] != (size, size, 3) or tiles.dtype != np.uint8:
+        size = self._tile_size
+        tiles, _, _ = self._cut(Image.new("RGB", (size.pixels + 1, size.pixels + 3)))
+        if not size.fits(tiles) or tiles.dtype != np.uint8:
             raise CheckpointError(
                 f"The image processor in {self._folder} makes {tiles.dtype} pixels {list(tiles.shape[1:])}, "
-                f"the model's vision tower reads uint8 [{size}, {size}, 3]."
+                f"the model's vision tower reads uint8 {size}."
             )
 
 
 def load_in_worker(
-    folder: Path, image_size: int, *, fingerprint: bytes, options: Mapping[str, Any], trust_remote_code: bool
+    folder: Path, tile_size: TileSize, *, fingerprint: bytes, options: Mapping[str, Any], trust_remote_code: bool
 ) -> HuggingFaceImageProcessing:
     """A HuggingFaceImageProcessing, in a process that does nothing else."""
     if not trust_remote_code:
         # transformers' own do without torch where there is none, and it takes seconds and 400 MB to import.
         sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     return HuggingFaceImageProcessing(
-        folder, image_size, fingerprint=fingerprint, options=options, trust_remote_code=trust_remote_code
+        folder, tile_size, fingerprint=fingerprint, options=options, trust_remote_code=trust_remote_code
     )
 
 

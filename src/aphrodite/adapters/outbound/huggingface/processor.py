@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from aphrodite.adapters.outbound.huggingface.image_processing import HuggingFaceImageProcessing
+from aphrodite.adapters.outbound.huggingface.image_processing import HuggingFaceImageProcessing, TileSize
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.adapters.outbound.images.processing import ResizedImage
 from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan, cut_patches
@@ -46,7 +46,7 @@ class HuggingFaceProcessor:
         if model.vision is not None and model.images is not None:
             self.image_processing = HuggingFaceImageProcessing(
                 folder,
-                model.vision.image_size,
+                TileSize.of(model.vision),
                 fingerprint=fingerprint,
                 options=model.images.processor_options,
                 trust_remote_code=trust_remote_code,
@@ -84,6 +84,10 @@ class HuggingFaceProcessor:
         """An image's place in a prompt, and its patches."""
         assert self.image_processing is not None
         resized = image if isinstance(image, ResizedImage) else self.image_processing.read(image)
-        tiles = Tiles(len(resized.tiles), resized.rows, resized.columns)
+        height, width = (side // self._patch_size for side in resized.tiles.shape[1:3])
+        tiles = Tiles(len(resized.tiles), resized.rows, resized.columns, height, width)
         laid_out = layout.lay_out(resized.width, resized.height, tiles)
-        return laid_out, ImageInput(cut_patches(resized.tiles, self._patch_size), laid_out.plan, resized.content_hash)
+        patches = cut_patches(resized.tiles, self._patch_size)
+        if laid_out.order is not None:
+            patches = patches[laid_out.order]
+        return laid_out, ImageInput(patches, laid_out.plan, resized.content_hash)

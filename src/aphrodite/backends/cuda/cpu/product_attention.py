@@ -41,7 +41,8 @@ def picture_attention(qkv: Tensor, softmax: Softmax) -> Tensor:
     output = qkv.new_empty(num_pictures, num_positions, num_heads, head_dim)
     for part, target in zip(qkv.split(at_once), output.split(at_once), strict=True):  # type: ignore[no-untyped-call]
         queries, keys, values = part.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each [N * H, P, D]
-        attended = product_attention(queries, keys, values, softmax, attention)
+        pieces = queries.split(max(1, _MAX_SCORES // (len(queries) * num_positions)), dim=1)
+        attended = torch.cat([product_attention(piece, keys, values, softmax, attention) for piece in pieces], dim=1)
         target.copy_(attended.view(-1, num_heads, num_positions, head_dim).transpose(1, 2))
     return output.flatten(2)
 

@@ -23,7 +23,7 @@ def read_idefics3(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec)
     projection = Project("linear_1", tower.hidden_size * scale**2, decoder.hidden_size, bias=False)
     vision = replace(tower, has_post_norm=True, projector=(Merge(scale), projection))
     layout = LabelledTilesLayout(
-        config.integer("image_token_id", low=0), vision.num_image_tokens, max_segments=_MAX_SIDE**2 + 1
+        config.integer("image_token_id", low=0), vision.num_image_tokens, max_units=_MAX_SIDE**2 + 1
     )
     return ModelSpec(with_ties(config, decoder), vision, layout)
 

@@ -52,7 +52,7 @@ def read_internvl(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec)
     layout = TilesLayout(
         placeholder_id=config.integer("image_token_id", low=0),
         features_per_tile=vision.num_image_tokens,
-        max_segments=_MAX_TILES + 1,
+        max_units=_MAX_TILES + 1,
         start="<img>",
         end="</img>",
         processor_options={"crop_to_patches": True},

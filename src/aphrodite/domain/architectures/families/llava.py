@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
+from aphrodite.domain.architectures.families.pixtral import pixtral_layout
 from aphrodite.domain.architectures.images.layout import FixedLayout
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.vision_config import two_layers
@@ -15,8 +16,10 @@ def read_llava(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec) ->
     Raises UnsupportedModelError.
     """
     vision = with_projector(config, decoder, with_features(config, tower))
-    layout = FixedLayout(read_image_token_id(config), vision.num_image_tokens)
-    return ModelSpec(with_ties(config, decoder), vision, layout)
+    placeholder_id = read_image_token_id(config)
+    if vision.is_packed:
+        return ModelSpec(with_ties(config, decoder), vision, pixtral_layout(placeholder_id, vision))
+    return ModelSpec(with_ties(config, decoder), vision, FixedLayout(placeholder_id, vision.num_image_tokens))
 
 
 def with_ties(config: ConfigFields, decoder: DecoderSpec) -> DecoderSpec:
@@ -32,6 +35,8 @@ def read_image_token_id(config: ConfigFields) -> int:
 def with_features(config: ConfigFields, tower: VisionSpec) -> VisionSpec:
     """The tower with the features that the model takes of it. Raises UnsupportedModelError."""
     drop_first_token = config.choice("vision_feature_select_strategy", ("default", "full")) == "default"
+    if tower.is_packed and drop_first_token:
+        raise config.unsupported("vision_feature_select_strategy", "full")
     return replace(tower, feature_layers=feature_layers(config, tower.num_layers), drop_first_token=drop_first_token)
 
 

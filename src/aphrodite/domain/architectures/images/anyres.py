@@ -28,7 +28,7 @@ class AnyResLayout:
     tile_side: int  # features on a side of a tile
 
     @property
-    def max_segments(self) -> int:
+    def max_units(self) -> int:
         return 1 + max(self._num_tiles(size) for size in self.grid_sizes)
 
     @property
@@ -44,7 +44,7 @@ class AnyResLayout:
         rows = unpadded(self._grid_rows(grid), width, height)
         ends = np.full((len(rows), 1), NEWLINE, np.int32)
         taps = np.concatenate((whole, np.concatenate((rows, ends), axis=1).flatten()))
-        return LaidOutImage((len(taps),), PatchPlan(tiles.num_tiles, taps))
+        return LaidOutImage((len(taps),), PatchPlan(tiles.segments, taps))
 
     def _num_tiles(self, grid: tuple[int, int]) -> int:
         return (grid[0] // self.tile_size) * (grid[1] // self.tile_size)

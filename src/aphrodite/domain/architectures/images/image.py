@@ -12,12 +12,23 @@ import numpy as np
 class PatchPlan:
     """What depends on an image's size alone.
 
-    The tower runs each segment of an image's patches by itself: the whole image, or one tile of it. The projector makes
-    rows of them, counted over all segments, and a feature is one of these rows, or one of the model's learned vectors.
+    The patches of a segment see each other and no others: the whole image, or one tile of it; in some layers of some
+    towers only those of a window do. The projector makes rows of the patches, counted over all segments, and a feature
+    is one of these rows, or one of the model's learned vectors.
     """
 
-    num_segments: int
+    segments: np.ndarray  # int32 [S] how many patches each has
     taps: np.ndarray  # int32 [F] the row that each feature takes; below 0 a learned vector, counted from the last
+    coordinates: np.ndarray | None = None  # int32 [P, 2] row and column of each patch, for a tower that rotates by them
+    windows: np.ndarray | None = None  # int32 [W] how many patches each has, for a tower with layers of windows
+
+    @property
+    def num_segments(self) -> int:
+        return len(self.segments)
+
+    @property
+    def num_patches(self) -> int:
+        return int(self.segments.sum())
 
     @property
     def num_features(self) -> int:
@@ -28,7 +39,7 @@ class PatchPlan:
 class ImageInput:
     """An image made ready for the vision tower."""
 
-    patches: np.ndarray  # uint8 [P, 3 * patch_size ** 2] segment after segment, each patch channels first
+    patches: np.ndarray  # uint8 [P, 3 * patch_size ** 2] in the plan's order, each channels first
     plan: PatchPlan
     content_hash: bytes  # over the picture's pixels and size, processor settings and model
 
@@ -60,3 +71,9 @@ def cut_patches(tiles: np.ndarray, patch_size: int) -> np.ndarray:
     whole = tiles[:, : rows * patch_size, : columns * patch_size]
     cut = whole.reshape(num_tiles, rows, patch_size, columns, patch_size, 3).transpose(0, 1, 3, 5, 2, 4)
     return np.ascontiguousarray(cut).reshape(num_tiles * rows * columns, 3 * patch_size**2)
+
+
+def by_squares(rows: int, columns: int, side: int) -> np.ndarray:
+    """The patches of a grid, counted row by row, by squares of side * side: int32 [rows * columns]."""
+    numbers = np.arange(rows * columns, dtype=np.int32)
+    return numbers.reshape(rows // side, side, columns // side, side).transpose(0, 2, 1, 3).reshape(-1)

@@ -18,6 +18,13 @@ class Tiles(NamedTuple):
     num_tiles: int
     rows: int = 0  # of the grid, beside the picture of the whole; 0: no grid, or one that the layout finds by itself
     columns: int = 0
+    height: int = 0  # of a tile, in patches
+    width: int = 0
+
+    @property
+    def segments(self) -> np.ndarray:
+        """Each tile as a segment."""
+        return np.full(self.num_tiles, self.height * self.width, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,7 @@ class LaidOutImage:
 
     pieces: tuple[str | int, ...]  # text between the features, and how many features follow each other
     plan: PatchPlan
+    order: np.ndarray | None = None  # int32 [P] of the patches; None: row by row, tile after tile
 
     def tokens(self, feature_id: int, encode: Callable[[str], Sequence[int]]) -> tuple[list[int], np.ndarray]:
         """Token ids, and bool [tokens]: which of them take a feature; `encode` makes token ids of text."""
@@ -46,8 +54,8 @@ class ImageLayout(Protocol):
         """The token that stands for an image in a prompt until it is expanded."""
 
     @property
-    def max_segments(self) -> int:
-        """Most segments of one image."""
+    def max_units(self) -> int:
+        """Most segments of one image, or most patches where a tower is packed."""
 
     @property
     def processor_options(self) -> Mapping[str, Any]:
@@ -65,7 +73,7 @@ class FixedLayout:
     num_features: int
 
     @property
-    def max_segments(self) -> int:
+    def max_units(self) -> int:
         return 1
 
     @property
@@ -73,7 +81,7 @@ class FixedLayout:
         return {}
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
-        plan = PatchPlan(tiles.num_tiles, np.arange(self.num_features, dtype=np.int32))
+        plan = PatchPlan(tiles.segments, np.arange(self.num_features, dtype=np.int32))
         return LaidOutImage((self.num_features,), plan)
 
 
@@ -83,20 +91,20 @@ class TilesLayout:
 
     placeholder_id: int
     features_per_tile: int
-    max_segments: int
+    max_units: int
     start: str
     end: str
     processor_options: Mapping[str, Any]
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
         """Raises ImageError where the image processor cuts more tiles than there is room for."""
-        if tiles.num_tiles > self.max_segments:
+        if tiles.num_tiles > self.max_units:
             raise ImageError(
                 f"The model's image processor cuts this image into {tiles.num_tiles} tiles; "
-                f"the most are {self.max_segments}."
+                f"the most are {self.max_units}."
             )
         num_features = tiles.num_tiles * self.features_per_tile
-        plan = PatchPlan(tiles.num_tiles, np.arange(num_features, dtype=np.int32))
+        plan = PatchPlan(tiles.segments, np.arange(num_features, dtype=np.int32))
         return LaidOutImage((self.start, num_features, self.end), plan)
 
 
@@ -109,7 +117,7 @@ class LabelledTilesLayout:
 
     placeholder_id: int
     features_per_tile: int
-    max_segments: int
+    max_units: int
 
     @property
     def processor_options(self) -> Mapping[str, Any]:
@@ -125,4 +133,4 @@ class LabelledTilesLayout:
         line_breaks = "\n\n" if tiles.rows else ""
         pieces += [f"{line_breaks}{_FAKE_TOKEN}<global-img>", self.features_per_tile, _FAKE_TOKEN]
         num_features = tiles.num_tiles * self.features_per_tile
-        return LaidOutImage(tuple(pieces), PatchPlan(tiles.num_tiles, np.arange(num_features, dtype=np.int32)))
+        return LaidOutImage(tuple(pieces), PatchPlan(tiles.segments, np.arange(num_features, dtype=np.int32)))

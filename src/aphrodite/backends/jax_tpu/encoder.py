@@ -1,0 +1,73 @@
+"""New images as the encoder's program reads them: padded arrays, as many images together as there is a program for.
+
+Letters: N segments of images, P patches, F features. A unit is a segment, or a patch of a packed tower.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aphrodite.backends.jax_tpu.buckets import fit
+from aphrodite.backends.jax_tpu.vision import Places
+from aphrodite.domain.architectures.images.image import PatchPlan
+from aphrodite.domain.architectures.vision_spec import VisionSpec
+from aphrodite.domain.scheduling.encoding import EncoderInputs, encoder_inputs, key_ranges
+from aphrodite.domain.scheduling.step import ImageToEncode
+
+
+class EncoderArrays(NamedTuple):
+    """On the host or on the devices."""
+
+    patches: Any  # uint8 [N, patches, patch bytes], of a packed tower [1, P, patch bytes]
+    places: Places | None  # of a packed tower
+    taps: Any  # int32 [F]
+    rows: Any  # int32 [F]
+
+
+class Batch(NamedTuple):
+    """Images that are encoded together."""
+
+    num_units: int  # that there is a program for
+    arrays: EncoderArrays
+
+
+def batches(
+    images: Sequence[ImageToEncode], vision: VisionSpec, sizes: tuple[int, ...], padding_row: int
+) -> Iterator[Batch]:
+    """The images of a step, by numbers of units in `sizes`; what pads goes to `padding_row` of the feature array."""
+    waiting, num_units = list[ImageToEncode](), 0
+    for image in images:
+        units = _units(image.image.plan, vision)
+        if waiting and num_units + units > sizes[-1]:
+            yield _padded(encoder_inputs(waiting, vision), vision, fit(sizes, num_units), padding_row)
+            waiting, num_units = [], 0
+        waiting.append(image)
+        num_units += units
+    if waiting:
+        yield _padded(encoder_inputs(waiting, vision), vision, fit(sizes, num_units), padding_row)
+
+
+def patches_shape(vision: VisionSpec, num_units: int) -> tuple[int, int, int]:
+    """Of a program's patches."""
+    if vision.is_packed:
+        return 1, num_units, vision.patch_bytes
+    return num_units, vision.num_patches, vision.patch_bytes
+
+
+def _units(plan: PatchPlan, vision: VisionSpec) -> int:
+    return plan.num_patches if vision.is_packed else plan.num_segments
+
+
+def _padded(given: EncoderInputs, vision: VisionSpec, num_units: int, padding_row: int) -> Batch:
+    patches = np.zeros(patches_shape(vision, num_units), np.uint8)
+    patches.reshape(-1, vision.patch_bytes)[: len(given.patches)] = given.patches
+    places = None
+    if vision.is_packed:
+        coordinates = np.zeros((num_units, 2), np.int32)
+        coordinates[: len(given.coordinates)] = given.coordinates
+        places = Places(coordinates, key_ranges(given.segments, num_units), key_ranges(given.windows, num_units))
+    taps = np.zeros(vision.max_features(num_units), np.int32)
+    rows = np.full(len(taps), padding_row, np.int32)
+    taps[: len(given.taps)], rows[: len(given.rows)] = given.taps, given.rows
+    return Batch(num_units, EncoderArrays(patches, places, taps, rows))

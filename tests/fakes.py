@@ -37,12 +37,13 @@ LIMITS = BackendLimits(
 )
 
 
-# The fake model. Each position's KV is a number made of the KV before it and of the token or the image feature that
-# stands there; the next token is made of all of them. So one wrong, stale or missing position changes what follows.
+# The fake model. Each position's KV is a number made of the KV before it, of the token or the image feature that stands
+# there and of its rotary position; the next token is made of all of them. So one wrong, stale or missing position
+# changes what follows.
 
 
-def fake_kv(before: int, content: bytes) -> int:
-    return zlib.crc32(content, before)
+def fake_kv(before: int, content: bytes, rope_position: Sequence[int]) -> int:
+    return zlib.crc32(b"%b at %d, %d, %d" % (content, *rope_position), before)
 
 
 def fake_next_token(kv: Sequence[int], vocab_size: int, suppressed: Sequence[int] = ()) -> int:
@@ -111,10 +112,14 @@ class FakeBackend:
         decode = plan.decode
         for index, (slot, start) in enumerate(zip(decode.slots.tolist(), decode.starts.tolist(), strict=True)):
             blocks, suppressed = decode.block_table[index], decode.suppressed[decode.suppressed[:, 0] == index, 1]
-            self._fill(blocks, start, [token_content(self._last_tokens[slot])])
+            rope = np.full((3, 1), start + decode.rope_offsets[index])
+            self._fill(blocks, start, [token_content(self._last_tokens[slot])], rope)
             sampled.append(self._sample(slot, blocks, start + 1, suppressed.tolist()))
         for row in plan.prompts:
-            self._fill(row.block_ids, row.start, self._contents(row))
+            rope = row.rope_positions
+            if rope is None:
+                rope = np.tile(np.arange(row.start, row.start + row.num_tokens), (3, 1))
+            self._fill(row.block_ids, row.start, self._contents(row), rope)
             if row.samples:
                 stop = row.start + row.num_tokens
                 sampled.append(self._sample(row.slot, row.block_ids, stop, row.suppressed_token_ids))
@@ -135,11 +140,11 @@ class FakeBackend:
         positions, size = np.arange(stop), self.limits.block_size
         return block_ids[positions // size] * size + positions % size
 
-    def _fill(self, block_ids: np.ndarray, start: int, contents: list[bytes]) -> None:
+    def _fill(self, block_ids: np.ndarray, start: int, contents: list[bytes], rope: np.ndarray) -> None:
         cells = self._cells(block_ids, start + len(contents))
-        for position, content in enumerate(contents, start=start):
+        for position, content, at in zip(range(start, len(cells)), contents, rope.T.tolist(), strict=True):
             before = int(self.kv[cells[position - 1]]) if position else 0
-            self.kv[cells[position]] = fake_kv(before & 0xFFFFFFFF, content)
+            self.kv[cells[position]] = fake_kv(before & 0xFFFFFFFF, content, at)
 
     def _sample(self, slot: int, block_ids: np.ndarray, stop: int, suppressed: Sequence[int]) -> int:
         kv = self.kv[self._cells(block_ids, stop)].tolist()
@@ -193,10 +198,11 @@ class FakeProcessor:
         return laid_out, ImageInput(pixels.reshape(1, -1), laid_out.plan, content_hash)
 
 
-def fake_span(content: bytes, start: int, num_tokens: int) -> ImageSpan:
+def fake_span(content: bytes, start: int, num_tokens: int, grid: tuple[int, int] | None = None) -> ImageSpan:
     """An image whose tokens all take a feature."""
     laid_out = FixedLayout(IMAGE_TOKEN, num_tokens).lay_out(1, 1, Tiles(1))
-    return ImageSpan(ImageInput(np.zeros((1, 3), np.uint8), laid_out.plan, content), start, np.ones(num_tokens, bool))
+    image = ImageInput(np.zeros((1, 3), np.uint8), laid_out.plan, content)
+    return ImageSpan(image, start, np.ones(num_tokens, bool), grid)
 
 
 @dataclass

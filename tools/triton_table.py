@@ -163,10 +163,10 @@ def cases(model: Model, offset: int = 0) -> dict[str, Callable[[], object]]:
 
     def rotate() -> None:
         norm = tensor(head_dim) if model.has_head_norms else None
-        angles = tensor(MAX_MODEL_LEN, head_dim // 2)
+        angles = tensor(32, head_dim // 2)
         cache = tensor(8192 * BLOCK_SIZE, kv_heads, head_dim)
         qkv = tensor(32, heads + 2 * kv_heads, head_dim)
-        rotate_and_cache(qkv, field(32), field(32), angles, angles, cache, cache, norm, norm, 1e-6)
+        rotate_and_cache(qkv, angles, angles, field(32), cache, cache, norm, norm, 1e-6)
 
     hidden, weight = tensor(32, model.hidden_size), tensor(model.hidden_size)
     return {

@@ -111,7 +111,12 @@ def spans(draw: st.DrawFn) -> ImageSpan:
     assert taps is not None
     plan = PatchPlan(segments, taps, coordinates, windows)
     is_feature = rng.integers(0, 2, draw(st.integers(0, 6))).astype(bool)
-    return ImageSpan(ImageInput(patches, plan, draw(st.binary(max_size=16))), draw(COUNT), is_feature)
+    return ImageSpan(
+        ImageInput(patches, plan, draw(st.binary(max_size=16))),
+        draw(COUNT),
+        is_feature,
+        draw(st.none() | st.tuples(COUNT, COUNT)),
+    )
 
 
 def sent(message: EngineRequest | Abort | AbortSequence | Shutdown) -> EngineRequest | Abort | AbortSequence | Shutdown:
@@ -136,7 +141,7 @@ def test_requests_arrive_as_they_were(
     text = {"stop": (), "include_stop_str_in_output": False, "skip_special_tokens": True}
     assert received.sampling == replace(sampling, **text)
     for got, span in zip(received.images, images, strict=True):
-        assert (got.start, got.image.content_hash) == (span.start, span.image.content_hash)
+        assert (got.start, got.grid, got.image.content_hash) == (span.start, span.grid, span.image.content_hash)
         ours_plan, theirs_plan = got.image.plan, span.image.plan
         for ours, theirs in (
             (got.is_feature, span.is_feature),

@@ -86,6 +86,7 @@ class _Span(msgspec.Struct, frozen=True):
     coordinates: bytes | None  # int32 [patches, 2]
     windows: bytes | None  # int32 [windows]
     patch_bytes: int
+    grid: tuple[int, int] | None
 
 
 class _Add(msgspec.Struct, tag="add", frozen=True):
@@ -164,6 +165,7 @@ def _span_header(span: ImageSpan) -> _Span:
         coordinates=None if plan.coordinates is None else plan.coordinates.tobytes(),
         windows=None if plan.windows is None else plan.windows.tobytes(),
         patch_bytes=image.patches.shape[1],
+        grid=span.grid,
     )
 
 
@@ -176,7 +178,7 @@ def _span(header: _Span, frame: Frame) -> ImageSpan:
         None if header.windows is None else np.frombuffer(header.windows, np.int32),
     )
     image = ImageInput(patches, plan, header.content_hash)
-    return ImageSpan(image, header.start, np.frombuffer(header.is_feature, dtype=bool))
+    return ImageSpan(image, header.start, np.frombuffer(header.is_feature, dtype=bool), header.grid)
 
 
 def _sampling_to_fields(sampling: SamplingParams) -> dict[str, Any]:

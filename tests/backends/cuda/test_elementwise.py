@@ -89,8 +89,7 @@ def test_rotate_and_cache(heads: int, kv_heads: int, head_dim: int, has_norm: bo
     expected_keys[kv_slots.long()] = rotated_keys.to(place.dtype)
     expected_values[kv_slots.long()] = values_in.to(place.dtype)
 
-    step = (qkv, positions.to(place.device), kv_slots.to(place.device))
-    queries = rotate_and_cache(*step, cos, sin, keys, values, *norms, eps)
+    queries = rotate_and_cache(qkv, cos[at], sin[at], kv_slots.to(place.device), keys, values, *norms, eps)
     torch.testing.assert_close(queries, expected_queries.to(place.dtype))
     torch.testing.assert_close(keys, expected_keys)
     assert torch.equal(values, expected_values)

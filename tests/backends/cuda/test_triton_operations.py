@@ -12,7 +12,8 @@ from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 from aphrodite.backends.cuda.gpu.triton_operations import TritonOperations
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
+from aphrodite.backends.cuda.operations import StepOperations, TorchOperations
+from aphrodite.backends.cuda.rotary import RotaryTables
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, ModelSpec, RopeSpec
 from aphrodite.domain.architectures.weights import declare_weights
 from aphrodite.domain.prompting.sampling_params import SamplingParams
@@ -37,7 +38,7 @@ def spec(*, qk_norm: bool) -> DecoderSpec:
         head_dim=16,
         max_position=64,
         rms_norm_eps=1e-5,
-        rope=RopeSpec(10000.0),
+        ropes=(RopeSpec(10000.0),) * 2,
         activation="silu",
         qkv_bias=not qk_norm,
         output_bias=False,
@@ -55,7 +56,7 @@ def run(model: DecoderSpec, weights: dict[str, Tensor], place: Place, make: Make
     )  # fmt: skip
     for numbers in (cache.keys, cache.values):
         numbers.fill_(torch.nan)
-    tables = RotaryTables.of(model, model.max_position, place.dtype, place.device)
+    tables = RotaryTables(model, model.max_position, place.dtype, place.device)
     decoder = Decoder(model, dict(weights))
     outputs = []
     for number, rows in enumerate(STEPS):

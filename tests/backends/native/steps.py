@@ -28,7 +28,7 @@ def spec(heads: tuple[int, int], head_dim: int, activation: Activation, *, qk_no
         head_dim=head_dim,
         max_position=MAX_POSITION,
         rms_norm_eps=1e-5,
-        rope=RopeSpec(10000.0),
+        ropes=(RopeSpec(10000.0),) * 2,
         activation=activation,
         qkv_bias=not qk_norm,
         output_bias=False,

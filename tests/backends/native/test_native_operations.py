@@ -15,7 +15,8 @@ from aphrodite.backends.cuda.cpu.native_operations import NativeOperations
 from aphrodite.backends.cuda.cpu.rows import native_softmax
 from aphrodite.backends.cuda.decoder import Decoder
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
+from aphrodite.backends.cuda.operations import StepOperations, TorchOperations
+from aphrodite.backends.cuda.rotary import RotaryTables
 from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.weights import declare_weights
@@ -31,7 +32,10 @@ Make = Callable[[DecoderSpec, RotaryTables, KvCache, FlatStep, StepArrays[Tensor
 def native(
     model: DecoderSpec, tables: RotaryTables, cache: KvCache, flat: FlatStep, arrays: StepArrays[Tensor]
 ) -> StepOperations:
-    kernels, softmax = NativeKernels.create(tables.cos.dtype, model.num_heads, cache), native_softmax(tables.cos.dtype)
+    kernels, softmax = (
+        NativeKernels.create(cache.numbers.dtype, model.num_heads, cache),
+        native_softmax(cache.numbers.dtype),
+    )
     assert kernels is not None, "these tests need a C++ compiler"
     assert softmax is not None
     return NativeOperations(model, tables, cache, kernels, softmax, flat, arrays)
@@ -47,7 +51,7 @@ def run(model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: i
     shape = (model.num_layers, 4 * MAX_POSITION + 1, block_size, model.num_kv_heads, model.head_dim)
     cache = KvCache(*shape, dtype, torch.device("cpu"))
     cache.numbers.fill_(torch.nan)
-    tables = RotaryTables.of(model, model.max_position, dtype, torch.device("cpu"))
+    tables = RotaryTables(model, model.max_position, dtype, torch.device("cpu"))
     decoder = Decoder(model, weights)
     outputs = []
     with torch.inference_mode():

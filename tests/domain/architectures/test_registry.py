@@ -110,7 +110,7 @@ def test_a_qwen_file_from_before_layer_types(make_decoder: Maker) -> None:
 def test_rotary_settings_given_for_each_layer_type(make_decoder: Maker) -> None:
     one = {"rope_type": "default", "rope_theta": 5e5}
     config = make_decoder("qwen3", rope_parameters={"full_attention": one}).to_dict()
-    assert read_model(config).decoder.rope.theta == 5e5
+    assert read_model(config).decoder.ropes[0].theta == 5e5
     other = {"full_attention": one, "sliding_attention": one | {"rope_theta": 1e4}}
     with pytest.raises(UnsupportedModelError, match="rope_parameters"):
         read_model(config | {"rope_parameters": other})

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 
 from aphrodite.domain.architectures.registry import read_model
+from aphrodite.domain.architectures.spec import RopeSpec
 
 
 def _reference(config: LlamaConfig) -> np.ndarray:
@@ -50,7 +53,7 @@ def _reference(config: LlamaConfig) -> np.ndarray:
 )
 def test_rotary_frequencies_are_those_of_transformers(rope: dict[str, float], head_dim: int) -> None:
     config = LlamaConfig(head_dim=head_dim, rope_parameters=dict(rope))
-    frequencies = read_model(config.to_dict()).decoder.rope.inverse_frequencies(head_dim)
+    frequencies = read_model(config.to_dict()).decoder.ropes[0].inverse_frequencies(head_dim)
     assert frequencies.dtype == np.float32
     np.testing.assert_allclose(frequencies, _reference(config), rtol=2e-6)
 
@@ -74,5 +77,21 @@ def test_llama3_frequencies_for_any_parameters(
         "original_max_position_embeddings": original,
     }
     config = LlamaConfig(rope_parameters=rope, max_position_embeddings=131072)
-    frequencies = read_model(config.to_dict()).decoder.rope.inverse_frequencies(128)
+    frequencies = read_model(config.to_dict()).decoder.ropes[0].inverse_frequencies(128)
     np.testing.assert_allclose(frequencies, _reference(config), rtol=1e-4)
+
+
+@pytest.mark.parametrize("sections", [(16, 24, 24), (24, 20, 20), (1, 2, 61), (64, 0, 0)], ids=str)
+@pytest.mark.parametrize("embedding", [Qwen2_5_VLRotaryEmbedding, Qwen3VLTextRotaryEmbedding])
+def test_each_pair_turns_by_the_position_that_it_turns_by_in_transformers(
+    embedding: Any, sections: tuple[int, int, int]
+) -> None:
+    interleaved = embedding is Qwen3VLTextRotaryEmbedding
+    if interleaved and max(sections[1:]) * 3 > 64:
+        sections = (22, 21, 21)
+    rope = RopeSpec(1e6, sections=sections, interleaved=interleaved)
+    module = embedding.__new__(embedding)
+    module.__dict__["mrope_section"] = list(sections)
+    by_axis = torch.arange(3.0)[:, None, None].expand(3, 1, 64).clone()
+    doubled = module.recomposition_frequencies(by_axis)
+    np.testing.assert_array_equal(np.concatenate([rope.axes(128)] * 2), doubled[0].int().numpy())

@@ -19,6 +19,7 @@ from aphrodite.domain.errors import StepError
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import NOBODY, Owner, Request, RequestStatus
+from aphrodite.domain.scheduling.rope_positions import rope_positions
 from aphrodite.domain.scheduling.scheduler import Scheduler
 from aphrodite.domain.scheduling.step import StepPlan
 from aphrodite.domain.scheduling.step_builder import Schedule
@@ -63,22 +64,25 @@ def run_alone(prompt: list[int], images: tuple[ImageSpan, ...], max_tokens: int,
     for span in images:
         for index in range(span.num_tokens):
             contents[span.start + index] = feature_content(span.image.content_hash, index)
-    kv = [fake_kv(0, contents[0])]
-    for content in contents[1:]:
-        kv.append(fake_kv(kv[-1], content))
+    positions, offset = rope_positions(len(prompt), images)
+    at = np.tile(np.arange(len(prompt)), (3, 1)) if positions is None else positions
+    kv: list[int] = []
+    for content, position in zip(contents, at.T.tolist(), strict=True):
+        kv.append(fake_kv(kv[-1] if kv else 0, content, position))
     token_ids: list[int] = []
     while True:
         token_ids.append(fake_next_token(kv, VOCAB_SIZE, STOP_TOKENS if len(token_ids) < min_tokens else ()))
         if token_ids[-1] in STOP_TOKENS or len(token_ids) == max_tokens:
             return Expected(token_ids, kv)
-        kv.append(fake_kv(kv[-1], token_content(token_ids[-1])))
+        kv.append(fake_kv(kv[-1], token_content(token_ids[-1]), [len(kv) + offset] * 3))
 
 
 def image_prompt(words: list[list[int]], images: list[tuple[int, int]]) -> tuple[list[int], tuple[ImageSpan, ...]]:
-    """Words with an image, its content and its number of tokens, between each two of them."""
+    """Words with an image, its content and its number of tokens, between each two of them; an even number is a grid."""
     prompt, spans = list(words[0]), []
     for (content, num_tokens), after in zip(images, words[1:], strict=True):
-        spans.append(fake_span(b"image %d" % content, len(prompt), num_tokens))
+        grid = None if num_tokens % 2 else (2, num_tokens // 2)
+        spans.append(fake_span(b"image %d" % content, len(prompt), num_tokens, grid))
         prompt += [IMAGE_TOKEN] * num_tokens + after
     return prompt, tuple(spans)
 

@@ -35,6 +35,7 @@ def steps(draw: st.DrawFn) -> tuple[RowPlan, ...]:
         num_blocks = -(-(start + num_tokens) // BLOCK_SIZE)
         in_flight = num_tokens == 1 and draw(st.booleans())
         samples = in_flight or draw(st.booleans())
+        rope = draw(st.none() | st.lists(st.integers(0, 9), min_size=3 * num_tokens, max_size=3 * num_tokens))
         features = draw(st.none() | st.lists(st.integers(-1, 50), min_size=num_tokens, max_size=num_tokens))
         rows.append(
             RowPlan(
@@ -46,6 +47,8 @@ def steps(draw: st.DrawFn) -> tuple[RowPlan, ...]:
                 samples=samples,
                 sampling=draw(samplings),
                 seed=draw(st.integers(0, 2**64 - 1)),
+                rope_offset=draw(st.integers(-9, 0)) if in_flight else 0,
+                rope_positions=None if in_flight or rope is None else np.array(rope, np.int32).reshape(3, -1),
                 feature_rows=None if in_flight or features is None else np.array(features, dtype=np.int32),
                 suppressed_token_ids=draw(st.sampled_from([(), (2,), (2, 7)])) if samples else (),
             )
@@ -55,14 +58,17 @@ def steps(draw: st.DrawFn) -> tuple[RowPlan, ...]:
 
 def slowly(rows: tuple[RowPlan, ...], shape: StepShape) -> dict[str, Any]:
     """The arrays, token by token and row by row, with the padding as its own rule."""
-    token_ids, token_slots, positions, kv_slots, feature_rows, row_starts = [], [], [], [], [], [0]
+    token_ids, token_slots, kv_slots, feature_rows, row_starts = [], [], [], [], [0]
+    rope_positions: list[list[int]] = [[], [], []]
     sampled = []
     for row in rows:
         for offset in range(row.num_tokens):
             position = row.start + offset
             token_ids.append(0 if row.token_ids is None else int(row.token_ids[offset]))
             token_slots.append(row.slot if row.token_ids is None else -1)
-            positions.append(position)
+            for axis, along in enumerate(rope_positions):
+                given = row.rope_positions
+                along.append(position + row.rope_offset if given is None else int(given[axis, offset]))
             feature_rows.append(-1 if row.feature_rows is None else int(row.feature_rows[offset]))
             kv_slots.append(int(row.block_ids[position // BLOCK_SIZE]) * BLOCK_SIZE + position % BLOCK_SIZE)
         row_starts.append(len(token_ids))
@@ -77,9 +83,9 @@ def slowly(rows: tuple[RowPlan, ...], shape: StepShape) -> dict[str, Any]:
     return {
         "token_ids": padded(token_ids, shape.num_tokens),
         "token_slots": padded(token_slots, shape.num_tokens, -1),
-        "positions": padded(positions, shape.num_tokens),
         "kv_slots": padded(kv_slots, shape.num_tokens),
         "feature_rows": padded(feature_rows, shape.num_tokens, -1),
+        "rope_positions": [padded(along, shape.num_tokens) for along in rope_positions],
         "row_starts": padded(row_starts, shape.num_rows + 1, len(token_ids)),
         "kv_lengths": padded([row.start + row.num_tokens for row in rows], shape.num_rows),
         "block_table": tables + [[0] * shape.num_blocks] * (shape.num_rows - len(tables)),

@@ -22,8 +22,8 @@ from aphrodite.backends.cuda.errors import step_error
 from aphrodite.backends.cuda.gpu.decode_graphs import Decoded, DecodeGraphs
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.memory import cache_bytes
-from aphrodite.backends.cuda.operations import RotaryTables
 from aphrodite.backends.cuda.pending import DevicePendingStep, Reported
+from aphrodite.backends.cuda.rotary import RotaryTables
 from aphrodite.backends.cuda.sampler import SlotState, candidates, sample
 from aphrodite.backends.cuda.staging import Staging
 from aphrodite.backends.cuda.vision import VisionTower
@@ -123,8 +123,8 @@ class CudaBackend:
         self._cache = KvCache(
             spec.num_layers, num_blocks, config.block_size, spec.num_kv_heads, spec.head_dim, dtype, device
         )
-        tables = RotaryTables.of(spec, max_model_len, dtype, device)
-        self._execution = choose_execution(spec, tables, self._cache, config.block_size, max_model_len, device)
+        rotary = RotaryTables(spec, max_model_len, dtype, device)
+        self._execution = choose_execution(spec, rotary, self._cache, config.block_size, max_model_len, device)
         self.description = BackendDescription(
             device=describe_device(device),
             dtype=str(dtype).removeprefix("torch."),

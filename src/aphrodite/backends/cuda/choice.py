@@ -14,7 +14,8 @@ from aphrodite.backends.cuda.cpu.native_operations import NativeOperations
 from aphrodite.backends.cuda.cpu.rows import native_softmax
 from aphrodite.backends.cuda.gpu.graphs import Capture, CudaCapture
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.operations import RotaryTables, StepOperations, TorchOperations
+from aphrodite.backends.cuda.operations import StepOperations, TorchOperations
+from aphrodite.backends.cuda.rotary import RotaryTables
 from aphrodite.backends.cuda.sampler import Choose, choose_tokens
 from aphrodite.domain.architectures.spec import DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
@@ -37,30 +38,30 @@ class Execution:
 
 
 def choose_execution(
-    spec: DecoderSpec, tables: RotaryTables, cache: KvCache, block_size: int, max_model_len: int, device: torch.device
+    spec: DecoderSpec, rotary: RotaryTables, cache: KvCache, block_size: int, max_model_len: int, device: torch.device
 ) -> Execution:
     """Triton kernels and CUDA graphs on an NVIDIA GPU where triton is installed, C++ kernels on a CPU where a compiler
     is; plain torch elsewhere.
     """
     if device.type == "cpu":
-        dtype = tables.cos.dtype
+        dtype = cache.numbers.dtype
         native, softmax = NativeKernels.create(dtype, spec.num_heads, cache), native_softmax(dtype)
         if native is not None and softmax is not None:
             return Execution(
-                "C++ kernels", partial(NativeOperations, spec, tables, cache, native, softmax), choose_tokens, None
+                "C++ kernels", partial(NativeOperations, spec, rotary, cache, native, softmax), choose_tokens, None
             )
     if device.type != "cuda" or find_spec("triton") is None:
-        return Execution("plain torch", partial(TorchOperations, spec, tables, cache), choose_tokens, None)
+        return Execution("plain torch", partial(TorchOperations, spec, rotary, cache), choose_tokens, None)
     # Imported only where it is used: a machine without a GPU need not have triton.
     from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 
     workspace = SplitWorkspace.allocate(spec.num_heads, spec.num_kv_heads, spec.head_dim, max_model_len, device)
-    return triton_execution(spec, tables, cache, block_size, workspace, CudaCapture(device))
+    return triton_execution(spec, rotary, cache, block_size, workspace, CudaCapture(device))
 
 
 def triton_execution(
     spec: DecoderSpec,
-    tables: RotaryTables,
+    rotary: RotaryTables,
     cache: KvCache,
     block_size: int,
     workspace: "SplitWorkspace",
@@ -69,6 +70,6 @@ def triton_execution(
     """Triton kernels, and graphs where there is a way to capture them."""
     from aphrodite.backends.cuda.gpu.triton_operations import TritonOperations, choose_tokens_with_triton
 
-    make_operations = partial(TritonOperations, spec, tables, cache, block_size, workspace)
+    make_operations = partial(TritonOperations, spec, rotary, cache, block_size, workspace)
     name = "Triton kernels" if capture is None else "Triton kernels, steps of one token a row as CUDA graphs"
     return Execution(name, make_operations, choose_tokens_with_triton, capture)

@@ -14,23 +14,10 @@ from torch.nn.functional import rms_norm
 from aphrodite.backends.cuda.activations import activation
 from aphrodite.backends.cuda.attention import AttentionBatch
 from aphrodite.backends.cuda.kv_cache import KvCache
+from aphrodite.backends.cuda.rotary import Rotary, RotaryTables
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 from aphrodite.domain.scheduling.step_arrays import StepArrays
-
-
-@dataclass(frozen=True, slots=True)
-class RotaryTables:
-    """Cosines and sines of every position's angles, in the model's number format."""
-
-    cos: Tensor  # [max_model_len, D / 2]
-    sin: Tensor
-
-    @classmethod
-    def of(cls, spec: DecoderSpec, max_model_len: int, dtype: torch.dtype, device: torch.device) -> "RotaryTables":
-        frequencies = torch.from_numpy(spec.rope.inverse_frequencies(spec.head_dim)).to(device)
-        angles = torch.outer(torch.arange(max_model_len, device=device, dtype=torch.float32), frequencies)
-        return cls(angles.cos().to(dtype), angles.sin().to(dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +50,7 @@ class TorchOperations:
     def __init__(
         self,
         spec: DecoderSpec,
-        tables: RotaryTables,
+        rotary: RotaryTables,
         cache: KvCache,
         flat: FlatStep,
         arrays: StepArrays[Tensor],
@@ -72,10 +59,7 @@ class TorchOperations:
         self._batch = AttentionBatch(flat, arrays, cache)
         cache.clear(self._batch.partial_blocks)
         self._activation: Callable[[Tensor], Tensor] = activation(spec.activation)
-        positions = arrays.positions.long()
-        cos, sin = tables.cos[positions][:, None], tables.sin[positions][:, None]  # [T, 1, D / 2]
-        self._cos = torch.cat((cos, cos), dim=-1)  # [T, 1, D]
-        self._sin = torch.cat((-sin, sin), dim=-1)
+        self._rotary = rotary.of_step(arrays.rope_positions)
 
     def add_rms_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor) -> Tensor:
         if x is not None:
@@ -88,7 +72,7 @@ class TorchOperations:
         if norm is not None:
             queries.copy_(self._normed(queries, norm.queries))
             keys.copy_(self._normed(keys, norm.keys))
-        self._rotate(qkv[:, : heads + kv_heads])  # queries and keys in one go
+        _rotate(qkv[:, : heads + kv_heads], self._rotary[layer])  # queries and keys in one go
         self._batch.store(layer, qkv[:, heads:])
         return queries
 
@@ -102,7 +86,9 @@ class TorchOperations:
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return rms_norm(x, weight.shape, weight, self._spec.rms_norm_eps)
 
-    def _rotate(self, x: Tensor) -> None:
-        """Turn x [T, heads, D] to its positions; dimension i pairs with i + D / 2, as Hugging Face lays weights out."""
-        paired = x.roll(x.shape[-1] // 2, dims=-1)
-        x.mul_(self._cos).addcmul_(paired, self._sin)
+
+def _rotate(x: Tensor, rotary: Rotary) -> None:
+    """Turn x [T, heads, D] to its positions; dimension i pairs with i + D / 2, as Hugging Face lays weights out."""
+    cos, sin = rotary.cos[:, None], rotary.sin[:, None]  # [T, 1, D / 2]
+    paired = x.roll(x.shape[-1] // 2, dims=-1)
+    x.mul_(torch.cat((cos, cos), dim=-1)).addcmul_(paired, torch.cat((-sin, sin), dim=-1))

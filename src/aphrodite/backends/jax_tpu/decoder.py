@@ -17,7 +17,7 @@ from aphrodite.backends.jax_tpu.products import Multiply
 from aphrodite.backends.jax_tpu.rotary import QkNorm, Rotary, rms_norm
 from aphrodite.backends.jax_tpu.sharding import MODEL
 from aphrodite.backends.jax_tpu.weights import Weights
-from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
+from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, RopeSpec
 
 Cache = tuple[Array, ...]  # a layer each
 
@@ -55,14 +55,14 @@ def forward(
     kernels: Kernels,
     weights: Weights,
     hidden: Array,
-    positions: Array,
+    rope_positions: Array,
     inputs: AttentionInputs,
     cache: Cache,
 ) -> tuple[Array, Cache]:
-    """Embeddings [T, E] to hidden states [T, E] ready for `logits`, and the cache with the step's keys and values."""
-    frequencies = jnp.asarray(spec.rope.inverse_frequencies(spec.head_dim))
-    angles = positions[:, None].astype(jnp.float32) * frequencies
-    rotary = Rotary(*(wave(angles).astype(hidden.dtype) for wave in (jnp.cos, jnp.sin)))
+    """Embeddings [T, E] of tokens at rotary positions [3, T] to hidden states [T, E] ready for `logits`, and the cache
+    with the step's keys and values.
+    """
+    rotary = {rope: _rotary(rope, spec.head_dim, rope_positions, hidden.dtype) for rope in dict.fromkeys(spec.ropes)}
     if spec.input_scale != 1:
         hidden = hidden * spec.input_scale
     written = []
@@ -74,7 +74,7 @@ def forward(
             spec.attention[index],
             _part(weights, f"layers.{index}."),
             hidden,
-            rotary,
+            rotary[spec.ropes[index]],
             inputs,
             cache[index],
         )
@@ -122,6 +122,12 @@ def _attend(
     queries, cache = kernels.rotate_and_store(qkv, norm, rotary, inputs.kv_slots, cache)
     attended = kernels.attend(queries, cache, inputs.row_starts, inputs.kv_lengths, inputs.block_table, attention)
     return attended.reshape(num_tokens, -1), cache
+
+
+def _rotary(rope: RopeSpec, head_dim: int, rope_positions: Array, dtype: jnp.dtype) -> Rotary:
+    positions = rope_positions[rope.axes(head_dim)] if rope.sections else rope_positions[:1]  # [D / 2 or 1, T]
+    angles = positions.T.astype(jnp.float32) * jnp.asarray(rope.inverse_frequencies(head_dim))
+    return Rotary(jnp.cos(angles).astype(dtype), jnp.sin(angles).astype(dtype))
 
 
 def _part(weights: Weights, prefix: str) -> Weights:

@@ -50,7 +50,7 @@ def forward(
     if model.vision is not None:
         hidden = jnp.where(feature_rows[:, None] >= 0, features[feature_rows], hidden)
     inputs = AttentionInputs(arrays.kv_slots, arrays.row_starts, arrays.kv_lengths, arrays.block_table)
-    hidden, cache = decoder.forward(model.decoder, kernels, weights, hidden, arrays.positions, inputs, cache)
+    hidden, cache = decoder.forward(model.decoder, kernels, weights, hidden, arrays.rope_positions, inputs, cache)
     sampling = jnp.concatenate((buffer[words - num_sample_words(shape.num_samples) : words], buffer[-1:]))
     return hidden, hidden[arrays.samples.tokens], sampling, cache
 

@@ -35,13 +35,11 @@
     extern "C" void gate_silu_##suffix(const Number* gate_up, Number* out, int64_t tokens, int64_t width) {            \
         gate_silu(gate_up, out, tokens, width);                                                                        \
     }                                                                                                                  \
-    extern "C" void rotate_and_store_##suffix(Number* qkv, const int32_t* positions, const int32_t* kv_slots,          \
-                                              const Number* cosines, const Number* sines, const Number* query_norm,    \
-                                              const Number* key_norm, float epsilon, Number* cache, int64_t tokens,    \
-                                              const Heads* heads) {                                                    \
-        rotate_and_store(RotaryStep<Number>{qkv, qkv, (heads->queries + 2 * heads->keys) * heads->size, positions,     \
-                                            kv_slots, cosines, sines, query_norm, key_norm, epsilon, cache, tokens,    \
-                                            *heads});                                                                  \
+    extern "C" void rotate_and_store_##suffix(Number* qkv, const int32_t* kv_slots, const Number* cosines,             \
+                                              const Number* sines, const Number* query_norm, const Number* key_norm,   \
+                                              float epsilon, Number* cache, int64_t tokens, const Heads* heads) {      \
+        rotate_and_store(RotaryStep<Number>{qkv, qkv, (heads->queries + 2 * heads->keys) * heads->size, kv_slots,      \
+                                            cosines, sines, query_norm, key_norm, epsilon, cache, tokens, *heads});    \
     }                                                                                                                  \
     extern "C" void attend_rows_##suffix(const Number* queries, int64_t query_stride, const Number* cache,             \
                                          const int32_t* block_table, int64_t table_stride, const int32_t* lengths,     \

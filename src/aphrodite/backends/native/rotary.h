@@ -34,9 +34,8 @@ struct RotaryStep {
     const Number* qkv;  // [T, H + 2K, D]
     Number* queries;    // the turned ones, [T, H, D], `query_stride` apart; they may stand where they stood
     int64_t query_stride;
-    const int32_t* positions;  // [T], the tokens' rows of cosines and sines [rows, D / 2]; none: their own numbers
-    const int32_t* kv_slots;   // [T]
-    const Number* cosines;
+    const int32_t* kv_slots;  // [T]
+    const Number* cosines;    // [T, D / 2]
     const Number* sines;
     const Number* query_norm;  // [D], or none
     const Number* key_norm;
@@ -50,7 +49,7 @@ struct RotaryStep {
     }
 
     void run(int64_t token) const {
-        const int64_t size = heads.size, angle = (positions == nullptr ? token : positions[token]) * (size / 2);
+        const int64_t size = heads.size, angle = token * (size / 2);
         const Number* row = qkv + token * (heads.queries + 2 * heads.keys) * size;
         for (int64_t head = 0; head < heads.queries; ++head, row += size)
             turn(row, cosines + angle, sines + angle, query_norm, epsilon, size,

@@ -111,7 +111,6 @@ ffi::Error rotate_and_store(ffi::ThreadPool threads, ffi::Buffer<Type> qkv, ffi:
     const RotaryStep<Number> step = {numbers(qkv),
                                      reinterpret_cast<Number*>(queries->untyped_data()),
                                      shape[1] * shape[2],
-                                     nullptr,
                                      kv_slots.typed_data(),
                                      numbers(cosines),
                                      numbers(sines),

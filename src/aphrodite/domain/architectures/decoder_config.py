@@ -48,7 +48,7 @@ def read_decoder(
         head_dim=head_dim,
         max_position=config.integer("max_position_embeddings"),
         rms_norm_eps=config.number("rms_norm_eps"),
-        rope=_read_rope(config),
+        ropes=(_read_rope(config),) * num_layers,
         activation=activation or config.activation("hidden_act"),
         qkv_bias=qkv_bias,
         output_bias=output_bias,

@@ -23,6 +23,19 @@ class RopeSpec:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position: int = 8192
+    sections: tuple[int, ...] = ()  # pairs that turn by a token's time, row and column each (M-RoPE, arXiv 2409.12191);
+    # (): all by time, which in text is the one position
+    interleaved: bool = False  # sections alternate pair by pair, until theirs are used up; else they follow each other
+
+    def axes(self, head_dim: int) -> np.ndarray:
+        """Which of a token's three positions turns each pair of head dimensions, int32 [head_dim / 2]."""
+        axes = np.zeros(head_dim // 2, np.int32)
+        if self.interleaved:
+            for axis in (1, 2):
+                axes[axis : 3 * self.sections[axis] : 3] = axis
+        elif self.sections:
+            axes[:] = np.repeat(np.arange(3), self.sections)
+        return axes
 
     def inverse_frequencies(self, head_dim: int) -> np.ndarray:
         """The angle per position of each pair of head dimensions, float32 [head_dim / 2]."""
@@ -62,7 +75,7 @@ class DecoderSpec:
     head_dim: int
     max_position: int  # longest context the positions were trained for, in tokens
     rms_norm_eps: float
-    rope: RopeSpec
+    ropes: tuple[RopeSpec, ...]  # [L]
     activation: Activation
     qkv_bias: bool
     output_bias: bool  # of the attention's output projection

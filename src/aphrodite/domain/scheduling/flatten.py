@@ -66,12 +66,13 @@ def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShap
         start += row.num_tokens
     arrays.row_starts[num_rows:] = num_tokens
 
-    words, suppressed = decode.sampling, decode.suppressed
+    words, suppressed, lengths = decode.sampling, decode.suppressed, arrays.kv_lengths[:num_decode]
     sampling = [
         (start + row.num_tokens - 1, row) for start, row in zip(prompt_starts, prompts, strict=True) if row.samples
     ]
     if sampling:
         words = np.concatenate([words, *(sampling_words(row.sampling, row.seed)[None] for _, row in sampling)])
+        lengths = np.append(lengths, [row.start + row.num_tokens for _, row in sampling])
         samples.tokens[num_decode:num_samples] = [token for token, _ in sampling]
         samples.slots[num_decode:num_samples] = [row.slot for _, row in sampling]
         pairs = [
@@ -81,7 +82,6 @@ def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShap
         ]
         suppressed = np.concatenate((suppressed, np.array(pairs, dtype=np.int32).reshape(-1, 2)))
     sampling_block(buffer, shape)[:, :num_samples] = words[:, STEP_WORDS].T
-    lengths = arrays.positions[samples.tokens[:num_samples]] + 1
     samples.uniform[:num_samples] = uniforms(seeds_of(words), lengths.astype(np.uint64))
 
     return FlatStep(
@@ -104,7 +104,7 @@ def _lay_decode_rows(arrays: StepArrays[np.ndarray], decode: DecodeRows, block_s
     count, num_blocks = decode.block_table.shape
     rows, starts = np.arange(count, dtype=np.int32), decode.starts
     arrays.token_slots[:count] = decode.slots
-    arrays.positions[:count] = starts
+    arrays.rope_positions[:, :count] = starts + decode.rope_offsets
     arrays.kv_slots[:count] = decode.block_table[rows, starts // block_size] * block_size + starts % block_size
     arrays.row_starts[:count] = rows
     arrays.kv_lengths[:count] = starts + 1
@@ -118,7 +118,7 @@ def _lay_prompt(arrays: StepArrays[np.ndarray], row: RowPlan, index: int, start:
     tokens, stop = slice(start, start + row.num_tokens), row.start + row.num_tokens
     positions = np.arange(row.start, stop, dtype=np.int32)
     arrays.token_ids[tokens] = row.token_ids
-    arrays.positions[tokens] = positions
+    arrays.rope_positions[:, tokens] = positions if row.rope_positions is None else row.rope_positions
     arrays.kv_slots[tokens] = row.block_ids[positions // block_size] * block_size + positions % block_size
     arrays.row_starts[index] = start
     arrays.kv_lengths[index] = stop

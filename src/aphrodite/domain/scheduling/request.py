@@ -7,6 +7,7 @@ import numpy as np
 
 from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.rope_positions import rope_positions
 
 
 class RequestStatus(Enum):
@@ -53,6 +54,8 @@ class Request:
         "order",
         "owner",
         "request_id",
+        "rope_offset",
+        "rope_positions",
         "sampling",
         "seed",
         "seniority",
@@ -83,6 +86,8 @@ class Request:
         self.max_total_tokens = max_total_tokens  # prompt and output; the sequence ends there
         self.stop_token_ids = stop_token_ids  # not sampled before min_tokens
         self.images = images  # in the order of their tokens
+        # int32 [3, prompt tokens], and from a later token's place to its position; None, 0: positions are places
+        self.rope_positions, self.rope_offset = rope_positions(len(prompt_token_ids), images)
         self.num_images_done = 0  # images whose tokens were all planned: their features are needed no more
         self.owner = owner
         self.seniority = -1  # place in the order of first admissions; -1 before

@@ -21,11 +21,13 @@ class SlotTable:
         self._block_size = block_size
         self._blocks = np.zeros((num_slots, num_blocks), dtype=np.int32)  # 0 behind a request's last block
         self._sampling = np.zeros((num_slots, NUM_WORDS), dtype=np.int32)
+        self._rope_offsets = np.zeros(num_slots, dtype=np.int32)
         self._may_end = np.zeros(num_slots, dtype=np.int32)  # length from which min_tokens is reached
 
     def take(self, request: Request) -> None:
         """A request begins to run in its slot."""
         self._sampling[request.slot] = sampling_words(request.sampling, request.seed)
+        self._rope_offsets[request.slot] = request.rope_offset
         self._may_end[request.slot] = request.num_prompt_tokens + request.sampling.min_tokens
 
     def append_blocks(self, request: Request, block_ids: list[int]) -> None:
@@ -47,6 +49,7 @@ class SlotTable:
         return DecodeRows(
             slots=slots,
             starts=starts,
+            rope_offsets=self._rope_offsets.take(slots),
             block_table=self._blocks[:, :num_blocks].take(slots, axis=0),
             sampling=self._sampling.take(slots, axis=0),
             suppressed=np.array(pairs, dtype=np.int32).reshape(-1, 2) if pairs else _NONE_SUPPRESSED,

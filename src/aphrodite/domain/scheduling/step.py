@@ -48,10 +48,12 @@ class RowPlan:
     samples: bool  # whether the last token's logits are sampled
     sampling: SamplingParams
     seed: int  # the request's own; with the position it fixes the draw
+    rope_offset: int = 0  # of a decode row: from the token's place to its rotary position
     suppressed_token_ids: tuple[int, ...] = ()  # never sampled in this step: ends of sequence before min_tokens
     slot_start: SlotStart | None = None
     feature_rows: np.ndarray | None = None  # int32 [num_tokens], for each token the feature row that takes the place
     # of its embedding, -1 where none does; None: no token has one
+    rope_positions: np.ndarray | None = None  # int32 [3, num_tokens]; None: the tokens' places, three times
     prompt_targets: np.ndarray | None = None  # int32 [n <= num_tokens], the token that follows each of the row's first
     # n tokens; set when the request asks for prompt_logprobs
 
@@ -62,6 +64,7 @@ class DecodeRows:
 
     slots: np.ndarray  # int32 [D]
     starts: np.ndarray  # int32 [D]
+    rope_offsets: np.ndarray  # int32 [D] from a token's place to its rotary position
     block_table: np.ndarray  # int32 [D, B], 0 behind a row's last block
     sampling: np.ndarray  # int32 [D, W], see `sampling_words`
     suppressed: np.ndarray  # int32 [n, 2]: (row, token id) that must not be sampled
@@ -80,6 +83,7 @@ class DecodeRows:
         return cls(
             slots=np.array([row.slot for row in rows], dtype=np.int32),
             starts=np.array([row.start for row in rows], dtype=np.int32),
+            rope_offsets=np.array([row.rope_offset for row in rows], dtype=np.int32),
             block_table=block_table,
             sampling=np.array(words, dtype=np.int32).reshape(-1, NUM_WORDS),
             suppressed=np.array(pairs, dtype=np.int32).reshape(-1, 2),

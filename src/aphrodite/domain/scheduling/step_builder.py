@@ -94,8 +94,17 @@ def _plan_row(request: Request, num_tokens: int, feature_rows: np.ndarray | None
         suppressed_token_ids=request.suppressed_token_ids if early else (),
         slot_start=slot_start,
         feature_rows=feature_rows,
+        rope_positions=_rope_positions(request, start, stop),
         prompt_targets=_prompt_targets(request, start, stop),
     )
+
+
+def _rope_positions(request: Request, start: int, stop: int) -> np.ndarray | None:
+    if request.rope_positions is None:
+        return None
+    of_prompt = request.rope_positions[:, start:stop]
+    of_output = np.arange(max(start, request.num_prompt_tokens), stop, dtype=np.int32) + request.rope_offset
+    return np.concatenate((of_prompt, np.tile(of_output, (3, 1))), axis=1)
 
 
 def _prompt_targets(request: Request, start: int, stop: int) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aphrodite.backends.cuda.cpu.function import native_function
 from aphrodite.backends.cuda.kv_cache import KvCache
+from aphrodite.backends.cuda.rotary import Rotary
 from aphrodite.domain.architectures.spec import AttentionSpec
 
 
@@ -40,7 +41,7 @@ class NativeKernels:
         p, i, f, heads = c_void_p, c_int64, c_float, POINTER(_Heads)
         self._add_rms_norm = function("add_rms_norm", p, p, p, p, i, i, f)
         self._gate_silu = function("gate_silu", p, p, i, i)
-        self._rotate_and_store = function("rotate_and_store", p, p, p, p, p, p, p, f, p, i, heads)
+        self._rotate_and_store = function("rotate_and_store", p, p, p, p, p, p, f, p, i, heads)
         self._attend_rows = function("attend_rows", p, i, p, p, i, p, i, f, f, p, i, heads)
         self._attend_chunk = native_function("attend_chunk", dtype, p, i, p, p, i, i, i, f, f, p, heads)
         _, _, _, num_kv_heads, block_size, head_dim = cache.numbers.shape
@@ -72,10 +73,8 @@ class NativeKernels:
         self,
         layer: int,
         qkv: Tensor,  # [T, H + 2K, D], overwritten
-        positions: Tensor,  # int32 [T]
+        rotary: Rotary,
         kv_slots: Tensor,  # int32 [T]
-        cos: Tensor,  # [max_model_len, D / 2]
-        sin: Tensor,
         query_norm: Tensor | None,  # [D]
         key_norm: Tensor | None,
         epsilon: float,
@@ -83,10 +82,9 @@ class NativeKernels:
         """Norm, where there is one, and rotate queries and keys in place, and cache keys and values."""
         self._rotate_and_store(
             qkv.data_ptr(),
-            positions.data_ptr(),
             kv_slots.data_ptr(),
-            cos.data_ptr(),
-            sin.data_ptr(),
+            rotary.cos.data_ptr(),
+            rotary.sin.data_ptr(),
             None if query_norm is None else query_norm.data_ptr(),
             None if key_norm is None else key_norm.data_ptr(),
             epsilon,

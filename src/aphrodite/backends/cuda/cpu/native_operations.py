@@ -8,7 +8,8 @@ from aphrodite.backends.cuda.attention import ChunkRows, chunks_of
 from aphrodite.backends.cuda.cpu.kernels import NativeKernels
 from aphrodite.backends.cuda.cpu.product_attention import Softmax
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
+from aphrodite.backends.cuda.operations import QkNorm
+from aphrodite.backends.cuda.rotary import RotaryTables
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 from aphrodite.domain.scheduling.step_arrays import StepArrays
@@ -20,7 +21,7 @@ class NativeOperations:
     def __init__(
         self,
         spec: DecoderSpec,
-        tables: RotaryTables,
+        rotary: RotaryTables,
         cache: KvCache,
         kernels: NativeKernels,
         softmax: Softmax,
@@ -28,7 +29,7 @@ class NativeOperations:
         arrays: StepArrays[Tensor],
     ) -> None:
         self._spec = spec
-        self._tables = tables
+        self._rotary = rotary.of_step(arrays.rope_positions)
         self._kernels = kernels
         self._arrays = arrays
         self._num_singles = flat.num_single_rows
@@ -42,10 +43,8 @@ class NativeOperations:
         self._kernels.rotate_and_store(
             layer,
             qkv,
-            self._arrays.positions,
+            self._rotary[layer],
             self._arrays.kv_slots,
-            self._tables.cos,
-            self._tables.sin,
             None if norm is None else norm.queries,
             None if norm is None else norm.keys,
             self._spec.rms_norm_eps,

@@ -13,7 +13,8 @@ from aphrodite.backends.cuda.gpu.kernels.rotary_cache import rotate_and_cache
 from aphrodite.backends.cuda.gpu.kernels.sampling import sample_tokens
 from aphrodite.backends.cuda.gpu.kernels.split_workspace import SplitWorkspace
 from aphrodite.backends.cuda.kv_cache import KvCache
-from aphrodite.backends.cuda.operations import QkNorm, RotaryTables
+from aphrodite.backends.cuda.operations import QkNorm
+from aphrodite.backends.cuda.rotary import RotaryTables
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 from aphrodite.domain.scheduling.flatten import FlatStep
 from aphrodite.domain.scheduling.sampling_words import SamplingNeeds
@@ -26,7 +27,7 @@ class TritonOperations:
     def __init__(
         self,
         spec: DecoderSpec,
-        tables: RotaryTables,
+        rotary: RotaryTables,
         cache: KvCache,
         block_size: int,
         workspace: SplitWorkspace,
@@ -34,7 +35,7 @@ class TritonOperations:
         arrays: StepArrays[Tensor],
     ) -> None:
         self._spec = spec
-        self._tables = tables
+        self._rotary = rotary.of_step(arrays.rope_positions)
         self._cache = cache
         self._arrays = arrays
         self._block_size = block_size
@@ -48,10 +49,9 @@ class TritonOperations:
     def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
         return rotate_and_cache(
             qkv,
-            self._arrays.positions,
+            self._rotary[layer].cos,
+            self._rotary[layer].sin,
             self._arrays.kv_slots,
-            self._tables.cos,
-            self._tables.sin,
             self._cache.keys[layer],
             self._cache.values[layer],
             None if norm is None else norm.queries,

@@ -51,6 +51,8 @@ class ImageSpan:
     image: ImageInput
     start: int
     is_feature: np.ndarray  # bool [n]
+    grid: tuple[int, int] | None = None  # rows and columns of its features, which stand there row by row, where rotary
+    # positions tell rows and columns apart (M-RoPE); None: they count up as in text
 
     @property
     def num_tokens(self) -> int:

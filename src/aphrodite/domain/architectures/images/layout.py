@@ -34,6 +34,7 @@ class LaidOutImage:
     pieces: tuple[str | int, ...]  # text between the features, and how many features follow each other
     plan: PatchPlan
     order: np.ndarray | None = None  # int32 [P] of the patches; None: row by row, tile after tile
+    grid: tuple[int, int] | None = None  # see ImageSpan
 
     def tokens(self, feature_id: int, encode: Callable[[str], Sequence[int]]) -> tuple[list[int], np.ndarray]:
         """Token ids, and bool [tokens]: which of them take a feature; `encode` makes token ids of text."""

@@ -7,7 +7,6 @@ import triton
 import triton.language as tl
 
 STEP_FIELDS = [
-    "positions",
     "kv_slots",
     "row_starts",
     "kv_lengths",

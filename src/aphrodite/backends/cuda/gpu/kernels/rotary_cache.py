@@ -15,10 +15,9 @@ _HEADS_PER_PROGRAM = 8
 
 def rotate_and_cache(
     qkv: Tensor,
-    positions: Tensor,
-    kv_slots: Tensor,
     cos: Tensor,
     sin: Tensor,
+    kv_slots: Tensor,
     keys: Tensor,
     values: Tensor,
     q_norm: Tensor | None = None,
@@ -27,8 +26,8 @@ def rotate_and_cache(
 ) -> Tensor:
     """Rotate a step's queries and keys, and write keys and values to one layer's cache. Returns queries [T, H, D].
 
-    `qkv` [T, H + 2 * K, D] is contiguous and keeps its content. `positions` and `kv_slots` are int32 [T]; `cos` and
-    `sin` [max_model_len, D / 2]; `keys` and `values` [slots, K, D]. Dimension i pairs with i + D / 2 (RoPE, arXiv
+    `qkv` [T, H + 2 * K, D] is contiguous and keeps its content. `cos` and `sin` are [T, D / 2], `kv_slots` int32 [T],
+    `keys` and `values` [slots, K, D]. Dimension i pairs with i + D / 2 (RoPE, arXiv
     2104.09864, as Hugging Face lays weights out). With `q_norm` and `k_norm` [D], queries and keys first take an RMS
     norm over each head, as in Qwen3. Computed in float32 and rounded once.
     """
@@ -39,10 +38,9 @@ def rotate_and_cache(
     has_norm = q_norm is not None and k_norm is not None
     _rotate_and_cache[(tokens, triton.cdiv(all_heads, _HEADS_PER_PROGRAM))](
         qkv,
-        positions,
-        kv_slots,
         cos,
         sin,
+        kv_slots,
         queries,
         keys,
         values,
@@ -63,10 +61,9 @@ def rotate_and_cache(
 @triton.jit(do_not_specialize_on_alignment=STEP_FIELDS)
 def _rotate_and_cache(
     qkv,  # [T, H + 2 * K, D]
-    positions,  # [T]
-    kv_slots,  # [T]
-    cos,  # [max_model_len, D / 2]
+    cos,  # [T, D / 2]
     sin,
+    kv_slots,  # [T]
     queries,  # [T, H, D]
     keys,  # [slots, K, D]
     values,
@@ -102,9 +99,8 @@ def _rotate_and_cache(
         normed_first = first * inverse_rms * tl.where(is_query, q_first, k_first)
         normed_second = second * inverse_rms * tl.where(is_query, q_second, k_second)
 
-    position = tl.load(positions + tl.program_id(0))
-    cosine = tl.load(cos + position * half + dim, mask=in_head, other=0.0).to(tl.float32)
-    sine = tl.load(sin + position * half + dim, mask=in_head, other=0.0).to(tl.float32)
+    cosine = tl.load(cos + token * half + dim, mask=in_head, other=0.0).to(tl.float32)
+    sine = tl.load(sin + token * half + dim, mask=in_head, other=0.0).to(tl.float32)
     dtype = queries.dtype.element_ty
     rotated_first = tl.where(is_value, first, normed_first * cosine - normed_second * sine).to(dtype)
     rotated_second = tl.where(is_value, second, normed_second * cosine + normed_first * sine).to(dtype)

@@ -15,6 +15,10 @@ from aphrodite.domain.architectures.spec import ModelSpec
 _PREFIXES = (
     (re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?"), "vision."),
     (re.compile(r"model\.vision_model\."), "vision."),
+    (re.compile(r"(?:model\.)?visual\.merger\.mlp\.0\."), "projector.linear_1."),
+    (re.compile(r"(?:model\.)?visual\.merger\.mlp\.2\."), "projector.linear_2."),
+    (re.compile(r"(?:model\.)?visual\.merger\."), "projector."),
+    (re.compile(r"(?:model\.)?visual\."), "vision."),
     (re.compile(r"(?:model\.)?multi_modal_projector\."), "projector."),
     (re.compile(r"model\.connector\.modality_projection\.proj\."), "projector.linear_1."),
     (re.compile(r"model\.text_model\."), "decoder."),
@@ -42,6 +46,11 @@ _TOWER_NAMES = (
     (re.compile(r"\.attention_norm\."), ".layer_norm1."),
     (re.compile(r"\.ffn_norm\."), ".layer_norm2."),
     (re.compile(r"\.feed_forward\."), ".mlp."),
+    (re.compile(r"vision\.patch_embed\.proj\."), "vision.embeddings.patch_embedding."),
+    (re.compile(r"vision\.blocks\."), "vision.encoder.layers."),
+    (re.compile(r"\.norm(?=[12]\.)"), ".layer_norm"),
+    (re.compile(r"\.attn\.qkv\."), ".self_attn.qkv."),
+    (re.compile(r"\.attn\.proj\."), ".self_attn.out_proj."),
 )
 
 _ROTARY_BUFFER = re.compile(r"decoder\.(?:layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")

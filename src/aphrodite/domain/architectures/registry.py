@@ -19,6 +19,7 @@ from aphrodite.domain.architectures.families.mistral3 import read_mistral3
 from aphrodite.domain.architectures.families.pixtral import read_pixtral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
 from aphrodite.domain.architectures.families.qwen3 import read_qwen3
+from aphrodite.domain.architectures.families.qwen_vl_tower import read_qwen2_5_vl_tower, read_qwen2_vl_tower
 from aphrodite.domain.architectures.families.siglip import read_siglip
 from aphrodite.domain.architectures.families.vipllava import read_vipllava
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
@@ -44,6 +45,8 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
         "smolvlm_vision": read_siglip,
         "internvl_vision": read_intern_vit,
         "pixtral": read_pixtral,
+        "qwen2_vl_vision": read_qwen2_vl_tower,
+        "qwen2_5_vl_vision": read_qwen2_5_vl_tower,
     }
 )
 VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], ModelSpec]] = MappingProxyType(

@@ -69,7 +69,7 @@ class HostOnly:
     def launch(self, plan: StepPlan) -> Sampled:
         shape = self._graphs.shape(plan)
         flat = flatten(plan, LIMITS.block_size, None if shape is None else lambda _: shape)
-        self._staging.send([flat.buffer, flat.suppressed])
+        self._staging.send([flat.buffer])
         return Sampled(flat.num_samples)
 
 

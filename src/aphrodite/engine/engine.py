@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.errors import AphroditeError, CacheLostError, EngineClosedError, StepError
-from aphrodite.domain.generation.delta import SequenceDelta, TokenReport, collect_reports
+from aphrodite.domain.generation.delta import SequenceDelta, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
 from aphrodite.domain.ports import BackendDescription, BackendLimits, Clock, ComputeBackend, PendingStep
 from aphrodite.domain.prompting.prompt_length import check_num_tokens
@@ -219,30 +219,26 @@ class Engine:
         reports = collect_reports(schedule, result)
         deltas = []
         for request, token_id in self.scheduler.commit(schedule, result):
-            report = reports.pop(request, None) if reports else None
-            deltas.append(self._delta(self._sequences[request], token_id, report))
+            sequence = self._sequences[request]
+            delta = SequenceDelta(
+                sequence.request_id,
+                sequence.index,
+                [token_id],
+                reports.pop(request, None) if reports else None,
+                num_cached_tokens=request.num_cached_tokens,
+                first_scheduled_s=sequence.first_scheduled_s,
+            )
+            deltas.append(delta)
+            verdict = sequence.stop.check_token(token_id, request.num_tokens - request.num_prompt_tokens)
+            if verdict is not None:
+                delta.finish_reason, delta.stop_reason = verdict.finish_reason, verdict.stop_reason
+                self._end(sequence)
         # What is left are chunks of prompts that sample nothing yet.
         for request, report in reports.items():
             if request in self._sequences:
                 sequence = self._sequences[request]
                 deltas.append(SequenceDelta(sequence.request_id, sequence.index, [], report))
         return deltas
-
-    def _delta(self, sequence: _Sequence, token_id: int, report: TokenReport | None) -> SequenceDelta:
-        request = sequence.request
-        verdict = sequence.stop.check_token(token_id, request.num_output_tokens)
-        delta = SequenceDelta(
-            sequence.request_id,
-            sequence.index,
-            [token_id],
-            report,
-            num_cached_tokens=request.num_cached_tokens,
-            first_scheduled_s=sequence.first_scheduled_s,
-        )
-        if verdict is not None:
-            delta.finish_reason, delta.stop_reason = verdict.finish_reason, verdict.stop_reason
-            self._end(sequence)
-        return delta
 
     def _fail(self, schedule: Schedule, error: AphroditeError) -> list[SequenceDelta]:
         deltas = []

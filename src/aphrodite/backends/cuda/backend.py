@@ -188,14 +188,13 @@ class CudaBackend:
         graph_shape = self._decode_graphs.shape(plan)
         flat = flatten(plan, self.limits.block_size, None if graph_shape is None else lambda _: graph_shape)
         images = encoder_inputs(plan.encode, self._encoder.spec) if plan.encode and self._encoder is not None else None
-        needed = self._numbers_of(plan, images)
-        numbers, suppressed, *others = self._staging.send([flat.buffer, flat.suppressed, *needed])
+        numbers, *others = self._staging.send([flat.buffer, *self._numbers_of(plan, flat, images)])
         sent = iter(others)
         if images is not None:
             self._encode(images, sent)
         if graph_shape is not None:
             decoded = self._decode_graphs.run(graph_shape, numbers)
-            return DevicePendingStep(*self._sample(plan, flat, decoded, suppressed, sent), {})
+            return DevicePendingStep(*self._sample(plan, flat, decoded, sent), {})
         arrays: StepArrays[Tensor] = unpack(numbers, flat.shape, torch.float32)
         hidden = self._embed(arrays)
         if flat.has_features:
@@ -206,22 +205,23 @@ class CudaBackend:
         if flat.num_samples == 0:
             return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)
         decoded = Decoded(arrays, self._decoder.logits(hidden[arrays.samples.tokens.long()]), tokens=None)
-        return DevicePendingStep(*self._sample(plan, flat, decoded, suppressed, sent), prompt)
+        return DevicePendingStep(*self._sample(plan, flat, decoded, sent), prompt)
 
     def _sample(
-        self, plan: StepPlan, flat: FlatStep, decoded: Decoded, suppressed: Tensor, sent: Iterator[Tensor]
+        self, plan: StepPlan, flat: FlatStep, decoded: Decoded, sent: Iterator[Tensor]
     ) -> tuple[Tensor, Reported | None]:
         """Sampled tokens [S], and the candidates beside them where a row wants some."""
         logits, tokens, needs = decoded.logits, decoded.tokens, flat.needs
         raw = torch.log_softmax(logits, dim=-1) if needs.num_logprobs >= 0 else None
         for row in plan.prompts:
             self._slots.start(row, sent)
-        if tokens is None or needs.penalties or needs.bias or len(suppressed):
+        suppressed = next(sent, None)
+        if tokens is None or needs.penalties or needs.bias or suppressed is not None:
             tokens = sample(logits, decoded.arrays.samples, needs, suppressed, self._slots, self._execution.choose)
         tokens = tokens[: flat.num_samples]  # those of padding are nobody's
         return tokens, None if raw is None else candidates(raw[: flat.num_samples], tokens, needs.num_logprobs)
 
-    def _numbers_of(self, plan: StepPlan, images: EncoderInputs | None) -> list[np.ndarray]:
+    def _numbers_of(self, plan: StepPlan, flat: FlatStep, images: EncoderInputs | None) -> list[np.ndarray]:
         """What few steps need on the device, in the order in which it is used there."""
         numbers: list[np.ndarray] = []
         if images is not None:
@@ -229,6 +229,8 @@ class CudaBackend:
         numbers += [row.prompt_targets for row in plan.prompts if row.prompt_targets is not None]
         for row in plan.prompts:
             numbers += self._slots.start_numbers(row)
+        if len(flat.suppressed):
+            numbers.append(flat.suppressed)
         return numbers
 
     def _encode(self, images: EncoderInputs, sent: Iterator[Tensor]) -> None:

@@ -23,12 +23,15 @@ class SlotTable:
         self._sampling = np.zeros((num_slots, NUM_WORDS), dtype=np.int32)
         self._rope_offsets = np.zeros(num_slots, dtype=np.int32)
         self._may_end = np.zeros(num_slots, dtype=np.int32)  # length from which min_tokens is reached
+        self._may_not_end: set[int] = set()  # slots where there is one
 
     def take(self, request: Request) -> None:
         """A request begins to run in its slot."""
         self._sampling[request.slot] = sampling_words(request.sampling, request.seed)
         self._rope_offsets[request.slot] = request.rope_offset
         self._may_end[request.slot] = request.num_prompt_tokens + request.sampling.min_tokens
+        if request.sampling.min_tokens:
+            self._may_not_end.add(request.slot)
 
     def append_blocks(self, request: Request, block_ids: list[int]) -> None:
         """Those that the request was given last."""
@@ -37,6 +40,7 @@ class SlotTable:
     def leave(self, slot: int) -> None:
         """Its request runs no more."""
         self._blocks[slot] = 0
+        self._may_not_end.discard(slot)
 
     def decode_rows(self, requests: Sequence[Request]) -> DecodeRows:
         """The rows of requests whose next token is booked as computed already."""
@@ -44,13 +48,16 @@ class SlotTable:
         num_blocks = -(-max(lengths, default=0) // self._block_size)
         slots = np.array([request.slot for request in requests], dtype=np.int32)
         starts = np.array(lengths, dtype=np.int32) - 1
-        early = np.flatnonzero(starts + 1 < self._may_end[slots]).tolist()
-        pairs = [(row, token_id) for row in early for token_id in requests[row].suppressed_token_ids]
+        suppressed = _NONE_SUPPRESSED
+        if self._may_not_end:
+            early = np.flatnonzero(starts + 1 < self._may_end[slots]).tolist()
+            pairs = [(row, token_id) for row in early for token_id in requests[row].suppressed_token_ids]
+            suppressed = np.array(pairs, dtype=np.int32).reshape(-1, 2)
         return DecodeRows(
             slots=slots,
             starts=starts,
             rope_offsets=self._rope_offsets.take(slots),
             block_table=self._blocks[:, :num_blocks].take(slots, axis=0),
             sampling=self._sampling.take(slots, axis=0),
-            suppressed=np.array(pairs, dtype=np.int32).reshape(-1, 2) if pairs else _NONE_SUPPRESSED,
+            suppressed=suppressed,
         )

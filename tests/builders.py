@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tests.processors import save_processor
 
 TokenizerKind = Literal["bytelevel", "metaspace"]
-Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "granite"]
+Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite"]
 Tower = Literal["clip", "siglip"]
 LlavaKind = Literal["Llava", "LlavaNext", "VipLlava"]
 
@@ -293,6 +293,12 @@ def _text_config(family: Family, tokenizer: Any, overrides: dict[str, Any]) -> A
             "query_pre_attn_scalar": 20,
             "attn_logit_softcapping": 2.0,
             "final_logit_softcapping": 4.0,
+        }
+    if family == "gemma3_text":
+        settings |= {"sliding_window": 7, "sliding_window_pattern": 2, "query_pre_attn_scalar": 20}
+        settings["rope_parameters"] = {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 5000.0},
         }
     if family == "granite":
         settings |= {

@@ -7,6 +7,7 @@ import pytest
 from transformers import (
     CLIPVisionConfig,
     Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GraniteConfig,
     LlamaConfig,
@@ -19,7 +20,8 @@ from transformers import (
 )
 
 _DECODERS: tuple[type[PreTrainedConfig], ...] = (
-    LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, GemmaConfig, Gemma2Config, GraniteConfig,
+    LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, GemmaConfig, Gemma2Config, Gemma3TextConfig,
+    GraniteConfig,
 )  # fmt: skip
 _TOWERS: tuple[type[PreTrainedConfig], ...] = (CLIPVisionConfig, SiglipVisionConfig)
 

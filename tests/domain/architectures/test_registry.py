@@ -111,13 +111,16 @@ def test_rotary_settings_given_for_each_layer_type(make_decoder: Maker) -> None:
     one = {"rope_type": "default", "rope_theta": 5e5}
     config = make_decoder("qwen3", rope_parameters={"full_attention": one}).to_dict()
     assert read_model(config).decoder.ropes[0].theta == 5e5
-    other = {"full_attention": one, "sliding_attention": one | {"rope_theta": 1e4}}
-    with pytest.raises(UnsupportedModelError, match="rope_parameters"):
-        read_model(config | {"rope_parameters": other})
+    both = {"full_attention": one, "sliding_attention": one | {"rope_theta": 1e4}}
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    mixed = config | {"rope_parameters": both, "layer_types": kinds, "sliding_window": 9}
+    assert [rope.theta for rope in read_model(mixed).decoder.ropes] == [1e4, 1e4, 5e5]
+    with pytest.raises(UnsupportedModelError, match="sliding_attention = nothing"):
+        read_model(mixed | {"rope_parameters": {"full_attention": one}})
 
 
 def test_gemmas_that_embed_text_are_refused(make_decoder: Maker) -> None:
-    for family in ("gemma", "gemma2"):
+    for family in ("gemma", "gemma2", "gemma3_text"):
         config = make_decoder(family, use_bidirectional_attention=True).to_dict()
         with pytest.raises(UnsupportedModelError, match="use_bidirectional_attention = True"):
             read_model(config)

@@ -86,7 +86,7 @@ def test_every_pairing_declares_what_transformers_holds(
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("family", [*FAMILIES, "gemma", "gemma2", "granite"])
+@pytest.mark.parametrize("family", [*FAMILIES, "gemma", "gemma2", "gemma3_text", "granite"])
 def test_every_decoder_alone_declares_what_transformers_holds(
     make_decoder: Maker, family: str, tied: bool, tmp_path: Path
 ) -> None:

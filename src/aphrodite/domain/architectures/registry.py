@@ -8,6 +8,7 @@ from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.families.clip import read_clip
 from aphrodite.domain.architectures.families.gemma import read_gemma
 from aphrodite.domain.architectures.families.gemma2 import read_gemma2
+from aphrodite.domain.architectures.families.gemma3 import read_gemma3_text
 from aphrodite.domain.architectures.families.granite import read_granite
 from aphrodite.domain.architectures.families.idefics3 import read_idefics3
 from aphrodite.domain.architectures.families.internvl import read_intern_vit, read_internvl
@@ -34,6 +35,7 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "qwen3": read_qwen3,
         "gemma": read_gemma,
         "gemma2": read_gemma2,
+        "gemma3_text": read_gemma3_text,
         "granite": read_granite,
     }
 )

@@ -258,6 +258,47 @@ def tiny_pixtral(folder: Path, kind: Literal["Llava", "Mistral3"] = "Mistral3") 
     return folder
 
 
+def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL"] = "Qwen2_5_VL") -> Path:
+    """Save a Qwen2-VL or a Qwen2.5-VL: windows of two squares on a side, full attention in the last layer."""
+    import transformers
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    tiny_tokenizer(folder, "bytelevel", image_token=False)
+    tokens = {"image_token": IMAGE_TOKEN, "video_token": "<video>", "start_token": "<start>", "end_token": "<end>"}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
+    tokenizer.save_pretrained(folder)
+    patch_size, side = 4, 2
+    tower: dict[str, Any] = {"depth": 3, "num_heads": 2, "patch_size": patch_size, "spatial_merge_size": side}
+    tower |= {
+        "Qwen2VL": {"embed_dim": 32, "mlp_ratio": 2, "hidden_size": 48},
+        "Qwen2_5_VL": {
+            "hidden_size": 32,
+            "intermediate_size": 40,
+            "out_hidden_size": 48,
+            "window_size": 2 * side * patch_size,
+            "fullatt_block_indexes": [2],
+        },
+    }[kind]
+    text = _text_config("qwen2", tokenizer, {}).to_dict()
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]}
+    config = getattr(transformers, f"{kind}Config")(
+        vision_config=tower,
+        text_config={key: value for key, value in text.items() if key != "model_type"},
+        image_token_id=tokenizer.image_token_id,
+        video_token_id=tokenizer.video_token_id,
+        vision_start_token_id=tokenizer.start_token_id,
+        vision_end_token_id=tokenizer.end_token_id,
+    )
+    _fill_and_save(getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer, folder)
+    image_processor = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": (2 * side * patch_size) ** 2, "longest_edge": (8 * side * patch_size) ** 2},
+        patch_size=patch_size,
+        merge_size=side,
+    )
+    save_processor("Qwen2VLProcessor", image_processor, folder)
+    return folder
+
+
 def _tokenizer_kind(family: Family) -> TokenizerKind:
     return "metaspace" if family in ("llama", "mistral") else "bytelevel"
 

@@ -5,7 +5,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from tests.builders import Family, Tower, tiny_idefics3, tiny_internvl, tiny_llava, tiny_pixtral, tiny_text
+from tests.builders import (
+    Family,
+    Tower,
+    tiny_idefics3,
+    tiny_internvl,
+    tiny_llava,
+    tiny_pixtral,
+    tiny_qwen_vl,
+    tiny_text,
+)
 
 TOWERS: tuple[Tower, ...] = get_args(Tower)
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -87,6 +96,8 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "internvl-rms": partial(tiny_internvl, text="qwen3", norm_type="rms_norm", use_qk_norm=True, attention_bias=False),
     "mistral3": tiny_pixtral,
     "llava-pixtral": partial(tiny_pixtral, kind="Llava"),
+    "qwen2-vl": partial(tiny_qwen_vl, kind="Qwen2VL"),
+    "qwen2.5-vl": tiny_qwen_vl,
     "smolvlm": partial(tiny_idefics3, kind="SmolVLM"),
 }
 

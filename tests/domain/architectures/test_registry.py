@@ -119,6 +119,15 @@ def test_rotary_settings_given_for_each_layer_type(make_decoder: Maker) -> None:
         read_model(mixed | {"rope_parameters": {"full_attention": one}})
 
 
+@pytest.mark.parametrize("sections", [[2, 1, 1, 0], [2, 1, 2], [3, -1, 2], [2.0, 1, 1], "211"])
+def test_sections_that_do_not_share_out_the_head(make_decoder: Maker, sections: object) -> None:
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    config = make_decoder("qwen3", rope_parameters=rope).to_dict()
+    assert read_model(config).decoder.ropes[0].sections == (2, 1, 1)
+    with pytest.raises(UnsupportedModelError, match="mrope_section"):
+        read_model(config | {"rope_parameters": rope | {"mrope_section": sections}})
+
+
 def test_gemmas_that_embed_text_are_refused(make_decoder: Maker) -> None:
     for family in ("gemma", "gemma2", "gemma3_text"):
         config = make_decoder(family, use_bidirectional_attention=True).to_dict()

@@ -48,7 +48,7 @@ def read_decoder(
         head_dim=head_dim,
         max_position=config.integer("max_position_embeddings"),
         rms_norm_eps=config.number("rms_norm_eps"),
-        ropes=_read_ropes(config, num_layers),
+        ropes=_read_ropes(config, num_layers, head_dim),
         activation=activation or config.activation("hidden_act"),
         qkv_bias=qkv_bias,
         output_bias=output_bias,
@@ -79,21 +79,28 @@ def read_layer_windows(config: ConfigFields) -> tuple[int | None, ...]:
     return tuple(window if kind == "sliding_attention" else None for kind in types)
 
 
-def _read_ropes(config: ConfigFields, num_layers: int) -> tuple[RopeSpec, ...]:
+def _read_ropes(config: ConfigFields, num_layers: int, head_dim: int) -> tuple[RopeSpec, ...]:
     """[L], where a configuration has one for each kind of layer, or one for all."""
     ropes = config.section("rope_parameters")
     if not any(isinstance(value, Mapping) for value in ropes.values.values()):
-        return (_read_rope(ropes),) * num_layers
+        return (_read_rope(ropes, head_dim),) * num_layers
     read_layer_windows(config)  # looks through the list of kinds
     kinds = config.values.get("layer_types") or ["full_attention"] * num_layers
-    by_kind = {kind: _read_rope(ropes.section(kind)) for kind in dict.fromkeys(kinds)}
+    by_kind = {kind: _read_rope(ropes.section(kind), head_dim) for kind in dict.fromkeys(kinds)}
     return tuple(by_kind[kind] for kind in kinds)
 
 
-def _read_rope(rope: ConfigFields) -> RopeSpec:
+def _read_rope(rope: ConfigFields, head_dim: int) -> RopeSpec:
     if rope.values.get("partial_rotary_factor") not in (None, 1, 1.0):
         raise rope.unsupported("partial_rotary_factor", "1, a rotation of the whole head")
     theta, kind = rope.number("rope_theta"), rope.choice("rope_type", _ROPE_TYPES)
+    if rope.has("mrope_section"):
+        sections = rope.values["mrope_section"]
+        if kind != "default" or not isinstance(sections, list | tuple) or len(sections) != 3:
+            raise rope.unsupported("mrope_section", "three numbers, and rope_type default")
+        if not all(type(size) is int and size >= 0 for size in sections) or sum(sections) != head_dim // 2:
+            raise rope.unsupported("mrope_section", f"three numbers that add up to half of the head, {head_dim // 2}")
+        return RopeSpec(theta, sections=tuple(sections))
     if kind == "linear":
         return RopeSpec(theta, "linear", rope.number("factor"))
     if kind == "llama3":

@@ -19,6 +19,7 @@ from aphrodite.domain.architectures.families.mistral import read_mistral
 from aphrodite.domain.architectures.families.mistral3 import read_mistral3
 from aphrodite.domain.architectures.families.pixtral import read_pixtral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
+from aphrodite.domain.architectures.families.qwen2_vl import read_qwen2_vl
 from aphrodite.domain.architectures.families.qwen3 import read_qwen3
 from aphrodite.domain.architectures.families.qwen_vl_tower import read_qwen2_5_vl_tower, read_qwen2_vl_tower
 from aphrodite.domain.architectures.families.siglip import read_siglip
@@ -32,6 +33,8 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "llama": read_llama,
         "mistral": read_mistral,
         "qwen2": read_qwen2,
+        "qwen2_vl_text": read_qwen2,
+        "qwen2_5_vl_text": read_qwen2,
         "qwen3": read_qwen3,
         "gemma": read_gemma,
         "gemma2": read_gemma2,
@@ -60,10 +63,12 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "vipllava": read_vipllava,
         "idefics3": read_idefics3,
         "smolvlm": read_idefics3,
+        "qwen2_vl": read_qwen2_vl,
+        "qwen2_5_vl": read_qwen2_vl,
     }
 )
 
-_OF_ANY_SIZE = ("llava", "mistral3")  # models that take a packed tower
+_OF_ANY_SIZE = ("llava", "mistral3", "qwen2_vl", "qwen2_5_vl")  # models that take a packed tower
 
 
 def read_model(config: Mapping[str, Any]) -> ModelSpec:

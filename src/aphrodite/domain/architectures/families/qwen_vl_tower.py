@@ -34,7 +34,7 @@ def qwen_vl_layout(placeholder_id: int, config: ConfigFields, vision: VisionSpec
         window_side = config.integer("window_size") // vision.patch_size // vision.merge_side
         if window_side == 0:
             raise config.unsupported("window_size", f"at least {vision.patch_size * vision.merge_side}")
-    return GridLayout(placeholder_id, vision.merge_side, _MAX_PATCHES, "", "", {}, window_side)
+    return GridLayout(placeholder_id, vision.merge_side, _MAX_PATCHES, "", "", {}, window_side, has_rope_grid=True)
 
 
 def _tower(

@@ -26,6 +26,7 @@ class GridLayout:
     end: str
     processor_options: Mapping[str, Any]
     window_side: int | None = None  # squares on the side of a window
+    has_rope_grid: bool = False  # the decoder tells the features' rows from their columns
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:
         """Raises ImageError for more patches than the tower reads."""
@@ -49,7 +50,7 @@ class GridLayout:
         )
         ends = [self.row_end] * (rows - 1) + [self.end]
         pieces = tuple(piece for end in ends for piece in (columns, end) if piece != "")
-        return LaidOutImage(pieces, plan, order)
+        return LaidOutImage(pieces, plan, order, (rows, columns) if self.has_rope_grid else None)
 
 
 def _windows(rows: int, columns: int, side: int) -> list[np.ndarray]:

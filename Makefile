@@ -6,7 +6,7 @@ IMAGE ?=
 QUESTION ?=
 LAYERS ?=
 
-.PHONY: setup demo serve check test attack test-gpu bench-gpu test-tpu-compile
+.PHONY: setup demo serve check test test-slow attack test-gpu bench-gpu test-tpu-compile
 
 setup: $(STAMP)
 
@@ -31,6 +31,10 @@ check: setup
 # One thread a process: the test processes share the cores among themselves.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+# What takes minutes, and what a faster test of the same thing stands for in `make test`.
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow
 
 # What strangers can do to a server, with the figures: all attacks, those that take too long for `make test` among them.
 attack: setup

@@ -45,7 +45,7 @@ def growth(
     return run
 
 
-@pytest.mark.parametrize("backend", ["cuda", "jax_tpu"])
+@pytest.mark.parametrize("backend", ["cuda", pytest.param("jax_tpu", marks=pytest.mark.slow)])
 def test_what_is_shared_and_how_memory_grows(growth: Any, llava_folder: Path, backend: str) -> None:
     figures, printed = growth(str(llava_folder), "--backend", backend)
     assert figures["dtype"] == "float32"

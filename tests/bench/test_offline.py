@@ -103,7 +103,7 @@ PROGRAMS = ("pictures", "decoder", "sampling")
     ("backend", "others"),
     [
         ("cuda", {"copying", "in the device: logits", *(f"in the device: {name}" for name in PROGRAMS)}),
-        ("jax_tpu", {"in the device", *(f"queueing: {name}" for name in PROGRAMS)}),
+        pytest.param("jax_tpu", {"in the device", *(f"queueing: {name}" for name in PROGRAMS)}, marks=pytest.mark.slow),
     ],
 )
 def test_a_profile_names_what_a_step_is_made_of(

@@ -10,7 +10,9 @@ import pytest
 TABLE = Path(__file__).parents[3] / "tools" / "triton_table.py"
 
 
-@pytest.mark.parametrize("target", ["80", "90", "100"])
+@pytest.mark.parametrize(
+    "target", [pytest.param("80", marks=pytest.mark.slow), "90", pytest.param("100", marks=pytest.mark.slow)]
+)
 def test_kernels_compile_without_spills_and_load_widely(target: str, pytestconfig: pytest.Config) -> None:
     assert pytestconfig.cache is not None
     # Kernels that are interpreted here cannot be compiled: that takes a process of its own.

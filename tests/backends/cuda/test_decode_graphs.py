@@ -151,6 +151,7 @@ def test_steps_under_graphs_sample_what_they_sample_without(create: Create, plac
         assert_same(generate(graphs, slots, 3), generate(eager, slots, 3))
 
 
+@pytest.mark.slow
 def test_which_steps_have_a_graph(create: Create, place: Place) -> None:
     backend = create(capture_for(place))
     decode = sequence(0, 5, None, GREEDY, first=False)
@@ -170,6 +171,7 @@ def test_which_steps_have_a_graph(create: Create, place: Place) -> None:
     assert size(replace(prompt, prompt_targets=np.array([3], np.int32))) is None
 
 
+@pytest.mark.slow
 def test_a_row_that_only_fills_the_cache(create: Create, place: Place) -> None:
     eager, graphs = create(None), create(capture_for(place))
     graphs.warm_up()

@@ -14,7 +14,7 @@ from tests.processors import save_processor
 TokenizerKind = Literal["bytelevel", "metaspace"]
 Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite"]
 Tower = Literal["clip", "siglip"]
-LlavaKind = Literal["Llava", "LlavaNext", "VipLlava"]
+LlavaKind = Literal["Llava", "LlavaNext", "LlavaOnevision", "VipLlava"]
 
 IMAGE_TOKEN = "<image>"
 GRIDS = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]  # LLaVA-NeXT's, for tiles of 28 pixels
@@ -125,6 +125,7 @@ def tiny_llava(
             "vision_feature_select_strategy": _strategy(tower),
             "image_grid_pinpoints": GRIDS,
         },
+        "LlavaOnevision": {"image_grid_pinpoints": GRIDS, "vision_aspect_ratio": "anyres_max_2"},
         "VipLlava": {"vision_feature_layer": [-2, 1]},
     }[kind]
     config = getattr(transformers, f"{kind}Config")(
@@ -135,6 +136,9 @@ def tiny_llava(
     )
     model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
     _fill_and_save(model, tokenizer, folder)
+    if kind == "LlavaOnevision":
+        _save_onevision_processor(folder, vision)
+        return folder
     image_processor = _image_processor("tiles" if kind == "LlavaNext" else tower, vision.image_size)
     if legacy_processor:
         image_processor.save_pretrained(folder)
@@ -151,6 +155,23 @@ def tiny_llava(
     )
     processor.save_pretrained(folder)
     return folder
+
+
+def _save_onevision_processor(folder: Path, vision: Any) -> None:
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    size = {"height": vision.image_size, "width": vision.image_size}
+    save_processor(
+        "LlavaOnevisionProcessor",
+        LlavaOnevisionImageProcessorPil(size=size, image_grid_pinpoints=GRIDS),
+        folder,
+        num_image_tokens=(vision.image_size // vision.patch_size) ** 2,
+        vision_feature_select_strategy="full",
+        vision_aspect_ratio="anyres_max_2",
+        image_token=IMAGE_TOKEN,
+    )
 
 
 def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3") -> Path:

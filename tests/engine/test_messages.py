@@ -109,7 +109,11 @@ def spans(draw: st.DrawFn) -> ImageSpan:
     )
     assert segments is not None
     assert taps is not None
-    plan = PatchPlan(segments, taps, coordinates, windows)
+    weights = None
+    if draw(st.booleans()):
+        taps = rng.integers(0, 99, (len(taps), 4), dtype=np.int32)
+        weights = rng.random(taps.shape, np.float32)
+    plan = PatchPlan(segments, taps, coordinates, windows, weights)
     is_feature = rng.integers(0, 2, draw(st.integers(0, 6))).astype(bool)
     return ImageSpan(
         ImageInput(patches, plan, draw(st.binary(max_size=16))),
@@ -150,6 +154,7 @@ def test_requests_arrive_as_they_were(
             (ours_plan.taps, theirs_plan.taps),
             (ours_plan.coordinates, theirs_plan.coordinates),
             (ours_plan.windows, theirs_plan.windows),
+            (ours_plan.tap_weights, theirs_plan.tap_weights),
         ):
             assert (ours is None) == (theirs is None)
             if ours is not None and theirs is not None:

@@ -90,6 +90,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 SEEING: dict[str, Callable[[Path], Path]] = {
     "llava-next": partial(tiny_llava, kind="LlavaNext"),
     "llava-next-siglip": partial(tiny_llava, kind="LlavaNext", tower="siglip", text="qwen2"),
+    "llava-onevision": partial(tiny_llava, kind="LlavaOnevision", tower="siglip", text="qwen2"),
     "vipllava": partial(tiny_llava, kind="VipLlava"),
     "idefics3": tiny_idefics3,
     "internvl": tiny_internvl,

@@ -82,7 +82,9 @@ class _Span(msgspec.Struct, frozen=True):
     is_feature: bytes  # bool [tokens]
     content_hash: bytes
     segments: bytes  # int32 [segments]
-    taps: bytes  # int32 [features]
+    taps: bytes  # int32 [features], with weights [features, K]
+    tap_weights: bytes | None  # float32 [features, K]
+    taps_per_feature: int  # K, 1 without weights
     coordinates: bytes | None  # int32 [patches, 2]
     windows: bytes | None  # int32 [windows]
     patch_bytes: int
@@ -162,6 +164,8 @@ def _span_header(span: ImageSpan) -> _Span:
         content_hash=image.content_hash,
         segments=plan.segments.tobytes(),
         taps=plan.taps.tobytes(),
+        tap_weights=None if plan.tap_weights is None else plan.tap_weights.tobytes(),
+        taps_per_feature=1 if plan.tap_weights is None else plan.tap_weights.shape[1],
         coordinates=None if plan.coordinates is None else plan.coordinates.tobytes(),
         windows=None if plan.windows is None else plan.windows.tobytes(),
         patch_bytes=image.patches.shape[1],
@@ -171,11 +175,16 @@ def _span_header(span: ImageSpan) -> _Span:
 
 def _span(header: _Span, frame: Frame) -> ImageSpan:
     patches = np.frombuffer(frame, dtype=np.uint8).reshape(-1, header.patch_bytes)
+    taps, weights = np.frombuffer(header.taps, np.int32), None
+    if header.tap_weights is not None:
+        taps = taps.reshape(-1, header.taps_per_feature)
+        weights = np.frombuffer(header.tap_weights, np.float32).reshape(taps.shape)
     plan = PatchPlan(
         np.frombuffer(header.segments, np.int32),
-        np.frombuffer(header.taps, np.int32),
+        taps,
         None if header.coordinates is None else np.frombuffer(header.coordinates, np.int32).reshape(-1, 2),
         None if header.windows is None else np.frombuffer(header.windows, np.int32),
+        weights,
     )
     image = ImageInput(patches, plan, header.content_hash)
     return ImageSpan(image, header.start, np.frombuffer(header.is_feature, dtype=bool), header.grid)

@@ -39,7 +39,8 @@ class Encoder:
     @staticmethod
     def numbers(inputs: EncoderInputs) -> list[np.ndarray]:
         """What `encode` needs on the device, in the order in which it takes it."""
-        return [inputs.patches, inputs.coordinates, inputs.taps]
+        weights = [] if inputs.weights is None else [inputs.weights]
+        return [inputs.patches, inputs.coordinates, inputs.taps, *weights]
 
     def encode(self, inputs: EncoderInputs, sent: Iterator[Tensor]) -> Tensor:
         """The features [F, E] of images, with what was sent for them."""
@@ -49,7 +50,14 @@ class Encoder:
         else:
             rows = self.encode_segments(patches.view(-1, *self._shape)).flatten(0, 1)
         learned = self._tower.learned
-        return (rows if learned is None else torch.cat((rows, learned)))[taps.long()]
+        if learned is not None:
+            rows = torch.cat((rows, learned))
+        if inputs.weights is None:
+            return rows[taps.long()]
+        weights, features = next(sent), torch.zeros(len(taps), rows.shape[1], device=rows.device)
+        for tapped, weight in zip(taps.long().unbind(1), weights.unbind(1), strict=True):
+            features.addcmul_(rows[tapped].float(), weight[:, None])
+        return features.to(rows.dtype)
 
     def encode_segments(self, segments: Tensor) -> Tensor:
         """Patches uint8 [N, patches, patch bytes] to rows [N, image tokens, E], which stay until a graph runs."""

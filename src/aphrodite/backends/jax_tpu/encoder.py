@@ -21,7 +21,8 @@ class EncoderArrays(NamedTuple):
 
     patches: Any  # uint8 [N, patches, patch bytes], of a packed tower [1, P, patch bytes]
     places: Places | None  # of a packed tower
-    taps: Any  # int32 [F]
+    taps: Any  # int32 [F], or [F, K] with weights
+    weights: Any | None  # float32 [F, K]
     rows: Any  # int32 [F]
 
 
@@ -55,6 +56,12 @@ def patches_shape(vision: VisionSpec, num_units: int) -> tuple[int, int, int]:
     return num_units, vision.num_patches, vision.patch_bytes
 
 
+def taps_shape(vision: VisionSpec, num_units: int) -> tuple[int, ...]:
+    """Of a program's taps."""
+    num_features, per_feature = vision.max_features(num_units), vision.taps_per_feature
+    return (num_features,) if per_feature == 1 else (num_features, per_feature)
+
+
 def _units(plan: PatchPlan, vision: VisionSpec) -> int:
     return plan.num_patches if vision.is_packed else plan.num_segments
 
@@ -67,7 +74,10 @@ def _padded(given: EncoderInputs, vision: VisionSpec, num_units: int, padding_ro
         coordinates = np.zeros((num_units, 2), np.int32)
         coordinates[: len(given.coordinates)] = given.coordinates
         places = Places(coordinates, key_ranges(given.segments, num_units), key_ranges(given.windows, num_units))
-    taps = np.zeros(vision.max_features(num_units), np.int32)
-    rows = np.full(len(taps), padding_row, np.int32)
+    shape, weights = taps_shape(vision, num_units), None
+    taps, rows = np.zeros(shape, np.int32), np.full(shape[0], padding_row, np.int32)
     taps[: len(given.taps)], rows[: len(given.rows)] = given.taps, given.rows
-    return Batch(num_units, EncoderArrays(patches, places, taps, rows))
+    if given.weights is not None:
+        weights = np.zeros(shape, np.float32)
+        weights[: len(given.weights)] = given.weights
+    return Batch(num_units, EncoderArrays(patches, places, taps, weights, rows))

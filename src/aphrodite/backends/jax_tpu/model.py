@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from aphrodite.backends.jax_tpu import steps
 from aphrodite.backends.jax_tpu.attention import cache_shape
 from aphrodite.backends.jax_tpu.buckets import Buckets
-from aphrodite.backends.jax_tpu.encoder import EncoderArrays, patches_shape
+from aphrodite.backends.jax_tpu.encoder import EncoderArrays, patches_shape, taps_shape
 from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.programs import Program
 from aphrodite.backends.jax_tpu.sampler import SlotState, start_slot
@@ -152,10 +152,14 @@ class DeviceModel:
         weights = {name: struct for name, struct in self.weights().items() if not is_decoders(name)}
         patches_spec = P() if vision.is_packed else P(MODEL)
         places = Places(*[self._struct((num_units, 2), np.int32)] * 3) if vision.is_packed else None
-        features = self._integers(vision.max_features(num_units))
+        shape = taps_shape(vision, num_units)
+        taps, rows = self._struct(shape, np.int32), self._integers(shape[0])
+        sums = vision.taps_per_feature > 1
+        tap_weights = self._struct(shape, np.float32) if sums else None
         patches = self._struct(patches_shape(vision, num_units), np.uint8, patches_spec)
-        arguments = (weights, EncoderArrays(patches, places, features, features), self.features())
-        in_specs = (P(), EncoderArrays(patches_spec, None if places is None else Places(P(), P(), P()), P(), P()), P())
+        arguments = (weights, EncoderArrays(patches, places, taps, tap_weights, rows), self.features())
+        places_spec = None if places is None else Places(P(), P(), P())
+        in_specs = (P(), EncoderArrays(patches_spec, places_spec, P(), P() if sums else None, P()), P())
         function = self._on_all(partial(steps.encode, self.spec, self.normalization), in_specs, P())
         return Program(("encode", num_units), function, arguments, donated=(2,))
 

@@ -106,4 +106,10 @@ def encode(
     encoded = encoded.reshape(-1, features.shape[1])
     if model.vision.has_newline:
         encoded = jnp.concatenate((encoded, weights["projector.newline"][None]))
-    return features.at[images.rows].set(encoded[images.taps], mode="promise_in_bounds")
+    if images.weights is None:
+        tapped = encoded[images.taps]
+    else:
+        parts = zip(images.taps.T, images.weights.T, strict=True)
+        tapped = sum(encoded[taps].astype(jnp.float32) * weights[:, None] for taps, weights in parts)
+        tapped = tapped.astype(features.dtype)
+    return features.at[images.rows].set(tapped, mode="promise_in_bounds")

@@ -15,6 +15,7 @@ from aphrodite.domain.architectures.families.internvl import read_intern_vit, re
 from aphrodite.domain.architectures.families.llama import read_llama
 from aphrodite.domain.architectures.families.llava import read_llava
 from aphrodite.domain.architectures.families.llava_next import read_llava_next
+from aphrodite.domain.architectures.families.llava_onevision import read_llava_onevision
 from aphrodite.domain.architectures.families.mistral import read_mistral
 from aphrodite.domain.architectures.families.mistral3 import read_mistral3
 from aphrodite.domain.architectures.families.pixtral import read_pixtral
@@ -60,6 +61,7 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "llava": read_llava,
         "mistral3": read_mistral3,
         "llava_next": read_llava_next,
+        "llava_onevision": read_llava_onevision,
         "vipllava": read_vipllava,
         "idefics3": read_idefics3,
         "smolvlm": read_idefics3,

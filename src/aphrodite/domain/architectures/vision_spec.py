@@ -104,6 +104,7 @@ class VisionSpec:
     drop_first_token: bool = False  # the first token (CLIP's class token) is no feature
     projector: tuple[ProjectorStep, ...] = ()
     has_newline: bool = False  # one learned vector, behind the rows of features
+    taps_per_feature: int = 1  # projected rows that a feature is a weighted sum of
 
     @property
     def num_patches(self) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aphrodite.domain.architectures.images.image import PatchPlan
 from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.scheduling.step import ImageToEncode
 
@@ -16,8 +17,9 @@ class EncoderInputs(NamedTuple):
     """What an encoder reads, and where its features go."""
 
     patches: np.ndarray  # uint8 [P, patch bytes]
-    taps: np.ndarray  # int32 [F] the row that each feature takes among those that the projector makes of all segments,
-    # and behind them the learned vectors; these are counted from the end, below 0
+    taps: np.ndarray  # int32 [F], or [F, K] with weights: the row that each feature takes among those that the
+    # projector makes of all segments, and behind them the learned vectors; these are counted from the end, below 0
+    weights: np.ndarray | None  # float32 [F, K], for a tower whose features are sums
     rows: np.ndarray  # int32 [F] of the feature array
     coordinates: np.ndarray  # int32 [P, 2], or [0, 2] for a tower that needs none
     segments: np.ndarray  # int32 [S] patches of each
@@ -35,11 +37,17 @@ def encoder_inputs(images: Sequence[ImageToEncode], vision: VisionSpec) -> Encod
     return EncoderInputs(
         np.concatenate([encoded.image.patches for encoded in images]),
         np.concatenate(taps),
+        None if vision.taps_per_feature == 1 else np.concatenate([_weights(plan) for plan in plans]),
         np.concatenate([encoded.rows for encoded in images]),
         np.concatenate([none if plan.coordinates is None else plan.coordinates for plan in plans]),
         np.concatenate([plan.segments for plan in plans]),
         np.concatenate([plan.segments if plan.windows is None else plan.windows for plan in plans]),
     )
+
+
+def _weights(plan: PatchPlan) -> np.ndarray:
+    assert plan.tap_weights is not None
+    return plan.tap_weights
 
 
 def num_projected(vision: VisionSpec, num_segments: int, num_patches: int) -> int:

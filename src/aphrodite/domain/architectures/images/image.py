@@ -14,13 +14,15 @@ class PatchPlan:
 
     The patches of a segment see each other and no others: the whole image, or one tile of it; in some layers of some
     towers only those of a window do. The projector makes rows of the patches, counted over all segments, and a feature
-    is one of these rows, or one of the model's learned vectors.
+    is one of these rows, or one of the model's learned vectors; of models that shrink their features a sum of several.
     """
 
     segments: np.ndarray  # int32 [S] how many patches each has
-    taps: np.ndarray  # int32 [F] the row that each feature takes; below 0 a learned vector, counted from the last
+    taps: np.ndarray  # int32 [F] the row that each feature takes; below 0 a learned vector, counted from the last;
+    # int32 [F, K] with weights
     coordinates: np.ndarray | None = None  # int32 [P, 2] row and column of each patch, for a tower that rotates by them
     windows: np.ndarray | None = None  # int32 [W] how many patches each has, for a tower with layers of windows
+    tap_weights: np.ndarray | None = None  # float32 [F, K] of the rows that a feature is the sum of
 
     @property
     def num_segments(self) -> int:

@@ -6,7 +6,7 @@ IMAGE ?=
 QUESTION ?=
 LAYERS ?=
 
-.PHONY: setup demo serve check test test-slow attack test-gpu bench-gpu test-tpu-compile
+.PHONY: setup demo serve check test test-slow attack soak test-gpu bench-gpu test-tpu-compile
 
 setup: $(STAMP)
 
@@ -39,6 +39,10 @@ test-slow: setup
 # What strangers can do to a server, with the figures: all attacks, those that take too long for `make test` among them.
 attack: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 0 -s -m "" tests/e2e/attacks
+
+# Ten minutes of mixed requests, and what the server's memory does meanwhile.
+soak: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.e2e.soak
 
 # What needs an NVIDIA GPU; elsewhere every one of these tests skips. Libraries warn of other things there, which must not
 # fail a test.

@@ -62,6 +62,12 @@ class ServerProcess:
             assert time.monotonic() < deadline_s, f"{name} is {self.metric(name)}, and not {value}"
             time.sleep(0.05)
 
+    def wait_for_log(self, part: str, within_s: float = 30) -> None:
+        deadline_s = time.monotonic() + within_s
+        while part not in self.log:
+            assert time.monotonic() < deadline_s, self.log[-2000:]
+            time.sleep(0.05)
+
     def engine_pids(self) -> list[int]:
         """The server's children that compute; what tracks resources and what decodes pictures are none."""
         pids = subprocess.run(

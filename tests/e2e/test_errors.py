@@ -1,9 +1,11 @@
 """Every kind of error, in OpenAI's shape."""
 
 import json
+import re
 import socket
 import urllib.error
 import urllib.request
+from http.client import HTTPMessage as Message
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,6 +70,30 @@ def test_bad_field(server: ServerProcess, change: dict[str, Any], part: str, par
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"[" * 100_000, b'{"a": "\xff"}', b"nul"])
 def test_body_that_is_no_request(server: ServerProcess, body: bytes) -> None:
     check_error(post(server, CHAT, body), 400, "The body")
+
+
+def test_the_log_says_why_a_request_was_refused_and_what_an_answer_took(server: ServerProcess) -> None:
+    asked = {"model": MODEL, "prompt": "a secret question", "max_tokens": 3, "ignore_eos": True}
+
+    def ask(name: str, **more: Any) -> Message:
+        headers = {"Content-Type": "application/json", "x-request-id": name}
+        request = urllib.request.Request(server.url + TEXT, json.dumps(asked | more).encode(), headers)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            received: Message = response.headers
+            return received
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask("refused", temperature=-1)
+    assert "x-aphrodite-ignored" not in refused.value.headers
+    refused.value.close()
+    answered = ask("answered", **{"top_kk\r\nä": 1, "max_token": 2})
+    assert answered["x-aphrodite-ignored"] == "max_token, top_kk\\r\\n\\xe4"
+    server.wait_for_log("[answered]")
+    lines = {line.rpartition("[")[2]: line for line in server.log.splitlines() if TEXT in line}
+    assert re.search(r"400 in \d+ ms from 127.0.0.1, invalid_value temperature \[", lines["refused]"])
+    tokens = r"\d+ prompt tokens, 3 output tokens, the first after \d+ ms"
+    assert re.search(rf"200 in \d+ ms from 127.0.0.1, {tokens} \[", lines["answered]"])
+    assert "secret" not in server.log
 
 
 def test_two_images(server: ServerProcess) -> None:

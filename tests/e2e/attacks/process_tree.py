@@ -17,7 +17,16 @@ def tree(root: int) -> list[int]:
 
 def tree_bytes(root: int) -> int:
     """Memory that no file backs, of all processes together."""
-    return sum(_bytes_of(pid) for pid in tree(root))
+    return sum(bytes_of(pid) for pid in tree(root))
+
+
+def bytes_of(pid: int) -> int:
+    """Memory of one process that no file backs."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    except OSError:
+        return 0
+    return sum(int(fields.get(name, "0 kB").split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
 
 
 def tree_cpu_s(root: int) -> dict[int, float]:
@@ -47,11 +56,3 @@ def _descends(pid: int, root: int, parents: dict[int, int]) -> bool:
     while pid not in (0, root):
         pid = parents.get(pid, 0)
     return pid == root
-
-
-def _bytes_of(pid: int) -> int:
-    try:
-        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    except OSError:
-        return 0
-    return sum(int(fields.get(name, "0 kB").split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))

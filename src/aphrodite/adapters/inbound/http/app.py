@@ -36,7 +36,7 @@ def create_app(service: Service, config: ServerConfig) -> Starlette:
                 allow_origins=config.cors_origins,
                 allow_methods=["GET", "POST"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id"],
+                expose_headers=["x-request-id", "x-aphrodite-ignored"],
             )
         )
     layers.append(Middleware(BearerAuth, keys=config.api_key))

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from aphrodite.adapters.inbound.http.openai.protocol import ErrorBody, ErrorDetail
+from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.domain import errors as domain
 
 _logger = logging.getLogger(__name__)
@@ -110,10 +112,27 @@ _FRAMEWORK = {
 }
 
 
-def error_response(error: Exception) -> Response:
+class ErrorResponse(Response):
+    """Says what went wrong, to the client and to the request's note."""
+
+    def __init__(self, status: int, body: ErrorBody, headers: Mapping[str, str]) -> None:
+        super().__init__(msgspec.json.encode(body), status, headers, "application/json")
+        self._detail = body.error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        note_error(scope, self._detail)
+        await super().__call__(scope, receive, send)
+
+
+def error_response(error: Exception) -> ErrorResponse:
     """The response that says what went wrong; one that nobody foresaw is logged and becomes a 500 without details."""
-    status, body, headers = describe(error)
-    return Response(msgspec.json.encode(body), status, headers, "application/json")
+    return ErrorResponse(*describe(error))
+
+
+def note_error(scope: Scope, detail: ErrorDetail) -> None:
+    """Let the log say why a request was not answered."""
+    note = note_of(scope)
+    note.error_code, note.error_param = detail.code or detail.type, detail.param
 
 
 def describe(error: Exception) -> tuple[int, ErrorBody, dict[str, str]]:

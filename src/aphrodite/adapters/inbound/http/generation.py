@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from aphrodite.adapters.inbound.http.openai.protocol import PromptTokensDetails, Usage
+from aphrodite.adapters.inbound.http.request_note import RequestNote
 from aphrodite.domain.errors import AphroditeError, RequestError
 from aphrodite.domain.generation.assembler import RequestAssembler, TextDelta
 from aphrodite.domain.generation.delta import SequenceDelta
@@ -38,6 +39,7 @@ class Generation:
         tokenizer: Tokenizer,
         clock: Clock,
         metrics: Metrics,
+        note: RequestNote,
         streamed: bool,
     ) -> None:
         """`streamed` answers are read from the deltas alone: their log-probabilities are not kept."""
@@ -46,6 +48,7 @@ class Generation:
         self._client = client
         self._clock = clock
         self._metrics = metrics
+        self._note = note
         self._sampling = sampling
         self._prompts = prompts
         # Ids are the engine's keys, and a client may send its own twice: so they are made unique by the object's.
@@ -54,6 +57,7 @@ class Generation:
         self._tokenizer = tokenizer
         self._streamed = streamed
         self._arrival_s = clock.now_s()
+        note.num_prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
         self._assemblers: list[RequestAssembler] = []  # of each prompt
         self._num_logprobs_left = None if streamed or sampling.logprobs is None else _MAX_LOGPROBS
         self._deltas = self._text_deltas()
@@ -102,7 +106,12 @@ class Generation:
         )
         return Usage(num_prompt, num_completion, num_prompt + num_completion, details)
 
-    def _count_logprobs(self, num_tokens: int) -> None:
+    def _count(self, num_tokens: int) -> None:
+        """Book new tokens. Raises RequestError where their log-probabilities are too many to be kept."""
+        note = self._note
+        if note.num_output_tokens is None:
+            note.num_output_tokens, note.first_token_s = 0, self._clock.now_s() - self._arrival_s
+        note.num_output_tokens += num_tokens
         if self._num_logprobs_left is not None:
             self._num_logprobs_left -= num_tokens * (1 + (self._sampling.logprobs or 0))
             if self._num_logprobs_left < 0:
@@ -121,7 +130,7 @@ class Generation:
                         raise assembler.error
                     if text is None:
                         continue
-                    self._count_logprobs(len(text.token_ids))
+                    self._count(len(text.token_ids))
                     if text.abort:
                         self._client.abort_sequence(delta.request_id, delta.index)
                     yield prompt_index * self._sampling.n + text.index, text

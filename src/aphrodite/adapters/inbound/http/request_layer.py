@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aphrodite.adapters.inbound.http.deadline import set_deadline
 from aphrodite.adapters.inbound.http.errors import error_response
+from aphrodite.adapters.inbound.http.request_note import note_of
 
 _logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -19,7 +20,7 @@ _QUIET_PATHS = frozenset({"/health", "/metrics"})  # asked every few seconds by 
 class RequestLayer:
     """ASGI middleware. A client's own x-request-id is kept where it is a plain word; it is returned with every answer.
 
-    The log says method, path, status and time; never what was asked or answered.
+    The log says method, path, status, time and the request's note; never what was asked or answered.
     """
 
     def __init__(self, app: ASGIApp, timeout_s: float) -> None:
@@ -34,12 +35,17 @@ class RequestLayer:
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         set_deadline(scope, self._timeout_s)
+        note = note_of(scope)
+        note.client = scope["client"][0] if scope.get("client") else ""
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                if note.ignored_fields:
+                    headers["x-aphrodite-ignored"] = note.ignored_header
             await send(message)
 
         try:
@@ -52,10 +58,12 @@ class RequestLayer:
             duration_s = time.perf_counter() - started_s
             _logger.log(
                 logging.DEBUG if scope["path"] in _QUIET_PATHS else logging.INFO,
-                "%s %s %s in %.0f ms",
+                "%s %s %s in %.0f ms %s",
                 scope["method"],
                 ascii(scope["path"])[1:-1],
                 status or "client went away",
                 duration_s * 1000,
-                extra={"request_id": request_id, "status": status, "duration_s": round(duration_s, 6)},
+                note,
+                extra={"request_id": request_id, "status": status, "duration_s": round(duration_s, 6)}
+                | {"note": note.fields()},
             )

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from aphrodite.adapters.inbound.http.errors import UnknownModelError
 from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.preparation import Preparer
+from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.domain.ports import Clock, Metrics, Tokenizer
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
@@ -63,6 +64,7 @@ class Service:
             tokenizer=self.tokenizer,
             clock=self.clock,
             metrics=self.metrics,
+            note=note_of(request.scope),
             streamed=streamed,
         )
         await generation.begin()

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from aphrodite.adapters.inbound.http.deadline import within_deadline
-from aphrodite.adapters.inbound.http.errors import describe
+from aphrodite.adapters.inbound.http.errors import describe, note_error
 
 DONE = b"data: [DONE]\n\n"
 
@@ -49,6 +49,7 @@ class EventStream(Response):
                         await send({"type": "http.response.body", "body": event, "more_body": True})
             except Exception as error:  # noqa: BLE001 - the status is out already: whatever it is goes into the stream
                 _, body, _ = describe(error)
+                note_error(scope, body.error)
                 async with asyncio.timeout(_LAST_WORDS_S):
                     await send({"type": "http.response.body", "body": encode_event(body), "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -75,7 +75,8 @@ class ImageWorkers:
         """
         worker = await self._free.get()
         try:
-            worker = worker or await self._new_worker()
+            if worker is None or worker.has_ended:  # while it had nothing to do: the file is not to blame
+                worker = await self._new_worker()
             async with asyncio.timeout(self._timeout_s):
                 answer = await worker.ask(data)
             if isinstance(answer, Opened):
@@ -179,9 +180,13 @@ class _Worker:
         await self._writer.drain()
         return await read_answer(self._reader)
 
+    @property
+    def has_ended(self) -> bool:
+        return self._reader.at_eof()
+
     def kill(self) -> None:
         """End it at once, unless it has ended: then its id may be another's by now."""
-        if not self._reader.at_eof():
+        if not self.has_ended:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
         self._writer.close()

@@ -47,6 +47,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         event |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        event |= getattr(record, "note", {})
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(event).decode()

@@ -17,6 +17,7 @@ from aphrodite.adapters.inbound.http.openai.protocol import (
     RefusalPart,
     TextPart,
 )
+from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.adapters.inbound.http.service import service_of
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -77,7 +78,7 @@ _PART_FIELDS = {
 _MAX_SMALL_BYTES = 64 * 1024  # of a body that is decoded on the event loop
 _MAX_VALUES = 1 << 20  # of JSON in one body
 _MAX_SENTENCE_CHARS = 1000  # of the decoder's, which may hold what the client wrote
-_MAX_NAMED = 20  # unknown fields in one warning
+_MAX_NAMED, _MAX_NAME_CHARS = 20, 64  # of unknown fields
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*?)`)?$", re.DOTALL)
 
 
@@ -85,13 +86,18 @@ async def read_request(request: Request, kind: type[T]) -> T:
     """Decode and validate the body, a large one off the event loop. Raises InvalidRequestError."""
     body = (await request.receive())["body"]  # BodyLayer hands it over whole
     if len(body) <= _MAX_SMALL_BYTES:
-        return parse_body(body, kind)
-    executor = service_of(request).body_executor
-    return await asyncio.get_running_loop().run_in_executor(executor, parse_body, body, kind)
+        asked, ignored = parse_body(body, kind)
+    else:
+        executor = service_of(request).body_executor
+        asked, ignored = await asyncio.get_running_loop().run_in_executor(executor, parse_body, body, kind)
+    if ignored:
+        _logger.warning("Ignored unknown fields of a request: %s", ", ".join(map(ascii, ignored)))
+        note_of(request.scope).ignored_fields = ignored
+    return asked
 
 
-def parse_body(body: bytes, kind: type[T]) -> T:
-    """Decode and validate. Unknown fields are ignored, and logged by name. Raises InvalidRequestError."""
+def parse_body(body: bytes, kind: type[T]) -> tuple[T, list[str]]:
+    """Decode and validate; names the unknown fields that were ignored, too. Raises InvalidRequestError."""
     body = body.removeprefix(codecs.BOM_UTF8)
     if len(body) > _MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
         # Each costs memory far above its length, before anything can be said of it.
@@ -104,9 +110,9 @@ def parse_body(body: bytes, kind: type[T]) -> T:
         raise InvalidRequestError("The body is not valid JSON.") from error
     if not isinstance(fields, dict):
         raise InvalidRequestError("The body must be a JSON object.")
-    _check_fields(fields, kind)
+    ignored = _check_fields(fields, kind)
     try:
-        return msgspec.convert(_whole_numbers(fields), kind, str_keys=True)
+        return msgspec.convert(_whole_numbers(fields), kind, str_keys=True), ignored
     except RecursionError as error:
         raise InvalidRequestError("The body is nested too deeply.") from error
     except msgspec.ValidationError as error:
@@ -126,7 +132,8 @@ def _whole_number(value: Any) -> Any:
     return value
 
 
-def _check_fields(fields: dict[str, Any], kind: type[msgspec.Struct]) -> None:
+def _check_fields(fields: dict[str, Any], kind: type[msgspec.Struct]) -> list[str]:
+    """Names unknown fields. Raises InvalidRequestError for known ones that are not supported."""
     known = set(kind.__struct_fields__)
     for name in sorted(fields.keys() & (_UNSUPPORTED.keys() - known)):
         value = fields[name]
@@ -142,9 +149,7 @@ def _check_fields(fields: dict[str, Any], kind: type[msgspec.Struct]) -> None:
     unknown = sorted(fields.keys() - known - _UNSUPPORTED.keys() - _IGNORED)
     if "messages" in known:
         unknown += sorted(_unknown_in_messages(fields.get("messages")))
-    if unknown:
-        names = ", ".join(repr(name[:64]) for name in unknown[:_MAX_NAMED])
-        _logger.warning("Ignored unknown fields of a request: %s", names)
+    return [name[:_MAX_NAME_CHARS] for name in unknown[:_MAX_NAMED]]
 
 
 def _unknown_in_messages(messages: object) -> set[str]:

@@ -34,6 +34,43 @@ KERNELS = {
 }
 DECODE_ROWS, MIXED_TOKENS = 64, 1024
 _BLOCK_SIZE = 16
+_NUM_FEATURE_ROWS = 16 * 576
+_QWEN = {  # Qwen2.5-VL-7B-Instruct's configuration
+    "model_type": "qwen2_5_vl",
+    "image_token_id": 151655,
+    "tie_word_embeddings": False,
+    "text_config": {
+        "model_type": "qwen2_5_vl_text",
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "hidden_act": "silu",
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    },
+    "vision_config": {
+        "model_type": "qwen2_5_vl_vision",
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "out_hidden_size": 3584,
+        "num_heads": 16,
+        "in_channels": 3,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+        "hidden_act": "silu",
+        "rope_parameters": {"rope_type": "axial", "rope_theta": 1e4},
+    },
+}
 _DEFAULTS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 
 
@@ -66,6 +103,19 @@ def mistral(devices: list[Any], kernel: str) -> DeviceModel:
     return _device_model(spec, devices, KERNELS[kernel], num_blocks=1024, **_DEFAULTS)
 
 
+def qwen(devices: list[Any]) -> DeviceModel:
+    """Two layers of Qwen2.5-VL-7B's decoder and two of its tower, one with windows and one without."""
+    spec = read_model(_QWEN)
+    decoder, vision = spec.decoder, spec.vision
+    assert vision is not None
+    spec = replace(
+        spec,
+        decoder=replace(decoder, num_layers=2, attention=decoder.attention[:2], ropes=decoder.ropes[:2]),
+        vision=replace(vision, num_layers=2, feature_layers=(2,), windowed_layers=(0,)),
+    )
+    return _device_model(spec, devices, KERNELS["ours"], 1024, DECODE_ROWS, MIXED_TOKENS)
+
+
 def demo(devices: list[Any]) -> DeviceModel:
     """The demo model with its default settings."""
     config = Path(aphrodite.__file__).parent / "demo_model" / "config.json"
@@ -94,7 +144,7 @@ def _device_model(
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=spec.decoder.max_position,
         max_steps_in_flight=2,
-        num_feature_rows=16 * spec.vision.num_image_tokens,
+        num_feature_rows=_NUM_FEATURE_ROWS,
         bytes_per_number=2,
     )
     return DeviceModel(

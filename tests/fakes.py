@@ -134,6 +134,11 @@ class FakeBackend:
             if feature is None:
                 raise StepError("The features of an image are not there.")
             contents[index] = feature
+        for index, until in enumerate([] if row.visible_until is None else row.visible_until.tolist()):
+            if until > row.start + row.num_tokens:
+                raise StepError("A token sees others that are not in its row.")
+            if until:  # what it sees behind itself becomes a part of what it is
+                contents[index] = b"".join(contents[index : until - row.start])
         return contents
 
     def _cells(self, block_ids: np.ndarray, stop: int) -> np.ndarray:
@@ -198,11 +203,13 @@ class FakeProcessor:
         return laid_out, ImageInput(pixels.reshape(1, -1), laid_out.plan, content_hash)
 
 
-def fake_span(content: bytes, start: int, num_tokens: int, grid: tuple[int, int] | None = None) -> ImageSpan:
+def fake_span(
+    content: bytes, start: int, num_tokens: int, grid: tuple[int, int] | None = None, *, sees_forward: bool = False
+) -> ImageSpan:
     """An image whose tokens all take a feature."""
     laid_out = FixedLayout(IMAGE_TOKEN, num_tokens).lay_out(1, 1, Tiles(1))
     image = ImageInput(np.zeros((1, 3), np.uint8), laid_out.plan, content)
-    return ImageSpan(image, start, np.ones(num_tokens, bool), grid)
+    return ImageSpan(image, start, np.ones(num_tokens, bool), grid, sees_forward)
 
 
 @dataclass

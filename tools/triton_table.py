@@ -53,6 +53,7 @@ class Model:
     vocab_size: int
     window: int | None = None
     softcap: float | None = None
+    sees_forward: bool = False
     has_head_norms: bool = False
     activation: Activation = "silu"
     dtype: torch.dtype = torch.bfloat16
@@ -66,7 +67,19 @@ MODELS = [
     Model("Qwen2-7B", 28, 4, 128, 3584, 18944, 152064),
     Model("Qwen3-8B", 32, 8, 128, 4096, 12288, 151936, has_head_norms=True),
     Model("Mistral-7B fp32", 32, 8, 128, 4096, 14336, 32064, window=4096, dtype=torch.float32),
-    Model("Gemma-3-4B", 8, 4, 256, 2560, 10240, 262208, window=1024, has_head_norms=True, activation="gelu_tanh"),
+    Model(
+        "Gemma-3-4B",
+        8,
+        4,
+        256,
+        2560,
+        10240,
+        262208,
+        window=1024,
+        has_head_norms=True,
+        sees_forward=True,
+        activation="gelu_tanh",
+    ),
     Model("Gemma-2-9B", 16, 8, 256, 3584, 14336, 256000, window=4096, softcap=50.0, activation="gelu_tanh"),
     Model("Gemma-7B", 16, 16, 256, 3072, 24576, 256000, activation="gelu_tanh"),
 ]
@@ -159,7 +172,10 @@ def cases(model: Model, offset: int = 0) -> dict[str, Callable[[], object]]:
         table = field(rows, MAX_MODEL_LEN // BLOCK_SIZE)
         arrays = (table, field(rows + 1), field(rows), BLOCK_SIZE, attention, workspace, queries)
         is_decode = tokens == rows
-        paged_attention(queries, cache, cache, *arrays, has_single_rows=is_decode, has_chunks=not is_decode)
+        paged_attention(
+            queries, cache, cache, *arrays, has_single_rows=is_decode, has_chunks=not is_decode,
+            visible_until=field(tokens) if model.sees_forward else None,
+        )  # fmt: skip
 
     def rotate() -> None:
         norm = tensor(head_dim) if model.has_head_norms else None

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.backends.sight import visible_until
 
 from aphrodite.backends.cuda.attention import AttentionBatch
 from aphrodite.backends.cuda.kv_cache import KvCache
@@ -16,14 +17,17 @@ NUM_LAYERS = 2
 
 
 def dense(
-    queries: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int, attention: AttentionSpec
+    queries: np.ndarray, keys: np.ndarray, values: np.ndarray, until: np.ndarray, attention: AttentionSpec
 ) -> np.ndarray:
-    """Causal attention of one sequence's last tokens: queries [T, H, D], keys and values [C, K, D], one by one."""
+    """Attention of one sequence's last tokens, one by one, to what stands before `until` [T].
+
+    Queries [T, H, D], keys and values [C, K, D].
+    """
     group = queries.shape[1] // keys.shape[1]
     output = np.zeros(queries.shape)
     for token, head in np.ndindex(queries.shape[:2]):
-        stop = start + token + 1
-        first = 0 if attention.window is None else max(0, stop - attention.window)
+        own, stop = len(keys) - len(queries) + token, until[token]
+        first = 0 if attention.window is None else max(0, own + 1 - attention.window)
         scores = keys[first:stop, head // group] @ queries[token, head] * attention.scale
         if attention.softcap is not None:
             scores = attention.softcap * np.tanh(scores / attention.softcap)
@@ -39,8 +43,7 @@ class Step:
     flat: FlatStep
     batch: AttentionBatch
     caches: KvCache
-    starts: list[int]
-    lengths: list[int]
+    until: list[np.ndarray]  # of each row's tokens
     queries: torch.Tensor  # float32 [T, H, D]
     sequences: list[tuple[np.ndarray, np.ndarray]]  # of layer 1: keys and values [C, K, D] of each row
 
@@ -49,7 +52,14 @@ class Step:
 
 
 def make_step(
-    rows: list[tuple[int, int]], block_size: int, num_kv_heads: int, group: int, padding: int = 0, seed: int = 0
+    rows: list[tuple[int, int]],
+    block_size: int,
+    num_kv_heads: int,
+    group: int,
+    padding: int = 0,
+    seed: int = 0,
+    *,
+    sees_forward: bool = False,
 ) -> Step:
     """Rows are (start, tokens); their blocks lie about in any order."""
     generator = np.random.default_rng(seed)
@@ -58,12 +68,16 @@ def make_step(
     counts = [-(-(start + length) // block_size) for start, length in rows]
     order = generator.permutation(np.arange(1, 1 + sum(counts) + 3)).astype(np.int32)
     tables = np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
+    forward = [visible_until(start, length * sees_forward, length, generator) for start, length in rows]
     plan = StepPlan.of(
         tuple(
-            RowPlan(slot, start, length, np.zeros(length, np.int32), table, False, SamplingParams(), 0)
-            for slot, ((start, length), table) in enumerate(zip(rows, tables, strict=True))
+            RowPlan(
+                slot, start, length, np.zeros(length, np.int32), table, False, SamplingParams(), 0,
+                visible_until=beyond if beyond.any() else None,
+            )
+            for slot, ((start, length), table, beyond) in enumerate(zip(rows, tables, forward, strict=True))
         )
-    )
+    )  # fmt: skip
     flat = flatten(plan, block_size, lambda s: StepShape(*(size + padding for size in s)))
     arrays = unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)
     caches = KvCache(NUM_LAYERS, len(order) + 1, block_size, num_kv_heads, head_dim, torch.float32, torch.device("cpu"))
@@ -89,8 +103,11 @@ def make_step(
     # As a decoder passes them: a slice of queries, keys and values in one.
     merged = torch.from_numpy(normal(flat.shape.num_tokens, num_kv_heads * (group + 2), head_dim))
     queries = merged[:, : num_kv_heads * group]
-    starts, lengths = [row[0] for row in rows], [row[1] for row in rows]
-    return Step(flat, batch, caches, starts, lengths, queries, sequences)
+    until = [
+        np.maximum(beyond, np.arange(start, start + length) + 1)
+        for beyond, (start, length) in zip(forward, rows, strict=True)
+    ]
+    return Step(flat, batch, caches, until, queries, sequences)
 
 
 layers = st.builds(
@@ -111,6 +128,7 @@ rows = st.lists(st.tuples(st.integers(0, 20), st.one_of(st.just(1), st.integers(
     layers=st.lists(layers, min_size=1, max_size=3),
     padding=st.integers(0, 3),
     seed=st.integers(0, 5),
+    sees_forward=st.booleans(),
 )
 def test_every_row_attends_to_its_own_sequence(
     rows: list[tuple[int, int]],
@@ -120,14 +138,16 @@ def test_every_row_attends_to_its_own_sequence(
     layers: list[AttentionSpec],
     padding: int,
     seed: int,
+    sees_forward: bool,
 ) -> None:
-    step = make_step(rows, block_size, num_kv_heads, group, padding, seed)
+    step = make_step(rows, block_size, num_kv_heads, group, padding, seed, sees_forward=sees_forward)
     for attention in layers:  # those of one model may differ, and share what a step made ready
         output = step.attend(attention).numpy()
         assert output.shape == step.queries.shape
         first = 0
-        for start, length, (keys, values) in zip(step.starts, step.lengths, step.sequences, strict=True):
-            expected = dense(step.queries[first : first + length].numpy(), keys, values, start, attention)
+        for until, (keys, values) in zip(step.until, step.sequences, strict=True):
+            length = len(until)
+            expected = dense(step.queries[first : first + length].numpy(), keys, values, until, attention)
             np.testing.assert_allclose(output[first : first + length], expected, rtol=1e-5, atol=1e-5)
             first += length
 

@@ -120,6 +120,7 @@ def spans(draw: st.DrawFn) -> ImageSpan:
         draw(COUNT),
         is_feature,
         draw(st.none() | st.tuples(COUNT, COUNT)),
+        draw(st.booleans()),
     )
 
 

@@ -8,7 +8,7 @@ from aphrodite.domain.errors import AphroditeError, CacheLostError, EngineClosed
 from aphrodite.domain.generation.delta import SequenceDelta, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
 from aphrodite.domain.ports import BackendDescription, BackendLimits, Clock, ComputeBackend, PendingStep
-from aphrodite.domain.prompting.prompt_length import check_num_tokens
+from aphrodite.domain.prompting.prompt_length import check_num_tokens, check_whole_images
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import NOBODY, Owner, Request
 from aphrodite.domain.scheduling.scheduler import Scheduler
@@ -112,6 +112,7 @@ class Engine:
         """Raises PromptTooLongError or SamplingParamsError for a request that `add` would not take."""
         num_image_tokens = sum(span.num_tokens for span in request.images)
         check_num_tokens(len(request.prompt_token_ids), self._backend.limits.max_model_len, num_image_tokens)
+        check_whole_images(request.images, self._backend.limits.max_num_batched_tokens)
         request.sampling.check_vocabulary(self._vocab_size)
 
     def add(self, request: EngineRequest) -> None:

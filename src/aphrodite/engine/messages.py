@@ -89,6 +89,7 @@ class _Span(msgspec.Struct, frozen=True):
     windows: bytes | None  # int32 [windows]
     patch_bytes: int
     grid: tuple[int, int] | None
+    sees_forward: bool
 
 
 class _Add(msgspec.Struct, tag="add", frozen=True):
@@ -170,6 +171,7 @@ def _span_header(span: ImageSpan) -> _Span:
         windows=None if plan.windows is None else plan.windows.tobytes(),
         patch_bytes=image.patches.shape[1],
         grid=span.grid,
+        sees_forward=span.sees_forward,
     )
 
 
@@ -187,7 +189,8 @@ def _span(header: _Span, frame: Frame) -> ImageSpan:
         weights,
     )
     image = ImageInput(patches, plan, header.content_hash)
-    return ImageSpan(image, header.start, np.frombuffer(header.is_feature, dtype=bool), header.grid)
+    is_feature = np.frombuffer(header.is_feature, dtype=bool)
+    return ImageSpan(image, header.start, is_feature, header.grid, header.sees_forward)
 
 
 def _sampling_to_fields(sampling: SamplingParams) -> dict[str, Any]:

@@ -145,6 +145,13 @@ def test_the_largest_steps_are_among_those_that_are_tried() -> None:
     assert any(row.prompt_targets is not None for row in everything)
 
 
+def test_prompts_that_see_forward_are_tried_in_every_number_of_rows() -> None:
+    limits = replace(LIMITS, max_num_batched_tokens=64, max_model_len=24, max_num_seqs=5)
+    forward = [plan for plan in warm_up_plans(limits, sees_forward=True) if plan.prompts[0].visible_until is not None]
+    assert [plan.num_rows for plan in forward] == [1, 2, 4, 5]
+    assert not any(row.visible_until is not None for plan in warm_up_plans(limits) for row in plan.prompts)
+
+
 @pytest.mark.parametrize("place", [pytest.param("gpu", marks=pytest.mark.gpu)], indirect=True)
 def test_one_engine_after_the_other_on_a_gpu(place: Place) -> None:
     config = EngineConfig(model="any", gpu_memory_utilization=0.9)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tests.backends.cuda.place import Place
+from tests.backends.sight import visible_until
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -39,18 +40,24 @@ class Step:
     magnitude: Tensor  # the same of the values' magnitudes
 
 
-def make_step(rows: list[tuple[int, int]], shape: Shape, attention: AttentionSpec, place: Place, seed: int = 0) -> Step:
+def make_step(
+    rows: list[tuple[int, int]], shape: Shape, attention: AttentionSpec, place: Place, *, sees_forward: bool = False
+) -> Step:
     """Rows are (start, tokens); those of one token come first. Their blocks lie about in any order."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     counts = [-(-(start + tokens) // shape.block_size) for start, tokens in rows]
     order = generator.permutation(np.arange(1, sum(counts) + 3)).astype(np.int32)
     tables = np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
+    forward = [visible_until(start, tokens * sees_forward, tokens, generator) for start, tokens in rows]
     plan = StepPlan.of(
         tuple(
-            RowPlan(slot, start, tokens, np.zeros(tokens, np.int32), table, False, SamplingParams(), 0)
-            for slot, ((start, tokens), table) in enumerate(zip(rows, tables, strict=True))
+            RowPlan(
+                slot, start, tokens, np.zeros(tokens, np.int32), table, False, SamplingParams(), 0,
+                visible_until=beyond if sees_forward else None,
+            )
+            for slot, ((start, tokens), table, beyond) in enumerate(zip(rows, tables, forward, strict=True))
         )
-    )
+    )  # fmt: skip
     flat = flatten(plan, shape.block_size, lambda exact: StepShape(*(size + PADDING for size in exact)))
 
     def normal(*sizes: int) -> Tensor:
@@ -60,15 +67,15 @@ def make_step(rows: list[tuple[int, int]], shape: Shape, attention: AttentionSpe
     keys = torch.full((len(order) + 1, shape.block_size, shape.num_kv_heads, shape.head_dim), torch.nan).to(place.dtype)
     values = keys.clone()
     expected, magnitude, first = [], [], 0
-    for (start, tokens), table in zip(rows, tables, strict=True):
+    for (start, tokens), table, beyond in zip(rows, tables, forward, strict=True):
         length = start + tokens
         positions = np.arange(length)
         row_keys, row_values = (normal(length, shape.num_kv_heads, shape.head_dim) for _ in range(2))
         at = (table[positions // shape.block_size], positions % shape.block_size)
         keys[at], values[at] = row_keys, row_values
         row_queries = queries[first : first + tokens]
-        expected.append(attend(row_queries, row_keys, row_values, start, attention))
-        magnitude.append(attend(row_queries, row_keys, row_values.abs(), start, attention))
+        expected.append(attend(row_queries, row_keys, row_values, start, beyond, attention))
+        magnitude.append(attend(row_queries, row_keys, row_values.abs(), start, beyond, attention))
         first += tokens
     flattened = (keys.flatten(0, 1), values.flatten(0, 1))
     return Step(
@@ -80,11 +87,13 @@ def make_step(rows: list[tuple[int, int]], shape: Shape, attention: AttentionSpe
     )
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, start: int, attention: AttentionSpec) -> Tensor:
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, start: int, until: np.ndarray, attention: AttentionSpec
+) -> Tensor:
     """One row, in float32: torch's own attention where no score is bounded."""
     seen = torch.arange(len(keys))
     asking = torch.arange(start, len(keys))[:, None]
-    mask = seen <= asking
+    mask = (seen <= asking) | (seen < torch.from_numpy(until)[:, None])
     if attention.window is not None:
         mask &= seen > asking - attention.window
     parts = [part.float().transpose(0, 1)[None] for part in (queries, keys, values)]
@@ -98,9 +107,15 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, start: int, attention:
 
 
 def check(
-    rows: list[tuple[int, int]], shape: Shape, attention: AttentionSpec, place: Place, num_multiprocessors: int = 2
+    rows: list[tuple[int, int]],
+    shape: Shape,
+    attention: AttentionSpec,
+    place: Place,
+    num_multiprocessors: int = 2,
+    *,
+    sees_forward: bool = False,
 ) -> None:
-    step = make_step(rows, shape, attention, place)
+    step = make_step(rows, shape, attention, place, sees_forward=sees_forward)
     workspace = SplitWorkspace.for_multiprocessors(
         num_multiprocessors, shape.num_heads, shape.num_kv_heads, shape.head_dim, MAX_MODEL_LEN, place.device
     )
@@ -119,6 +134,7 @@ def check(
         output,
         has_single_rows=any(tokens == 1 for _, tokens in rows),
         has_chunks=any(tokens > 1 for _, tokens in rows),
+        visible_until=step.arrays.visible_until if sees_forward else None,
     )
     tokens = len(step.expected)
     assert_close(output[:tokens].cpu(), step)
@@ -177,6 +193,11 @@ def test_rows_of_several_tokens(shape: Shape, attention: AttentionSpec, place: P
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
 def test_rows_of_both_kinds(shape: Shape, place: Place) -> None:
     check(SINGLES + CHUNKS, shape, LAYERS[0], place)
+
+
+@pytest.mark.parametrize("attention", [LAYERS[0], LAYERS[3]], ids=str)
+def test_rows_whose_tokens_see_forward(attention: AttentionSpec, place: Place) -> None:
+    check([*SINGLES, *CHUNKS, (3, 150)], SHAPES[2], attention, place, sees_forward=True)
 
 
 def test_a_row_longer_than_a_tile(place: Place) -> None:

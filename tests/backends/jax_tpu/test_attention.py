@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
+from tests.backends.sight import visible_until
 
 from aphrodite.backends.jax_tpu import kernels, native
 from aphrodite.backends.jax_tpu.attention import Attend, AttentionShape, choose_block_size
@@ -30,6 +31,7 @@ class Paged:
     row_starts: np.ndarray
     kv_lengths: np.ndarray
     block_table: np.ndarray
+    visible_until: np.ndarray | None = None
 
     @classmethod
     def random(
@@ -56,9 +58,17 @@ class Paged:
 
     def run(self, attend: Attend, attention: AttentionSpec) -> np.ndarray:
         found = jax.jit(attend, static_argnums=5)(
-            self.queries, self.cache, self.row_starts, self.kv_lengths, self.block_table, attention
+            self.queries, self.cache, self.row_starts, self.kv_lengths, self.block_table, attention, self.visible_until
         )
         return np.asarray(found, np.float32)
+
+    def seeing_forward(self) -> "Paged":
+        """The same, with spans that see themselves whole in every row of several tokens."""
+        until, rng = np.zeros(len(self.queries), np.int32), np.random.default_rng(1)
+        for first, last, length in zip(self.row_starts, self.row_starts[1:], self.kv_lengths, strict=False):
+            count = last - first
+            until[first:last] = visible_until(int(length - count), int(count), int(count), rng)
+        return replace(self, visible_until=until)
 
     def expected(self, row: int, attention: AttentionSpec) -> np.ndarray:
         """Dense attention of one row, float64."""
@@ -71,7 +81,8 @@ class Paged:
         if attention.softcap is not None:
             scores = attention.softcap * np.tanh(scores / attention.softcap)
         at, seen = np.arange(length), np.arange(length - (last - first), length)[:, None]
-        mask = (at <= seen) & (at > seen - (attention.window or length))
+        until = np.zeros(last - first) if self.visible_until is None else self.visible_until[first:last]
+        mask = ((at <= seen) | (at < until[:, None])) & (at > seen - (attention.window or length))
         shares = np.where(mask, np.exp(scores - scores.max(axis=-1, keepdims=True)), 0)
         return np.einsum("hqk,khd->qhd", shares / shares.sum(axis=-1, keepdims=True), values)
 
@@ -103,6 +114,13 @@ def test_on_a_cpu(
 ) -> None:
     assert is_native(np.dtype(np.float32))
     Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=16).check(attend, attention)
+
+
+@pytest.mark.parametrize("attention", LAYERS[:2], ids=str)
+@pytest.mark.parametrize("attend", [attend_plain, attend_native])
+def test_tokens_that_see_forward(attend: Attend, attention: AttentionSpec) -> None:
+    rows = [(1, 12), (1, 3), (70, 70), (2, 190), (129, 200)]
+    Paged.random(rows, 256, 7, heads=(4, 2), block_size=16).seeing_forward().check(attend, attention)
 
 
 def test_the_kernel_in_c_leaves_zeros_in_padding() -> None:
@@ -219,3 +237,5 @@ def test_pallas(rows: list[tuple[int, int]], num_tokens: int, num_rows: int, att
     problem = Paged.random(rows, num_tokens, num_rows, heads=(4, 2), block_size=32, head_dim=128, num_blocks=5)
     with pltpu.force_tpu_interpret_mode():
         problem.check(attend_pallas, attention)
+        if attention.window is not None and num_tokens > len(rows):
+            problem.seeing_forward().check(attend_pallas, attention)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from tests.backends.sight import visible_until
 
 from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, RopeSpec
@@ -39,7 +40,9 @@ def spec(heads: tuple[int, int], head_dim: int, activation: Activation, *, qk_no
     )
 
 
-def make_step(rows: Rows, block_size: int, generator: np.random.Generator) -> tuple[FlatStep, StepArrays[torch.Tensor]]:
+def make_step(
+    rows: Rows, block_size: int, generator: np.random.Generator, *, sees_forward: bool = False
+) -> tuple[FlatStep, StepArrays[torch.Tensor]]:
     """Rows of random tokens, those of one token first; each has its own blocks, in falling order."""
     num_blocks = -(-MAX_POSITION // block_size)
     plans = []
@@ -47,6 +50,7 @@ def make_step(rows: Rows, block_size: int, generator: np.random.Generator) -> tu
         blocks = np.arange((slot + 1) * num_blocks, slot * num_blocks, -1, dtype=np.int32)
         token_ids = generator.integers(0, VOCAB_SIZE, length, dtype=np.int32)
         needed = blocks[: -(-(start + length) // block_size)]
-        plans.append(RowPlan(slot, start, length, token_ids, needed, False, SamplingParams(), 0))
+        beyond = visible_until(start, length, length, generator) if sees_forward and length > 1 else None
+        plans.append(RowPlan(slot, start, length, token_ids, needed, False, SamplingParams(), 0, visible_until=beyond))
     flat = flatten(StepPlan.of(tuple(plans)), block_size)
     return flat, unpack(torch.from_numpy(flat.buffer), flat.shape, torch.float32)

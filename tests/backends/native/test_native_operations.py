@@ -41,7 +41,9 @@ def native(
     return NativeOperations(model, tables, cache, kernels, softmax, flat, arrays)
 
 
-def run(model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: int, make: Make) -> list[Tensor]:
+def run(
+    model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: int, make: Make, *, sees_forward: bool
+) -> list[Tensor]:
     """The hidden states of every step, over a cache that at first holds no numbers."""
     generator = torch.Generator().manual_seed(0)
     weights = {
@@ -56,7 +58,7 @@ def run(model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: i
     outputs = []
     with torch.inference_mode():
         for number, rows in enumerate(steps):
-            flat, arrays = make_step(rows, block_size, np.random.default_rng(number))
+            flat, arrays = make_step(rows, block_size, np.random.default_rng(number), sees_forward=sees_forward)
             embedded = decoder.embed(arrays.token_ids.long())
             outputs.append(decoder.forward(embedded, make(model, tables, cache, flat, arrays)))
     return outputs
@@ -72,6 +74,7 @@ def run(model: DecoderSpec, steps: list[Rows], dtype: torch.dtype, block_size: i
     head_dim=st.sampled_from([8, 32, 64, 128, 256]),
     heads=st.sampled_from([(1, 1), (4, 2), (3, 1), (6, 6)]),
     activation=st.sampled_from(["silu", "gelu"]),
+    sees_forward=st.booleans(),
 )
 def test_a_decoder(
     dtype: torch.dtype,
@@ -83,13 +86,16 @@ def test_a_decoder(
     head_dim: int,
     heads: tuple[int, int],
     activation: Activation,
+    sees_forward: bool,
 ) -> None:
     """Prompts of these lengths, more tokens of each, then one by one; one layer looks at all before it, one at six."""
     model = spec(heads, head_dim, activation, qk_norm=qk_norm)
     lengths = sorted(lengths)  # as a step has them: rows of one token first
     steps = [[(0, length) for length in lengths], [(length, num_more) for length in lengths]]
     steps += [[(length + num_more + number, 1) for length in lengths] for number in range(num_decode_steps)]
-    expected, got = (run(model, steps, dtype, block_size, make) for make in (TorchOperations, native))
+    expected, got = (
+        run(model, steps, dtype, block_size, make, sees_forward=sees_forward) for make in (TorchOperations, native)
+    )
     tolerance = TOLERANCES[dtype]
     for one, other in zip(expected, got, strict=True):
         torch.testing.assert_close(other, one, atol=tolerance * one.float().abs().max().item(), rtol=tolerance)

@@ -64,6 +64,9 @@ def run_alone(prompt: list[int], images: tuple[ImageSpan, ...], max_tokens: int,
     for span in images:
         for index in range(span.num_tokens):
             contents[span.start + index] = feature_content(span.image.content_hash, index)
+        if span.sees_forward:
+            for position in range(span.start, span.stop):
+                contents[position] = b"".join(contents[position : span.stop])
     positions, offset = rope_positions(len(prompt), images)
     at = np.tile(np.arange(len(prompt)), (3, 1)) if positions is None else positions
     kv: list[int] = []
@@ -77,12 +80,17 @@ def run_alone(prompt: list[int], images: tuple[ImageSpan, ...], max_tokens: int,
         kv.append(fake_kv(kv[-1], token_content(token_ids[-1]), [len(kv) + offset] * 3))
 
 
-def image_prompt(words: list[list[int]], images: list[tuple[int, int]]) -> tuple[list[int], tuple[ImageSpan, ...]]:
-    """Words with an image, its content and its number of tokens, between each two of them; an even number is a grid."""
+def image_prompt(
+    words: list[list[int]], images: list[tuple[int, int]], *, forward: int | None = None
+) -> tuple[list[int], tuple[ImageSpan, ...]]:
+    """Words with an image, its content and its number of tokens, between each two of them.
+
+    An even number is a grid; features of the content `forward` see each other.
+    """
     prompt, spans = list(words[0]), []
     for (content, num_tokens), after in zip(images, words[1:], strict=True):
         grid = None if num_tokens % 2 else (2, num_tokens // 2)
-        spans.append(fake_span(b"image %d" % content, len(prompt), num_tokens, grid))
+        spans.append(fake_span(b"image %d" % content, len(prompt), num_tokens, grid, sees_forward=content == forward))
         prompt += [IMAGE_TOKEN] * num_tokens + after
     return prompt, tuple(spans)
 

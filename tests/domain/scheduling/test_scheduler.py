@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tests.domain.scheduling.driver import Driver, image_prompt
 from tests.fakes import LIMITS
@@ -256,3 +257,43 @@ def test_an_image_of_a_cached_beginning_is_shown_when_the_beginning_is_evicted_b
     driver.add(list(range(30, 42)), max_tokens=1, owner=Owner("other", "1"))
     driver.drain()
     assert late.num_cached_tokens == 0
+
+
+def test_an_image_whose_features_see_each_other_is_never_split() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=8))
+    driver.add(*image_prompt([PROMPT[:5], PROMPT], [(1, 7)], forward=1), max_tokens=1)
+    driver.drain()
+    rows = [plan.prompts[0] for plan in driver.backend.plans]
+    assert [(row.start, row.num_tokens) for row in rows] == [(0, 5), (5, 8), (13, 8), (21, 1)]
+    assert [row.visible_until is None for row in rows] == [True, False, True, True]
+    assert rows[1].visible_until is not None
+    assert rows[1].visible_until.tolist() == [12] * 7 + [0]
+
+
+def test_such_an_image_goes_before_an_owners_share_of_a_step() -> None:
+    """Else it would wait for as long as others are there."""
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=32))
+    for owner, words in ((Owner("a", "1"), PROMPT), (Owner("b", "2"), PROMPT[::-1])):
+        driver.add(*image_prompt([words * 2, words], [(1, 30)], forward=1), max_tokens=1, owner=owner)
+    driver.drain()
+    until = [row.visible_until for plan in driver.backend.plans for row in plan.prompts]
+    assert [np.count_nonzero(each) for each in until if each is not None] == [30, 30]
+
+
+def test_such_an_image_goes_on_behind_a_cached_beginning() -> None:
+    """What is cached of it has seen all of it; what is not is run in one step."""
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=16))
+    prompt = image_prompt([[7], PROMPT], [(1, 10)], forward=1)
+    driver.add(*prompt, max_tokens=1)
+    driver.drain()
+    driver.add(prompt[0][:13], prompt[1], max_tokens=1)
+    driver.step()
+    (row,) = driver.backend.plans[-1].prompts
+    assert (row.start, row.num_tokens) == (12, 1)
+    driver.add([*prompt[0][:11], 8], prompt[1], max_tokens=1)
+    driver.step()
+    (row,) = driver.backend.plans[-1].prompts
+    assert (row.start, row.num_tokens) == (8, 4)
+    assert row.visible_until is not None
+    assert row.visible_until.tolist() == [11, 11, 11, 0]
+    driver.drain()

@@ -27,6 +27,7 @@ class Chunk:
     first: int  # its tokens in the step: [first, last)
     last: int
     start: int  # position of its first token
+    visible_until: np.ndarray | None  # int32 [tokens]; None: none sees others behind itself
 
     @property
     def length(self) -> int:
@@ -39,7 +40,16 @@ def chunks_of(flat: FlatStep) -> list[Chunk]:
     row_starts, lengths = flat.arrays.row_starts.tolist(), flat.arrays.kv_lengths.tolist()
     rows = range(flat.num_single_rows, len(lengths))
     bounds = ((row, row_starts[row], row_starts[row + 1]) for row in rows)
-    return [Chunk(row, first, last, lengths[row] - (last - first)) for row, first, last in bounds if last > first]
+
+    def until(first: int, last: int) -> np.ndarray | None:
+        found = flat.arrays.visible_until[first:last]
+        return found if flat.sees_forward and found.any() else None
+
+    return [
+        Chunk(row, first, last, lengths[row] - (last - first), until(first, last))
+        for row, first, last in bounds
+        if last > first
+    ]
 
 
 class SingleRows:
@@ -92,6 +102,7 @@ class ChunkRows:
     def __init__(self, flat: FlatStep, arrays: StepArrays[Tensor], cache: KvCache, softmax: Softmax) -> None:
         self._cache = cache
         self._softmax = softmax
+        self._masks: dict[tuple[int, int | None], Tensor] = {}
         self._chunks = []
         for chunk in chunks_of(flat):
             table = arrays.block_table[chunk.row : chunk.row + 1, : -(-chunk.length // cache.block_size)]
@@ -102,6 +113,11 @@ class ChunkRows:
         window = attention.window
         for chunk, head_blocks in self._chunks:
             keys, values = self._cache.gather(layer, head_blocks, 1)  # each [K, C, D]
+            if chunk.visible_until is not None:
+                own, hidden = slice(chunk.first, chunk.last), self._hidden(chunk, window)
+                keys, values = keys[:, : chunk.length], values[:, : chunk.length]
+                output[own] = self._attend(queries[own], keys, values, attention, hidden)
+                continue
             for first in range(chunk.first, chunk.last, _QUERIES_AT_ONCE):
                 last = min(first + _QUERIES_AT_ONCE, chunk.last)
                 start = chunk.start + first - chunk.first  # position of the first query
@@ -111,13 +127,27 @@ class ChunkRows:
                     queries[first:last], keys[:, earliest:stop], values[:, earliest:stop], attention
                 )
 
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, attention: AttentionSpec) -> Tensor:
+    def _hidden(self, chunk: Chunk, window: int | None) -> Tensor:
+        """Which keys a chunk's tokens do not see, bool [T, C], where some see others behind themselves."""
+        key = (chunk.first, window)
+        if key not in self._masks:
+            assert chunk.visible_until is not None
+            asking, seen = np.arange(chunk.start, chunk.length)[:, None], np.arange(chunk.length)
+            is_hidden = seen >= np.maximum(asking + 1, chunk.visible_until[:, None])
+            if window is not None:
+                is_hidden |= seen <= asking - window
+            self._masks[key] = torch.from_numpy(is_hidden).to(self._cache.keys.device)
+        return self._masks[key]
+
+    def _attend(
+        self, queries: Tensor, keys: Tensor, values: Tensor, attention: AttentionSpec, hidden: Tensor | None = None
+    ) -> Tensor:
         """Queries [T, H, D] of a chunk over the keys and values [K, C, D] up to its last token's: [T, H, D]."""
         num_tokens, num_heads, head_dim = queries.shape
         num_kv_heads = len(keys)
         grouped = queries.view(num_tokens, num_kv_heads, num_heads // num_kv_heads, head_dim).permute(1, 2, 0, 3)
         flat = grouped.reshape(num_kv_heads, -1, head_dim)  # [K, G * T, D]
-        attended = product_attention(flat, keys, values, self._softmax, attention, num_tokens)
+        attended = product_attention(flat, keys, values, self._softmax, attention, num_tokens, hidden)
         return attended.view(grouped.shape).permute(2, 0, 1, 3).reshape(queries.shape)
 
 

@@ -84,6 +84,7 @@ class CudaBackend:
         self._config = config
         self._model = model
         self._dtype = dtype
+        self._sees_forward = model.sees_forward
         self._device = device
         # Triton and CUDA's events go to the current device, which is another where this is not the first GPU.
         self._current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
@@ -154,7 +155,7 @@ class CudaBackend:
                 if self._encoder is not None:
                     self._encoder.capture(capture, self._max_units(self._encoder.spec))
                 # Last, as capturing gives memory back that these will find again.
-                for plan in warm_up_plans(self.limits):
+                for plan in warm_up_plans(self.limits, sees_forward=self._sees_forward):
                     self._launch(plan).result()
         except torch.OutOfMemoryError as error:
             clear_frames(error.__traceback__)

@@ -4,9 +4,8 @@ Letters: T tokens, R rows, H query heads, K key/value heads, D head size, B bloc
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +34,23 @@ class AttentionInputs(NamedTuple):
     row_starts: Array  # int32 [R + 1]
     kv_lengths: Array  # int32 [R]
     block_table: Array  # int32 [R, B]
+    visible_until: Array | None  # int32 [T]; None for a model of which no token sees others behind itself
 
 
-Attend = Callable[[Array, Array, Array, Array, Array, AttentionSpec], Array]
-"""Queries [T, H, D], a layer's cache, row starts, KV lengths, block table, how to attend; returns [T, H, D]."""
+class Attend(Protocol):
+    """Attention over a layer's cache."""
+
+    def __call__(
+        self,
+        queries: Array,
+        cache: Array,
+        row_starts: Array,
+        kv_lengths: Array,
+        block_table: Array,
+        attention: AttentionSpec,
+        visible_until: Array | None = None,
+    ) -> Array:
+        """As `attend_plain`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,7 @@ class AttentionShape:
     head_dim: int
     block_size: int
     dtype: np.dtype[Any]
+    sees_forward: bool = False  # whether tokens see others behind themselves
 
 
 def cache_width(head_dim: int, platform: str) -> int:
@@ -87,14 +100,22 @@ def choose_block_size(wanted: int, num_rows: int, max_model_len: int, platform: 
 
 
 def packaged_takes(shape: AttentionShape) -> bool:
-    """Whether jax's kernel runs these heads: one register's width, and rows of heads that fill its tiles."""
+    """Whether jax's kernel runs these heads: causal, one register's width, and rows of heads that fill its tiles."""
     packing = 4 // shape.dtype.itemsize
     tiles, rest = divmod(2 * shape.num_kv_heads, packing)
-    return shape.head_dim <= _TPU_WIDTH and rest == 0 and (tiles in (1, 2, 4) or tiles % 8 == 0)
+    return (
+        not shape.sees_forward and shape.head_dim <= _TPU_WIDTH and rest == 0 and (tiles in (1, 2, 4) or tiles % 8 == 0)
+    )
 
 
 def attend_packaged(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
+    queries: Array,
+    cache: Array,
+    row_starts: Array,
+    kv_lengths: Array,
+    block_table: Array,
+    attention: AttentionSpec,
+    visible_until: Array | None = None,  # noqa: ARG001  see `packaged_takes`
 ) -> Array:
     """As `attend_plain`, by the kernel that comes with jax."""
     num_tokens, _, head_dim = queries.shape
@@ -159,7 +180,13 @@ def agrees_with_plain(attend: Attend, shape: AttentionShape, device: jax.Device)
 
 
 def _plain_over_padded(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
+    queries: Array,
+    cache: Array,
+    row_starts: Array,
+    kv_lengths: Array,
+    block_table: Array,
+    attention: AttentionSpec,
+    visible_until: Array | None = None,
 ) -> Array:
-    head_dim = queries.shape[2]
-    return attend_plain(queries, cache[..., :head_dim], row_starts, kv_lengths, block_table, attention)
+    held = cache[..., : queries.shape[2]]
+    return attend_plain(queries, held, row_starts, kv_lengths, block_table, attention, visible_until)

@@ -31,7 +31,13 @@ _VMEM_BYTES = 64 << 20
 
 
 def attend_pallas(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
+    queries: Array,
+    cache: Array,
+    row_starts: Array,
+    kv_lengths: Array,
+    block_table: Array,
+    attention: AttentionSpec,
+    visible_until: Array | None = None,
 ) -> Array:
     """As `attend_plain`; the cache's head size is a multiple of 128, the queries' may be smaller."""
     num_tokens, num_heads, head_dim = queries.shape
@@ -43,10 +49,12 @@ def attend_pallas(
     tables = jnp.pad(block_table, ((0, 0), (0, -block_table.shape[1] % per_span)))
     anywhere = pl.BlockSpec(memory_space=pl.ANY)
     statistics = pltpu.VMEM((num_heads, tile, _LANES), jnp.float32)
+    causal = jnp.zeros((1,), jnp.int32)  # is not read
+    until = causal if visible_until is None else jnp.pad(visible_until, (0, tile))
     output: Array = pl.pallas_call(
-        partial(_run_row, attention=attention, tile=tile),
+        partial(_run_row, attention=attention, tile=tile, sees_forward=visible_until is not None),
         grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=3,
+            num_scalar_prefetch=4,
             grid=(kv_lengths.shape[0],),
             in_specs=[anywhere, anywhere],
             out_specs=anywhere,
@@ -65,13 +73,13 @@ def attend_pallas(
         out_shape=jax.ShapeDtypeStruct(padded.shape, queries.dtype),
         compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary",), vmem_limit_bytes=_VMEM_BYTES),
         name="attend_pallas",
-    )(row_starts, kv_lengths, tables, padded, cache)
+    )(row_starts, kv_lengths, tables, until, padded, cache)
     return output[:num_tokens, :, :head_dim]
 
 
 def _run_row(
-    row_starts: Any, kv_lengths: Any, tables: Any, queries: Any, cache: Any, output: Any, *scratch: Any,
-    attention: AttentionSpec, tile: int,
+    row_starts: Any, kv_lengths: Any, tables: Any, until: Any, queries: Any, cache: Any, output: Any, *scratch: Any,
+    attention: AttentionSpec, tile: int, sees_forward: bool,
 ) -> None:  # fmt: skip
     row = pl.program_id(0)
     first, length = row_starts[row], kv_lengths[row]
@@ -80,8 +88,8 @@ def _run_row(
 
     def run(size: int, index: Array) -> None:
         _run_tile(
-            row, first + index * size, start + index * size, length, tables, queries, cache, output, *scratch,
-            attention=attention, size=size,
+            row, first + index * size, start + index * size, length, tables, until, queries, cache, output,
+            *scratch, attention=attention, size=size, sees_forward=sees_forward and size == tile,
         )  # fmt: skip
 
     @pl.when(num_tokens == 1)
@@ -94,9 +102,10 @@ def _run_row(
 
 
 def _run_tile(
-    row: Array, token: Array, position: Array, length: Array, tables: Any, queries: Any, cache: Any, output: Any,
-    narrow: Any, wide: Any, spans: Any, span_wide: Any, sums: Any, highest: Any, totals: Any,
+    row: Array, token: Array, position: Array, length: Array, tables: Any, until: Any, queries: Any, cache: Any,
+    output: Any, narrow: Any, wide: Any, spans: Any, span_wide: Any, sums: Any, highest: Any, totals: Any,
     span_arrived: Any, tile_moved: Any, *, attention: AttentionSpec, size: int,
+    sees_forward: bool,
 ) -> None:  # fmt: skip
     """Attend from `size` tokens, the first of them `token` of the step and at `position` of its row."""
     _, per_span, block_size, combined, _ = spans.shape
@@ -113,7 +122,17 @@ def _run_tile(
         ]
 
     first_span = 0 if window is None else jnp.maximum(position - window + 1, 0) // span
-    last_span = pl.cdiv(jnp.minimum(length, position + size), span)
+    ends = position + lax.broadcasted_iota(jnp.int32, (size, span), 0) + 1  # of what each token sees
+    last = position + size
+    if sees_forward:
+        places = lax.broadcasted_iota(jnp.int32, (size, span), 0)
+
+        def look(place: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+            end = until[token + place]
+            return jnp.where(places == place, jnp.maximum(found[0], end), found[0]), jnp.maximum(found[1], end)
+
+        ends, last = lax.fori_loop(0, size, look, (ends, last))
+    last_span = pl.cdiv(jnp.minimum(length, last), span)
     for copy in copies(jnp.asarray(first_span, jnp.int32)):
         copy.start()
     arrival = pltpu.make_async_copy(queries.at[pl.ds(token, size)], narrow.at[here], tile_moved)
@@ -136,7 +155,7 @@ def _run_tile(
         span_wide[...] = spans[index % 2].astype(jnp.float32).reshape(span_wide.shape)
         seen = position + lax.broadcasted_iota(jnp.int32, (size, span), 0)
         at = index * span + lax.broadcasted_iota(jnp.int32, (size, span), 1)
-        mask = (at <= seen) & (at < length)
+        mask = (at < ends) & (at < length)
         if window is not None:
             mask &= at > seen - window
         owned = index * span + lax.broadcasted_iota(jnp.int32, (span, span_wide.shape[2]), 0) < length

@@ -19,16 +19,23 @@ _LOWEST = -1e30  # stands for minus infinity, which would make NaN of a row that
 
 
 def attend_plain(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
+    queries: Array,
+    cache: Array,
+    row_starts: Array,
+    kv_lengths: Array,
+    block_table: Array,
+    attention: AttentionSpec,
+    visible_until: Array | None = None,
 ) -> Array:
     """Causal attention of queries [T, H, D] over a layer's cache [blocks, block_size, 2K, D], their own keys included.
 
     `row_starts` [R + 1], `kv_lengths` [R] and `block_table` [R, B] are those of `domain.scheduling.flatten`: rows of
     one token first, rows without tokens last. Keys lie at the even heads of the cache, values at the odd ones.
+    With `visible_until` [T] the tokens of longer rows see what stands behind them as well, before that position.
     Returns [T, H, D].
     """
     inputs = (queries, cache, row_starts, kv_lengths, block_table, attention)
-    return attend_longer(_attend_singles(*inputs), *inputs)
+    return attend_longer(_attend_singles(*inputs), *inputs, visible_until)
 
 
 def attend_longer(
@@ -39,6 +46,7 @@ def attend_longer(
     kv_lengths: Array,
     block_table: Array,
     attention: AttentionSpec,
+    visible_until: Array | None,
 ) -> Array:
     """The attention of rows of one token, at their places in `singles` [T, H, D], with that of the longer rows."""
     num_tokens = queries.shape[0]
@@ -48,14 +56,19 @@ def attend_longer(
     # A tile may reach past the end of its row: what it leaves there, the tiles that follow overwrite.
     tile = min(_TILE, num_tokens)
     padded, output = (jnp.pad(array, ((0, tile), (0, 0), (0, 0))) for array in (queries, singles))
+    padded_until = None if visible_until is None else jnp.pad(visible_until, (0, tile))
 
     def run_row(row: Array, output: Array) -> Array:
         def run_tile(index: Array, output: Array) -> Array:
             first = row_starts[row] + index * tile
             positions = kv_lengths[row] - row_lengths[row] + index * tile + jnp.arange(tile)
+            until = positions + 1
+            if padded_until is not None:
+                until = jnp.maximum(until, lax.dynamic_slice_in_dim(padded_until, first, tile))
             attended = _attend_rows(
                 lax.dynamic_slice_in_dim(padded, first, tile)[None],
                 positions[None],
+                until[None],
                 cache,
                 kv_lengths[row][None],
                 lax.dynamic_slice_in_dim(block_table, row, 1),
@@ -87,6 +100,7 @@ def _attend_singles(
         attended = _attend_rows(
             lax.dynamic_slice_in_dim(padded, first, group)[:, None],
             (own - 1)[:, None],
+            own[:, None],
             cache,
             own,
             lax.dynamic_slice_in_dim(tables, first, group),
@@ -105,14 +119,24 @@ def _put(array: Array, part: Array, first: Array) -> Array:
 
 
 def _attend_rows(
-    queries: Array, positions: Array, cache: Array, lengths: Array, tables: Array, attention: AttentionSpec
+    queries: Array,
+    positions: Array,
+    until: Array,
+    cache: Array,
+    lengths: Array,
+    tables: Array,
+    attention: AttentionSpec,
 ) -> Array:
-    """Queries [N, Q, H, D] at positions [N, Q] over the first `lengths` [N] positions of their rows; [N, Q, H, D]."""
+    """Queries [N, Q, H, D] at positions [N, Q], which see those before `until` [N, Q]; [N, Q, H, D].
+
+    No row sees more than its first `lengths` [N] positions.
+    """
     num_rows, num_queries, num_heads, head_dim = queries.shape
     block_size, num_kv_heads, window = cache.shape[1], cache.shape[2] // 2, attention.window
     grouped = queries.reshape(num_rows, num_queries, num_kv_heads, -1, head_dim).transpose(0, 2, 1, 3, 4)
     grouped = grouped.reshape(num_rows, num_kv_heads, -1, head_dim) * attention.scale  # [N, K, Q * G, D]
-    seen = jnp.repeat(positions, num_heads // num_kv_heads, axis=1)[:, :, None]  # [N, Q * G, 1]
+    # Each [N, Q * G, 1]
+    asking, ends = (jnp.repeat(each, num_heads // num_kv_heads, axis=1)[:, :, None] for each in (positions, until))
 
     def run_span(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         highest, total, accumulated = carry
@@ -129,9 +153,9 @@ def _attend_rows(
         scores = jnp.einsum("nkqd,nksd->nkqs", grouped, keys, preferred_element_type=jnp.float32)
         if attention.softcap is not None:
             scores = attention.softcap * jnp.tanh(scores / attention.softcap)
-        mask = (at <= seen) & (at < lengths[:, None, None])
+        mask = (at < ends) & (at < lengths[:, None, None])
         if window is not None:
-            mask &= at > seen - window
+            mask &= at > asking - window
         scores = jnp.where(mask[:, None], scores, _LOWEST)  # [N, K, Q * G, S]
         new_highest = jnp.maximum(highest, scores.max(axis=-1, keepdims=True))
         # Of a query that has seen nothing yet these are ones: `kept` makes them zero once it sees something.
@@ -147,7 +171,7 @@ def _attend_rows(
         jnp.zeros(grouped.shape, jnp.float32),
     )
     first = 0 if window is None else jnp.maximum(jnp.min(positions) - window + 1, 0) // _SPAN
-    last = jnp.max(jnp.minimum(lengths, jnp.max(positions, axis=1) + 1))
+    last = jnp.max(jnp.minimum(lengths, jnp.max(until, axis=1)))
     _, total, accumulated = lax.fori_loop(first, -(-last // _SPAN), run_span, start)
     attended: Array = (accumulated / jnp.maximum(total, 1e-30)).astype(queries.dtype)
     attended = attended.reshape(num_rows, num_kv_heads, num_queries, -1, head_dim).transpose(0, 2, 1, 3, 4)

@@ -82,6 +82,7 @@ def create_backend(
                 spec.head_dim,
                 block_size,
                 dtype,
+                model.sees_forward,
             ),
             devices[0],
         ),

@@ -120,7 +120,15 @@ def _attend(
     qkv = _linear(kernels.multiply, hidden, weights, "qkv").reshape(num_tokens, -1, spec.head_dim)  # [T, H + 2K, D]
     norm = QkNorm(weights["q_norm"], weights["k_norm"], spec.rms_norm_eps) if "q_norm" in weights else None
     queries, cache = kernels.rotate_and_store(qkv, norm, rotary, inputs.kv_slots, cache)
-    attended = kernels.attend(queries, cache, inputs.row_starts, inputs.kv_lengths, inputs.block_table, attention)
+    attended = kernels.attend(
+        queries,
+        cache,
+        inputs.row_starts,
+        inputs.kv_lengths,
+        inputs.block_table,
+        attention,
+        inputs.visible_until,
+    )
     return attended.reshape(num_tokens, -1), cache
 
 

@@ -64,7 +64,13 @@ def rotate_and_store_native(
 
 
 def attend_native(
-    queries: Array, cache: Array, row_starts: Array, kv_lengths: Array, block_table: Array, attention: AttentionSpec
+    queries: Array,
+    cache: Array,
+    row_starts: Array,
+    kv_lengths: Array,
+    block_table: Array,
+    attention: AttentionSpec,
+    visible_until: Array | None = None,
 ) -> Array:
     """As `attend_plain`, for formats that `is_native`."""
     call = jax.ffi.ffi_call(f"attend_singles_{queries.dtype.name}", jax.ShapeDtypeStruct(queries.shape, queries.dtype))
@@ -78,4 +84,4 @@ def attend_native(
         scale=np.float32(attention.scale),
         softcap=np.float32(attention.softcap or 0),
     )
-    return attend_longer(singles, queries, cache, row_starts, kv_lengths, block_table, attention)
+    return attend_longer(singles, queries, cache, row_starts, kv_lengths, block_table, attention, visible_until)

@@ -49,7 +49,8 @@ def forward(
     hidden = decoder.embed(model.decoder, weights, token_ids)
     if model.vision is not None:
         hidden = jnp.where(feature_rows[:, None] >= 0, features[feature_rows], hidden)
-    inputs = AttentionInputs(arrays.kv_slots, arrays.row_starts, arrays.kv_lengths, arrays.block_table)
+    visible_until = arrays.visible_until if model.sees_forward else None
+    inputs = AttentionInputs(arrays.kv_slots, arrays.row_starts, arrays.kv_lengths, arrays.block_table, visible_until)
     hidden, cache = decoder.forward(model.decoder, kernels, weights, hidden, arrays.rope_positions, inputs, cache)
     sampling = jnp.concatenate((buffer[words - num_sample_words(shape.num_samples) : words], buffer[-1:]))
     return hidden, hidden[arrays.samples.tokens], sampling, cache

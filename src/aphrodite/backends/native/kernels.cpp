@@ -63,8 +63,8 @@ extern "C" void multiply_bfloat16(const Pair* x, const Pair* weight, const float
 
 extern "C" void attend_chunk_bfloat16(const BFloat16* queries, int64_t query_stride, const BFloat16* cache,
                                       const int32_t* blocks, int64_t start, int64_t tokens, int64_t window,
-                                      float scale, float softcap, BFloat16* out, const Heads* heads) {
-    attend_chunk(queries, query_stride, cache, blocks, start, tokens, window, {scale, softcap}, out, *heads);
+                                      const int32_t* until, float scale, float softcap, BFloat16* out, const Heads* heads) {
+    attend_chunk(queries, query_stride, cache, blocks, start, tokens, window, until, {scale, softcap}, out, *heads);
 }
 
 extern "C" void attend_pictures_bfloat16(const BFloat16* qkv, BFloat16* out, int64_t pictures, int64_t positions,

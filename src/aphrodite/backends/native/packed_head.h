@@ -55,14 +55,26 @@ inline void pack_head(const PackedHead& packed, int64_t length, int64_t size, Ro
 }
 
 // What queries see: all keys, or with `start` not below 0 those up to their own position, which is `start` for the
-// first.
+// first, and those before `until`, where that is more; `until` is null where it is nowhere more.
 struct Sight {
     int64_t length;  // C
     int64_t start;
     int64_t window;  // 0: any
+    const int32_t* until;
 
-    int64_t last(int64_t query) const { return start < 0 ? length : start + query + 1; }
-    int64_t first(int64_t query) const { return window > 0 ? std::max<int64_t>(0, last(query) - window) : 0; }
+    int64_t last(int64_t query) const {
+        const int64_t own = start < 0 ? length : start + query + 1;
+        return until == nullptr ? own : std::max<int64_t>(own, until[query]);
+    }
+    int64_t first(int64_t query) const { return window > 0 ? std::max<int64_t>(0, start + query + 1 - window) : 0; }
+
+    // Of so many queries from one on, the key after the last that any sees.
+    int64_t furthest(int64_t query, int64_t count) const {
+        if (until == nullptr) return last(query + count - 1);
+        int64_t found = 0;
+        for (int64_t i = query; i < query + count; ++i) found = std::max(found, last(i));
+        return found;
+    }
 };
 
 #endif

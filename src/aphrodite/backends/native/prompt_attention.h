@@ -29,7 +29,7 @@ struct VectorBlock {
                 const Scoring& scoring, int64_t first, int64_t rows, int64_t size, BFloat16* out, int64_t out_stride, float* scores,
                 BFloat16* weights) const {
         const int64_t width = PackedHead::round_up(sight.length, kPanelOutputs), pairs = size / 2;
-        const int64_t start = sight.first(first) / kPanelOutputs * kPanelOutputs, stop = sight.last(first + rows - 1);
+        const int64_t start = sight.first(first) / kPanelOutputs * kPanelOutputs, stop = sight.furthest(first, rows);
         const Pair* x = reinterpret_cast<const Pair*>(queries + first * query_stride);
         for (int64_t key = start; key < stop; key += kPanelOutputs) {
             const Pair* panel = packed.keys + key * packed.key_pairs;
@@ -98,11 +98,11 @@ void attend_many(const Arguments&... arguments) {
 
 // A chunk's tokens, whose keys and values are in the cache: queries [T, H, D] to out [T, H, D].
 inline void attend_chunk(const BFloat16* queries, int64_t query_stride, const BFloat16* cache, const int32_t* blocks,
-                         int64_t start, int64_t tokens, int64_t window, const Scoring& scoring, BFloat16* out,
-                         const Heads& heads) {
+                         int64_t start, int64_t tokens, int64_t window, const int32_t* until,
+                         const Scoring& scoring, BFloat16* out, const Heads& heads) {
     const int64_t size = heads.size;
     attend_many(
-        heads.keys, heads.group(), tokens, Sight{start + tokens, start, window}, scoring, size,
+        heads.keys, heads.group(), tokens, Sight{start + tokens, start, window, until}, scoring, size,
         [&](int64_t head, int64_t which, int64_t position) {
             return cached(cache, heads, which, blocks[position / heads.block_size], head,
                           position % heads.block_size);
@@ -120,7 +120,7 @@ inline void attend_pictures(const BFloat16* qkv, BFloat16* out, int64_t pictures
         return qkv + ((index / num_heads * positions + position) * 3 + which) * width + index % num_heads * size;
     };
     attend_many(
-        pictures * num_heads, int64_t{1}, positions, Sight{positions, -1, 0}, scoring, size,
+        pictures * num_heads, int64_t{1}, positions, Sight{positions, -1, 0, nullptr}, scoring, size,
         [&](int64_t index, int64_t which, int64_t position) { return part(index, which + 1, position); },
         [&](int64_t index) { return part(index, 0, 0); }, 3 * width,
         [&](int64_t index) { return out + index / num_heads * positions * width + index % num_heads * size; }, width);

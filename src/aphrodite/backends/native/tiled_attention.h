@@ -50,7 +50,7 @@ struct TiledBlock {
                 BFloat16* weights) const {
         const int64_t width = PackedHead::round_up(sight.length, kPanelOutputs), steps = packed.key_pairs / kTileSide;
         const int64_t start = sight.first(first) / kPanelOutputs * kPanelOutputs;
-        const int64_t stop = PackedHead::round_up(sight.last(first + rows - 1), kPanelOutputs);
+        const int64_t stop = PackedHead::round_up(sight.furthest(first, rows), kPanelOutputs);
         Pair* const x = kept_memory<Pair>(kRows * packed.key_pairs);
         std::fill_n(x, kRows * packed.key_pairs, 0);
         for (int64_t row = 0; row < rows; ++row)

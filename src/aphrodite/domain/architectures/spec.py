@@ -108,6 +108,7 @@ class ModelSpec:
     decoder: DecoderSpec
     vision: VisionSpec | None = None
     images: ImageLayout | None = None
+    sees_forward: bool = False  # whether an image's features see each other, those behind them as well
 
     @property
     def image_token_id(self) -> int | None:

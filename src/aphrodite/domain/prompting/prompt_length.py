@@ -1,5 +1,8 @@
 """Prompts that do not fit into the context, refused before work is done on them."""
 
+from collections.abc import Sequence
+
+from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.errors import PromptTooLongError
 from aphrodite.domain.ports import Tokenizer
 from aphrodite.domain.prompting.prompts import Prompt
@@ -24,6 +27,16 @@ def check_num_tokens(num_tokens: int, max_model_len: int, num_image_tokens: int 
     if num_tokens >= max_model_len:
         image = f", {num_image_tokens} of them for images" if num_image_tokens else ""
         raise _too_long(f"The prompt has {num_tokens} tokens{image}", max_model_len)
+
+
+def check_whole_images(images: Sequence[ImageSpan], max_num_batched_tokens: int) -> None:
+    """Raises PromptTooLongError for an image whose features see each other and do not fit into one step."""
+    for span in images:
+        if span.sees_forward and span.num_tokens > max_num_batched_tokens:
+            raise PromptTooLongError(
+                f"An image takes {span.num_tokens} tokens that must run in one step, which has "
+                f"{max_num_batched_tokens}; raise max_num_batched_tokens."
+            )
 
 
 def _too_long(what: str, max_model_len: int) -> PromptTooLongError:

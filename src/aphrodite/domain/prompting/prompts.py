@@ -100,7 +100,7 @@ def expand_placeholders(
             continue
         laid_out, image = next(remaining)
         of_image, is_feature = laid_out.tokens(placeholder_id, encode)
-        spans.append(ImageSpan(image, len(expanded), is_feature, laid_out.grid))
+        spans.append(ImageSpan(image, len(expanded), is_feature, laid_out.grid, laid_out.sees_forward))
         expanded += of_image
     return expanded, tuple(spans)
 

@@ -40,6 +40,7 @@ class FlatStep:
     num_single_rows: int  # leading rows of one token
     max_kv_length: int
     has_features: bool  # whether any token takes one
+    sees_forward: bool  # whether any token sees others behind itself
     prompt_starts: list[int]  # the first token of each row of the plan's prompts
     needs: SamplingNeeds
     suppressed: np.ndarray  # int32 [n, 2]: (sample, token id) that must not be drawn
@@ -93,6 +94,7 @@ def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShap
         num_single_rows=num_decode + sum(row.num_tokens == 1 for row in prompts),
         max_kv_length=int(arrays.kv_lengths.max()),
         has_features=any(row.feature_rows is not None for row in prompts),
+        sees_forward=any(row.visible_until is not None for row in prompts),
         prompt_starts=prompt_starts,
         needs=needs_of(words),
         suppressed=suppressed,
@@ -125,6 +127,8 @@ def _lay_prompt(arrays: StepArrays[np.ndarray], row: RowPlan, index: int, start:
     arrays.block_table[index, : len(row.block_ids)] = row.block_ids
     if row.feature_rows is not None:
         arrays.feature_rows[tokens] = row.feature_rows
+    if row.visible_until is not None:
+        arrays.visible_until[tokens] = row.visible_until
 
 
 def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[np.float32]:

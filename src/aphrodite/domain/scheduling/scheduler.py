@@ -42,6 +42,7 @@ class Scheduler:
         self._turns = Turns()
         self._running: list[Request] = []  # by seniority
         self._num_admitted = 0  # for the first time
+        self._longest_whole_span = 0  # tokens of an image that is never split, of all that there were
         self._free_slots = list(range(limits.max_num_seqs - 1, -1, -1))
 
     @property
@@ -50,6 +51,8 @@ class Scheduler:
 
     def add(self, request: Request) -> None:
         request.status = RequestStatus.WAITING
+        whole = (span.num_tokens for span in request.images if span.sees_forward)
+        self._longest_whole_span = max(self._longest_whole_span, *whole, 0)
         self.num_waiting += 1
         self._turns.add(request)
 
@@ -133,12 +136,14 @@ class Scheduler:
         most = self._limits.max_num_batched_tokens
         if self._turns.only_nobody:
             return most
-        return min(most, num_decoding + self.step_size.num_tokens(is_shared=self._turns.is_shared))
+        wanted = max(self.step_size.num_tokens(is_shared=self._turns.is_shared), self._longest_whole_span)
+        return min(most, num_decoding + wanted)
 
     def _schedule_running(self, step: StepBuilder, prompting: list[Request]) -> bool:
         """Returns whether more may be admitted: not while a request that runs lacks blocks or room for its images."""
         index, num_preemptions, all_fit = 0, self.num_preemptions, True
         num_for_prompts = step.budget - len(self._running) + len(prompting)
+        num_left = num_for_prompts
         shares = prompt_shares(prompting, max(1, num_for_prompts - self._reserve(num_for_prompts)))
         while index < len(self._running) and step.budget > 0:
             request = self._running[index]
@@ -146,10 +151,11 @@ class Scheduler:
                 if request.num_runnable and not self._decode(request, step, index):
                     continue  # the request itself was preempted; the next one has its place
             else:
-                wanted = min(request.num_runnable, shares[request.owner], step.budget)
-                num_tokens = self._stop_before_image(request, wanted)
+                wanted = max(0, min(request.num_runnable, shares[request.owner], step.budget))
+                num_tokens = self._cut(request, wanted, num_left)
                 shares[request.owner] -= num_tokens
-                all_fit = all_fit and num_tokens == wanted
+                num_left -= num_tokens
+                all_fit = all_fit and num_tokens >= wanted
                 if num_tokens > 0:
                     if not self._grow(request, num_tokens, index):
                         continue
@@ -229,7 +235,7 @@ class Scheduler:
         if not self._fits(request, cached):
             return False
         request.num_computed = len(cached) * self._limits.block_size
-        num_tokens = self._stop_before_image(request, min(request.num_tokens - request.num_computed, step.budget))
+        num_tokens = self._cut(request, min(request.num_tokens - request.num_computed, step.budget), step.budget)
         if num_tokens <= 0:
             request.num_computed = request.num_images_done = 0
             return False
@@ -301,6 +307,21 @@ class Scheduler:
         self._prefix_cache.extend_hashes(request)
         cached = self._prefix_cache.match(request)
         return None if self._prefix_cache.is_coming(request, len(cached)) else cached
+
+    def _cut(self, request: Request, num_tokens: int, most: int) -> int:
+        """How many of a request's next tokens to run, about `num_tokens`, and `most` at most.
+
+        An image whose features see each other is run whole: to its end where there is room, else not at all.
+        """
+        stop = request.num_computed + num_tokens
+        for span in request.images[request.num_images_done :] if num_tokens else ():
+            if span.start >= stop:
+                break
+            if span.sees_forward and stop < span.stop:
+                end = span.stop if span.stop - request.num_computed <= most else span.start
+                num_tokens = max(0, end - request.num_computed)
+                break
+        return self._stop_before_image(request, num_tokens)
 
     def _stop_before_image(self, request: Request, num_tokens: int) -> int:
         """Cut a row short in front of an image while the features in use leave no room for its own.

@@ -54,6 +54,8 @@ class RowPlan:
     feature_rows: np.ndarray | None = None  # int32 [num_tokens], for each token the feature row that takes the place
     # of its embedding, -1 where none does; None: no token has one
     rope_positions: np.ndarray | None = None  # int32 [3, num_tokens]; None: the tokens' places, three times
+    visible_until: np.ndarray | None = None  # int32 [num_tokens], the position before which each token sees what
+    # stands there, where that is more than itself and those before it; None: nowhere. Never beyond the row's last token
     prompt_targets: np.ndarray | None = None  # int32 [n <= num_tokens], the token that follows each of the row's first
     # n tokens; set when the request asks for prompt_logprobs
 

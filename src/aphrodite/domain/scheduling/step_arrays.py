@@ -43,6 +43,7 @@ class StepArrays(NamedTuple, Generic[Array]):
     kv_slots: Array  # int32 [T] block * block_size + offset, where the token's KV is written
     feature_rows: Array  # int32 [T] of the feature array, in the embedding's place; -1: the embedding
     rope_positions: Array  # int32 [3, T] time, row and column, by which the rotary embedding turns; in text all are one
+    visible_until: Array  # int32 [T] sees the keys before this position, where that is more than those up to itself
     row_starts: Array  # int32 [R + 1] first token of each row
     kv_lengths: Array  # int32 [R] tokens that the row's last token attends to, itself included
     block_table: Array  # int32 [R, B]
@@ -57,7 +58,7 @@ _SAMPLING = slice(SampleArrays._fields.index("has_bias"), SampleArrays._fields.i
 def num_words(shape: StepShape) -> int:
     """Size of a step's buffer, in int32 words."""
     tokens, rows, blocks, samples = shape
-    return 7 * tokens + rows + 1 + rows + rows * blocks + num_sample_words(samples)
+    return 8 * tokens + rows + 1 + rows + rows * blocks + num_sample_words(samples)
 
 
 def num_sample_words(num_samples: int) -> int:
@@ -68,14 +69,15 @@ def num_sample_words(num_samples: int) -> int:
 def unpack(buffer: Any, shape: StepShape, float_dtype: Any) -> StepArrays[Any]:
     """Views of a buffer; works on any array that slices, reshapes and has `view(dtype)` (numpy, torch, jax)."""
     tokens, rows, blocks, samples = shape
-    by_token = buffer[: 7 * tokens].reshape(7, tokens)
-    by_row = buffer[7 * tokens : len(buffer) - num_sample_words(samples)]
+    by_token = buffer[: 8 * tokens].reshape(8, tokens)
+    by_row = buffer[8 * tokens : len(buffer) - num_sample_words(samples)]
     return StepArrays(
         token_ids=by_token[0],
         token_slots=by_token[1],
         kv_slots=by_token[2],
         feature_rows=by_token[3],
         rope_positions=by_token[4:7],
+        visible_until=by_token[7],
         row_starts=by_row[: rows + 1],
         kv_lengths=by_row[rows + 1 : 2 * rows + 1],
         block_table=by_row[2 * rows + 1 :].reshape(rows, blocks),

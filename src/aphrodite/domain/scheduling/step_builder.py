@@ -95,6 +95,7 @@ def _plan_row(request: Request, num_tokens: int, feature_rows: np.ndarray | None
         slot_start=slot_start,
         feature_rows=feature_rows,
         rope_positions=_rope_positions(request, start, stop),
+        visible_until=_visible_until(request, start, stop),
         prompt_targets=_prompt_targets(request, start, stop),
     )
 
@@ -105,6 +106,18 @@ def _rope_positions(request: Request, start: int, stop: int) -> np.ndarray | Non
     of_prompt = request.rope_positions[:, start:stop]
     of_output = np.arange(max(start, request.num_prompt_tokens), stop, dtype=np.int32) + request.rope_offset
     return np.concatenate((of_prompt, np.tile(of_output, (3, 1))), axis=1)
+
+
+def _visible_until(request: Request, start: int, stop: int) -> np.ndarray | None:
+    """For tokens [start, stop), where an image's features among them see each other."""
+    until: np.ndarray | None = None
+    for span in request.images:
+        first, last = max(start, span.start), min(stop, span.stop)
+        if span.sees_forward and first < last:
+            if until is None:
+                until = np.zeros(stop - start, np.int32)
+            until[first - start : last - start] = span.visible_until()[first - span.start : last - span.start]
+    return until
 
 
 def _prompt_targets(request: Request, start: int, stop: int) -> np.ndarray | None:

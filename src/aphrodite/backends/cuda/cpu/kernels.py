@@ -43,7 +43,7 @@ class NativeKernels:
         self._gate_silu = function("gate_silu", p, p, i, i)
         self._rotate_and_store = function("rotate_and_store", p, p, p, p, p, p, f, p, i, heads)
         self._attend_rows = function("attend_rows", p, i, p, p, i, p, i, f, f, p, i, heads)
-        self._attend_chunk = native_function("attend_chunk", dtype, p, i, p, p, i, i, i, f, f, p, heads)
+        self._attend_chunk = native_function("attend_chunk", dtype, p, i, p, p, i, i, i, p, f, f, p, heads)
         _, _, _, num_kv_heads, block_size, head_dim = cache.numbers.shape
         strides = cache.numbers.stride()[1:5]  # of [2, blocks, K, block size]
         self._heads = byref(_Heads(num_heads, num_kv_heads, head_dim, block_size, *strides))
@@ -129,6 +129,7 @@ class NativeKernels:
         queries: Tensor,  # [T, H, D]
         blocks: Tensor,  # int32 [>= B]
         start: int,
+        visible_until: Tensor | None,  # int32 [T]
         attention: AttentionSpec,
         output: Tensor,  # [T, H, D], dense
     ) -> None:
@@ -142,6 +143,7 @@ class NativeKernels:
             start,
             len(queries),
             attention.window or 0,
+            None if visible_until is None else visible_until.data_ptr(),
             attention.scale,
             attention.softcap or 0.0,
             output.data_ptr(),

@@ -59,7 +59,8 @@ class NativeOperations:
             self._kernels.attend_rows(layer, singles, table, lengths, attention, output)
         for chunk in self._chunks:
             own, blocks = slice(chunk.first, chunk.last), self._arrays.block_table[chunk.row]
-            self._kernels.attend_chunk(layer, queries[own], blocks, chunk.start, attention, output[own])
+            until = None if chunk.visible_until is None else self._arrays.visible_until[own]
+            self._kernels.attend_chunk(layer, queries[own], blocks, chunk.start, until, attention, output[own])
         if self._torch_chunks is not None:
             self._torch_chunks.attend(layer, queries, attention, output)
         return output

@@ -24,12 +24,19 @@ def product_attention(
     softmax: Softmax,
     attention: AttentionSpec,
     num_tokens: int | None = None,
+    hidden: Tensor | None = None,
 ) -> Tensor:
-    """Attention (arXiv 1706.03762) of queries [P, G * T, D] over keys and values [P, C, D]: [P, G * T, D]."""
+    """Attention (arXiv 1706.03762) of queries [P, G * T, D] over keys and values [P, C, D]: [P, G * T, D].
+
+    `hidden` [T, C] says what is not seen, where that is another than in `Softmax`.
+    """
     scores, scale = torch.bmm(queries, keys.transpose(1, 2)), attention.scale
     if attention.softcap is not None:
         scores.mul_(scale / attention.softcap).tanh_()
         scale = attention.softcap
+    if hidden is not None:
+        by_token = scores.mul_(scale).view(len(scores), -1, *hidden.shape)  # [P, G, T, C]
+        return torch.bmm(by_token.masked_fill_(hidden, -torch.inf).softmax(dim=-1).view_as(scores), values)
     return torch.bmm(softmax(scores, scale, num_tokens, attention.window), values)
 
 

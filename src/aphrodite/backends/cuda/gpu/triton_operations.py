@@ -40,6 +40,7 @@ class TritonOperations:
         self._arrays = arrays
         self._block_size = block_size
         self._workspace = workspace
+        self._visible_until = arrays.visible_until if flat.sees_forward else None
         self._has_single_rows = flat.num_single_rows > 0
         self._has_chunks = flat.num_tokens > flat.num_single_rows
 
@@ -74,6 +75,7 @@ class TritonOperations:
             output,
             has_single_rows=self._has_single_rows,
             has_chunks=self._has_chunks,
+            visible_until=self._visible_until,
         )
         return output
 

@@ -55,10 +55,20 @@ class ImageSpan:
     is_feature: np.ndarray  # bool [n]
     grid: tuple[int, int] | None = None  # rows and columns of its features, which stand there row by row, where rotary
     # positions tell rows and columns apart (M-RoPE); None: they count up as in text
+    sees_forward: bool = False  # whether features that follow each other see each other, those behind them as well
 
     @property
     def num_tokens(self) -> int:
         return len(self.is_feature)
+
+    def visible_until(self) -> np.ndarray:
+        """Of each token the position before which it sees all, int32 [n]; 0 where it sees itself and what is before."""
+        until = np.zeros(self.num_tokens, np.int32)
+        if self.sees_forward:
+            ends = np.flatnonzero(self.is_feature & ~np.append(self.is_feature[1:], False)) + 1  # of runs of features
+            features = np.flatnonzero(self.is_feature)
+            until[features] = self.start + ends[np.searchsorted(ends, features, side="right")]
+        return until
 
     @property
     def stop(self) -> int:

@@ -35,6 +35,7 @@ class LaidOutImage:
     plan: PatchPlan
     order: np.ndarray | None = None  # int32 [P] of the patches; None: row by row, tile after tile
     grid: tuple[int, int] | None = None  # see ImageSpan
+    sees_forward: bool = False  # see ImageSpan
 
     def tokens(self, feature_id: int, encode: Callable[[str], Sequence[int]]) -> tuple[list[int], np.ndarray]:
         """Token ids, and bool [tokens]: which of them take a feature; `encode` makes token ids of text."""

@@ -27,6 +27,7 @@ def chunk_attention(
     block_size: int,
     attention: AttentionSpec,
     output: Tensor,
+    visible_until: Tensor | None = None,
 ) -> None:
     """Write the attention of every row that has more than one token; other rows' output stays as it is.
 
@@ -49,6 +50,7 @@ def chunk_attention(
         block_table,
         row_starts,
         kv_lengths,
+        kv_lengths if visible_until is None else visible_until,
         output,
         scale,
         rows,
@@ -59,6 +61,7 @@ def chunk_attention(
         block_size=block_size,
         window=attention.window or 0,
         softcap=softcap,
+        sees_forward=visible_until is not None,
         block_d=max(16, triton.next_power_of_2(head_dim)),
         block_r=triton.next_power_of_2(rows + 1),
         block_m=block_m,
@@ -77,6 +80,7 @@ def _attend_chunks(
     block_table,  # [R, B]
     row_starts,  # [R + 1]
     kv_lengths,  # [R]
+    visible_until,  # [T]
     output,  # [T, H, D]
     scale,
     rows,
@@ -87,6 +91,7 @@ def _attend_chunks(
     block_size: tl.constexpr,
     window: tl.constexpr,
     softcap: tl.constexpr,
+    sees_forward: tl.constexpr,
     block_d: tl.constexpr,
     block_r: tl.constexpr,
     block_m: tl.constexpr,
@@ -121,6 +126,10 @@ def _attend_chunks(
     if window > 0:
         first = tl.maximum(length - row_tokens + offset - window + 1, 0)
     last = tl.minimum(length - row_tokens + offset + block_q, length)
+    until = positions + 1
+    if sees_forward:
+        until = tl.maximum(until, tl.load(visible_until + row_start + tokens, mask=is_query, other=0))
+        last = tl.maximum(last, tl.max(tl.where(is_query, until, 0), axis=0))
     maximum = tl.full([block_m], float("-inf"), tl.float32)
     weight = tl.zeros([block_m], tl.float32)
     attended = tl.zeros([block_m, block_d], tl.float32)
@@ -139,7 +148,7 @@ def _attend_chunks(
         key = tl.load(keys + at_head, mask=mask, other=0.0)  # [N, D]
         value = tl.load(values + at_head, mask=mask, other=0.0)
         scores = bent(tl.dot(query, tl.trans(key), input_precision="ieee") * scale, softcap)  # [M, N]
-        visible = (cached[None, :] <= positions[:, None]) & inside[None, :]
+        visible = (cached[None, :] < until[:, None]) & inside[None, :]
         if window > 0:
             visible &= cached[None, :] > positions[:, None] - window
         scores = tl.where(visible, scores, float("-inf"))

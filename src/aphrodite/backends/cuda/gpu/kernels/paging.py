@@ -10,6 +10,7 @@ STEP_FIELDS = [
     "kv_slots",
     "row_starts",
     "kv_lengths",
+    "visible_until",
     "block_table",
     "temperature",
     "top_k",

@@ -232,6 +232,7 @@ def _frontend(config: EngineConfig, model: OpenedModel) -> Frontend:
         model.spec,
         model.location.folder,
         fingerprint=hashlib.blake2b(identity.encode(), digest_size=16).digest(),
+        settings=config.mm_processor_kwargs,
         trust_remote_code=config.trust_remote_code,
     )
     return Frontend(

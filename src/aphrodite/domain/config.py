@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from aphrodite.domain.errors import ConfigError
 
@@ -42,6 +42,9 @@ class EngineConfig:
     enforce_eager: bool = False
     tensor_parallel_size: int = 1  # devices that share the model
     limit_mm_per_prompt: dict[str, int] = field(default_factory=lambda: {"image": 1})
+    mm_processor_kwargs: dict[str, Any] = field(
+        default_factory=dict
+    )  # of the model's image processor, in place of its own
     chat_template: str | None = None
     seed: int = 0
 
@@ -72,6 +75,8 @@ class EngineConfig:
                 f"gpu_memory_utilization must be above 0 and at most 1, got {self.gpu_memory_utilization!r}."
             )
         _check_limits(self.limit_mm_per_prompt)
+        if not isinstance(self.mm_processor_kwargs, dict):
+            raise ConfigError(f"mm_processor_kwargs must be a dictionary, got {self.mm_processor_kwargs!r}.")
         if not isinstance(self.seed, int) or isinstance(self.seed, bool):
             raise ConfigError(f"seed must be an integer, got {self.seed!r}.")
 

@@ -59,6 +59,16 @@ def test_limits_of_other_kinds_are_refused(limits: Any) -> None:
         EngineConfig(model="demo", limit_mm_per_prompt=limits)
 
 
+def test_settings_of_the_image_processor_are_json() -> None:
+    found = parameters("demo", "--mm-processor-kwargs", '{"size": {"longest_edge": 9}}')
+    assert found["mm_processor_kwargs"] == {"size": {"longest_edge": 9}}
+    for value in ("size=9", "[1]", "{"):
+        with pytest.raises(typer.BadParameter, match="--mm-processor-kwargs must be a JSON object"):
+            parameters("demo", "--mm-processor-kwargs", value)
+    with pytest.raises(ConfigError, match="mm_processor_kwargs must be a dictionary"):
+        EngineConfig(model="demo", mm_processor_kwargs=[1])  # type: ignore[arg-type]
+
+
 def test_flag_before_environment_before_file_before_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, "port: 1\nmax-queue: 2\nmax_num_seqs: 3\napi-key: [a, b]\nenable-prefix-caching: false\n")
     monkeypatch.setenv("APHRODITE_PORT", "11")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.builders import Family, Tower, tiny_llava, tiny_text
+from tests.builders import Family, Tower, tiny_llava, tiny_qwen_vl, tiny_text
 from transformers import AutoImageProcessor, AutoProcessor
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
@@ -20,13 +20,13 @@ from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokeniz
 from aphrodite.adapters.outbound.images.decoding import to_rgb
 from aphrodite.domain.architectures.images.image import ImageInput
 from aphrodite.domain.architectures.registry import read_model
-from aphrodite.domain.errors import CheckpointError, ImageError, PlaceholderError, PromptError
+from aphrodite.domain.errors import CheckpointError, ConfigError, ImageError, PlaceholderError, PromptError
 from aphrodite.domain.prompting.prompts import Prompt
 
 TEXT = "USER: <image>\nWhat is the content of this image?\nASSISTANT:"
 
 
-def load(folder: Path, fingerprint: bytes = b"model") -> HuggingFaceProcessor:
+def load(folder: Path, fingerprint: bytes = b"model", **settings: Any) -> HuggingFaceProcessor:
     checkpoint = SafetensorsCheckpoint(folder)
     model = read_model(checkpoint.config)
     tokenizer = HuggingFaceTokenizer(
@@ -36,7 +36,7 @@ def load(folder: Path, fingerprint: bytes = b"model") -> HuggingFaceProcessor:
         generation_config=checkpoint.generation_config,
         image_token_id=model.image_token_id,
     )
-    return HuggingFaceProcessor(tokenizer, model, folder, fingerprint=fingerprint)
+    return HuggingFaceProcessor(tokenizer, model, folder, fingerprint=fingerprint, settings=settings)
 
 
 def picture(width: int = 50, height: int = 40, channels: int = 3) -> Image.Image:
@@ -150,6 +150,38 @@ def test_other_settings(llava: Path, tmp_path: Path, changes: dict[str, Any]) ->
     ours = read(processor, picture())
     expected = reference(picture(), return_tensors="np")["pixel_values"][0]
     assert np.allclose(normalised(processor, ours), expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_qwen_vl(tmp_path_factory.mktemp("qwen"))
+
+
+def test_settings_of_an_operator(qwen: Path) -> None:
+    plain, smaller = load(qwen), load(qwen, max_pixels=32 * 32)
+    image = picture(80, 80)
+    theirs, other = (
+        AutoImageProcessor.from_pretrained(qwen, backend="pil", **settings)(image)["pixel_values"]
+        for settings in ({}, {"max_pixels": 32 * 32})
+    )
+    assert len(read(plain, image).patches) == len(theirs)
+    assert len(read(smaller, image).patches) == len(other) < len(theirs)
+    assert smaller.image_processing is not None
+    worker = smaller.image_processing.loader()
+    assert worker.read(image).content_hash == read(smaller, image).content_hash != read(plain, image).content_hash
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"max_pixel": 9}, "has no max_pixel to set; it has .*max_pixels"),
+        ({"patch_size": 8}, "has no patch_size to set"),
+        ({"max_pixels": "many"}, "does not take {'max_pixels': 'many'}"),
+    ],
+)
+def test_settings_that_are_not_for_it(qwen: Path, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load(qwen, **settings)
 
 
 def test_pixels_of_another_size_than_the_tower_reads(llava: Path, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ class LLM:
         enforce_eager: Never capture CUDA graphs.
         tensor_parallel_size: Devices that share the model, with the backend "jax_tpu".
         limit_mm_per_prompt: Most images of one prompt or conversation, {"image": 1} by default.
+        mm_processor_kwargs: Settings in place of the model's image processor's own, {"max_pixels": 1003520} of a
+            Qwen2.5-VL.
         chat_template: A Jinja template for `chat`, in place of the model's own.
         seed: What requests without a seed of their own draw from.
 
@@ -87,6 +89,7 @@ class LLM:
         enforce_eager: bool = False,
         tensor_parallel_size: int = 1,
         limit_mm_per_prompt: Mapping[str, int] | None = None,
+        mm_processor_kwargs: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -108,6 +111,7 @@ class LLM:
             enable_prefix_caching=enable_prefix_caching,
             enforce_eager=enforce_eager,
             tensor_parallel_size=tensor_parallel_size,
+            mm_processor_kwargs=dict(mm_processor_kwargs or {}),
             limit_mm_per_prompt=dict(limit_mm_per_prompt or {"image": 1}),
             chat_template=chat_template,
             seed=seed,

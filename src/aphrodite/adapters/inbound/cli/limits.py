@@ -20,5 +20,18 @@ def read_limits(value: str | dict[str, int]) -> dict[str, Any]:
     return limits
 
 
+def read_settings(value: str | dict[str, Any]) -> dict[str, Any]:
+    """JSON to a dictionary. Raises typer.BadParameter."""
+    if isinstance(value, dict):  # the default
+        return value
+    try:
+        settings = json.loads(value)
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise typer.BadParameter(f"--mm-processor-kwargs must be a JSON object, got {value[:200]!r}.")
+    return settings
+
+
 def _wrong(value: str) -> typer.BadParameter:
     return typer.BadParameter(f"--limit-mm-per-prompt must be image=N, got {value[:200]!r}.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from aphrodite.adapters.inbound.cli.config_file import load_config_file
-from aphrodite.adapters.inbound.cli.limits import read_limits
+from aphrodite.adapters.inbound.cli.limits import read_limits, read_settings
 from aphrodite.adapters.inbound.cli.numbers import parse_count, parse_real
 from aphrodite.domain import config
 
@@ -64,6 +64,16 @@ LimitMmPerPrompt = Annotated[
         parser=read_limits,
         help='Most images of one prompt: image=4, or {"image": 4}.',
         metavar="LIMIT",
+        rich_help_panel=_ENGINE,
+        show_envvar=False,
+    ),
+]
+MmProcessorKwargs = Annotated[
+    dict[str, Any],
+    typer.Option(
+        parser=read_settings,
+        help='Settings in place of the image processor\'s own: {"max_pixels": 1003520}.',
+        metavar="JSON",
         rich_help_panel=_ENGINE,
         show_envvar=False,
     ),

@@ -31,6 +31,7 @@ def run(
     enable_prefix_caching: options.EnablePrefixCaching = _ENGINE.enable_prefix_caching,
     enforce_eager: options.EnforceEager = _ENGINE.enforce_eager,
     limit_mm_per_prompt: options.LimitMmPerPrompt = _ENGINE.limit_mm_per_prompt,
+    mm_processor_kwargs: options.MmProcessorKwargs = _ENGINE.mm_processor_kwargs,
     seed: options.Seed = _ENGINE.seed,
     host: options.Host = _SERVER.host,
     port: options.Port = _SERVER.port,
@@ -111,6 +112,7 @@ def run(
         enable_prefix_caching=enable_prefix_caching,
         enforce_eager=enforce_eager,
         limit_mm_per_prompt=limit_mm_per_prompt,
+        mm_processor_kwargs=mm_processor_kwargs,
         chat_template=None if chat_template is None else read_chat_template(chat_template),
         seed=seed,
     )

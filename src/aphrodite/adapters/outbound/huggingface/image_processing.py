@@ -17,11 +17,17 @@ from aphrodite.adapters.outbound.images.decoding import to_rgb
 from aphrodite.adapters.outbound.images.processing import ImageProcessing, ResizedImage
 from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.architectures.vision_spec import VisionSpec
-from aphrodite.domain.errors import CheckpointError, ImageError
+from aphrodite.domain.errors import CheckpointError, ConfigError, ImageError
 
 # Processors that scale the shorter side to the tower's size make of a thin line a picture of any size.
 _MAX_ASPECT_RATIO = 200
 # These resize every picture to what their `size` says; others take it for a limit, or cut tiles beside.
+# What the vision tower decides, or what is not for an operator to say.
+_OF_THE_TOWER = frozenset({
+    "patch_size", "temporal_patch_size", "merge_size", "do_rescale", "do_convert_rgb", "return_tensors", "data_format",
+    "input_data_format", "device", "disable_grouping", "return_row_col_info",
+})  # fmt: skip
+_NOT_FOR_IT = "mm_processor_kwargs: the model's image processor, or its vision tower, does not take {}."
 _OF_ONE_SIZE = ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor")
 
 
@@ -56,7 +62,8 @@ class HuggingFaceImageProcessing:
     picture's content hash.
 
     Raises CheckpointError when the folder has no image processor, or one that makes pictures of another size than
-    `tile_size`, which the tower reads. `options` go to each of its calls.
+    `tile_size`, which the tower reads. `options` go to each of its calls. Raises ConfigError when the operator's
+    `settings`, which stand in place of the processor's own, are not for it.
     """
 
     def __init__(
@@ -66,18 +73,23 @@ class HuggingFaceImageProcessing:
         *,
         fingerprint: bytes,
         options: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         self._folder, self._tile_size, self._options = folder, tile_size, dict(options or {})
+        self._settings = dict(settings or {})
         self._fingerprint, self._trust_remote_code = fingerprint, trust_remote_code
         self._processor = _load(folder, trust_remote_code)
+        if self._settings:
+            _check_settings(self._settings, self._processor)
+            self._processor = _load(folder, trust_remote_code, self._settings)
         # Pillow reads files late and not thread-safely, and one image may stand in several prompts: the same image
         # always meets the same lock.
         self._locks = [threading.Lock() for _ in range(16)]
-        settings = self._processor.to_dict() | self._options
-        self.normalization = _normalization(settings)
-        self.target_edge = _target_edge(settings)
-        identity = json.dumps(settings, sort_keys=True, default=str).encode()
+        whole = self._processor.to_dict() | self._options
+        self.normalization = _normalization(whole)
+        self.target_edge = _target_edge(whole)
+        identity = json.dumps(whole, sort_keys=True, default=str).encode()
         self._hash_key = hashlib.blake2b(fingerprint + b"\0" + identity, digest_size=32).digest()
         self._check_size()
 
@@ -90,6 +102,7 @@ class HuggingFaceImageProcessing:
             self._tile_size,
             fingerprint=self._fingerprint,
             options=self._options,
+            settings=self._settings,
             trust_remote_code=self._trust_remote_code,
         )
 
@@ -134,6 +147,15 @@ class HuggingFaceImageProcessing:
 
     def _check_size(self) -> None:
         """Processors have too many options to foresee what they make; a picture tells."""
+        if self._settings:
+            try:
+                self._check_tiles()
+            except (CheckpointError, ImageError) as error:
+                raise ConfigError(_NOT_FOR_IT.format(self._settings)) from error
+        else:
+            self._check_tiles()
+
+    def _check_tiles(self) -> None:
         size = self._tile_size
         tiles, _, _ = self._cut(Image.new("RGB", (size.pixels + 1, size.pixels + 3)))
         if not size.fits(tiles) or tiles.dtype != np.uint8:
@@ -144,25 +166,52 @@ class HuggingFaceImageProcessing:
 
 
 def load_in_worker(
-    folder: Path, tile_size: TileSize, *, fingerprint: bytes, options: Mapping[str, Any], trust_remote_code: bool
+    folder: Path,
+    tile_size: TileSize,
+    *,
+    fingerprint: bytes,
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    trust_remote_code: bool,
 ) -> HuggingFaceImageProcessing:
     """A HuggingFaceImageProcessing, in a process that does nothing else."""
     if not trust_remote_code:
         # transformers' own do without torch where there is none, and it takes seconds and 400 MB to import.
         sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     return HuggingFaceImageProcessing(
-        folder, tile_size, fingerprint=fingerprint, options=options, trust_remote_code=trust_remote_code
+        folder,
+        tile_size,
+        fingerprint=fingerprint,
+        options=options,
+        settings=settings,
+        trust_remote_code=trust_remote_code,
     )
 
 
-def _load(folder: Path, trust_remote_code: bool) -> Any:
+def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
+    from transformers.processing_utils import ImagesKwargs
+
+    known = {*processor.valid_kwargs.__annotations__, *ImagesKwargs.__annotations__} - _OF_THE_TOWER
+    unknown = [str(name) for name in settings if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"mm_processor_kwargs: the model's image processor has no {unknown[0][:100]} to set; it has "
+            f"{', '.join(sorted(known))}."
+        )
+
+
+def _load(folder: Path, trust_remote_code: bool, settings: Mapping[str, Any] | None = None) -> Any:
     from transformers import AutoImageProcessor
 
     loader: Any = AutoImageProcessor
     try:
         # Pillow on every machine: torchvision, where there is one, rounds in other places.
-        return loader.from_pretrained(folder, backend="pil", trust_remote_code=trust_remote_code, local_files_only=True)
+        return loader.from_pretrained(
+            folder, backend="pil", trust_remote_code=trust_remote_code, local_files_only=True, **(settings or {})
+        )
     except Exception as error:  # transformers raises nearly anything for missing and damaged files
+        if settings:
+            raise ConfigError(_NOT_FOR_IT.format(dict(settings))) from error
         raise CheckpointError(
             f"No image processor can be read from {folder}; it needs a preprocessor_config.json."
         ) from error

@@ -1,7 +1,9 @@
 """Prompts made ready: text through the tokenizer, pictures through the model's own image processor."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from aphrodite.adapters.outbound.huggingface.image_processing import HuggingFaceImageProcessing, TileSize
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
@@ -24,7 +26,8 @@ class HuggingFaceProcessor:
     Pixels stay uint8: `normalization` says what is left to do to them. How many tokens a picture takes is the
     model's to say and never the processor's, whose configuration may be older than that question.
 
-    `fingerprint` stands for the model in each picture's content hash.
+    `fingerprint` stands for the model in each picture's content hash; `settings` stand in place of the image
+    processor's own, and ConfigError says which are not for it.
 
     Raises CheckpointError when the folder of a vision-language model has no image processor, or one that makes
     pictures of another size than the tower reads.
@@ -37,6 +40,7 @@ class HuggingFaceProcessor:
         folder: Path,
         *,
         fingerprint: bytes,
+        settings: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
@@ -49,6 +53,7 @@ class HuggingFaceProcessor:
                 TileSize.of(model.vision),
                 fingerprint=fingerprint,
                 options=model.images.processor_options,
+                settings=settings,
                 trust_remote_code=trust_remote_code,
             )
             self.normalization = self.image_processing.normalization

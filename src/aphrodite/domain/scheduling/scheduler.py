@@ -2,12 +2,11 @@
 
 from bisect import insort
 
-import numpy as np
-
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.block_pool import BlockPool
 from aphrodite.domain.scheduling.encoder_cache import EncoderCache
-from aphrodite.domain.scheduling.prefix_cache import PrefixCache
+from aphrodite.domain.scheduling.feature_rows import FeatureRows
+from aphrodite.domain.scheduling.kv_blocks import KvBlocks
 from aphrodite.domain.scheduling.request import Request, RequestStatus
 from aphrodite.domain.scheduling.shares import prompt_shares
 from aphrodite.domain.scheduling.slot_table import SlotTable
@@ -31,19 +30,23 @@ class Scheduler:
     """
 
     def __init__(self, limits: BackendLimits, enable_prefix_caching: bool) -> None:
-        self.pool = BlockPool(limits.num_blocks)
         self.encoder_cache = EncoderCache(limits.num_feature_rows)
         self.step_size = StepSize(limits.max_num_batched_tokens)
         self.num_preemptions = 0
         self.num_waiting = 0
         self._limits = limits
         self._slots = SlotTable(limits.max_num_seqs, -(-limits.max_model_len // limits.block_size), limits.block_size)
-        self._prefix_cache = PrefixCache(self.pool, limits.block_size) if enable_prefix_caching else None
+        self._blocks = KvBlocks(limits, self._slots, enable_prefix_caching)
+        self._features = FeatureRows(self.encoder_cache)
         self._turns = Turns()
         self._running: list[Request] = []  # by seniority
         self._num_admitted = 0  # for the first time
         self._longest_whole_span = 0  # tokens of an image that is never split, of all that there were
         self._free_slots = list(range(limits.max_num_seqs - 1, -1, -1))
+
+    @property
+    def pool(self) -> BlockPool:
+        return self._blocks.pool
 
     @property
     def num_running(self) -> int:
@@ -75,20 +78,8 @@ class Scheduler:
                 request.num_in_flight -= 1
                 request.append_token(token_id)
                 sampled.append((request, token_id))
-        if self._prefix_cache is not None:
-            self._register(schedule, self._prefix_cache)
+        self._blocks.register(schedule)
         return sampled
-
-    def _register(self, schedule: Schedule, prefix_cache: PrefixCache) -> None:
-        """Make the blocks findable that a step has filled."""
-        decode = schedule.plan.decode
-        ends = decode.starts + 1
-        for index in np.flatnonzero(ends % self._limits.block_size == 0).tolist():
-            if schedule.decoding[index].status is RequestStatus.RUNNING:
-                prefix_cache.register(schedule.decoding[index], int(ends[index]))
-        for row, request in zip(schedule.plan.prompts, schedule.prompting, strict=True):
-            if request.status is RequestStatus.RUNNING:
-                prefix_cache.register(request, row.start + row.num_tokens)
 
     def fail(self, schedule: Schedule) -> list[Request]:
         """A step failed: book its images as gone. Returns its requests that were alive, now ended."""
@@ -105,8 +96,7 @@ class Scheduler:
         """The backend lost its KV cache and its image features: what runs is run again from its first token."""
         while self._running:
             self._preempt(self._running[-1])
-        if self._prefix_cache is not None:
-            self._prefix_cache.clear()
+        self._blocks.forget()
         self.encoder_cache.clear()
 
     def finish(self, request: Request) -> None:
@@ -123,8 +113,8 @@ class Scheduler:
         owner = self._turns.first_owner()
         if owner is None or self._turns.num_running(owner) or (request := self._turns.first()) is None:
             return
-        while (cached := self._cached_blocks(request)) is not None:
-            if self._free_slots if self._fits(request, cached) else not self._could_fit(request, cached):
+        while (cached := self._blocks.cached(request)) is not None:
+            if self._free_slots if self._blocks.fits(request, cached) else not self._could_fit(request, cached):
                 break
             giver = self._turns.giver(request.owner)
             if giver is None:
@@ -152,7 +142,7 @@ class Scheduler:
                     continue  # the request itself was preempted; the next one has its place
             else:
                 wanted = max(0, min(request.num_runnable, shares[request.owner], step.budget))
-                num_tokens = self._cut(request, wanted, num_left)
+                num_tokens = self._features.cut(request, wanted, num_left)
                 shares[request.owner] -= num_tokens
                 num_left -= num_tokens
                 all_fit = all_fit and num_tokens >= wanted
@@ -171,7 +161,7 @@ class Scheduler:
     def _decode(self, request: Request, step: StepBuilder, index: int) -> bool:
         """Plan one more token of the running one at `index`. Returns False when it was preempted itself."""
         if request.num_images_done < len(request.images):
-            self._stop_before_image(request, 1)  # which lets them go
+            self._features.let_go(request)
         if request.num_computed == request.num_blocks * self._limits.block_size and not self._grow(request, 1, index):
             return False
         step.add_decode(request)
@@ -182,13 +172,13 @@ class Scheduler:
 
         `request` is the running one at `index`. Returns False when it was preempted itself.
         """
-        needed = self._num_blocks(request.num_computed + num_tokens) - request.num_blocks
+        needed = self._blocks.num_missing(request, num_tokens)
         while needed > self.pool.num_free:
             victim = self._youngest_of_richest(index)
             self._preempt(victim)
             if victim is request:
                 return False
-        self._allocate(request, needed)
+        self._blocks.allocate(request, needed)
         return True
 
     def _youngest_of_richest(self, index: int) -> Request:
@@ -216,7 +206,7 @@ class Scheduler:
                 break
             if request.owner != owner:  # all that waited of that one has ended
                 continue
-            cached = self._cached_blocks(request)
+            cached = self._blocks.cached(request)
             if cached is None:
                 self._turns.put_off(request)  # it waits for what another computes
             elif not request.num_rows_in_flight and self._admit(request, cached, step):
@@ -232,24 +222,20 @@ class Scheduler:
 
     def _admit(self, request: Request, cached: list[int], step: StepBuilder) -> bool:
         """Start a waiting request, if there is room for all its tokens and for an image that stands first."""
-        if not self._fits(request, cached):
+        if not self._blocks.fits(request, cached):
             return False
         request.num_computed = len(cached) * self._limits.block_size
-        num_tokens = self._cut(request, min(request.num_tokens - request.num_computed, step.budget), step.budget)
+        num_tokens = self._features.cut(
+            request, min(request.num_tokens - request.num_computed, step.budget), step.budget
+        )
         if num_tokens <= 0:
             request.num_computed = request.num_images_done = 0
             return False
         if request.num_cached_tokens < 0:
             request.num_cached_tokens = request.num_computed
-        for block_id in cached:
-            self.pool.share(block_id)
         request.slot = self._free_slots.pop()
         self._slots.take(request)
-        self._append_blocks(request, cached)
-        request.num_registered_blocks = len(cached)
-        if self._prefix_cache is not None:
-            self._prefix_cache.announce(request)
-        self._allocate(request, self._num_blocks(request.num_computed + num_tokens) - len(cached))
+        self._blocks.start(request, cached, num_tokens)
         request.status = RequestStatus.RUNNING
         if request.seniority < 0:
             request.seniority = self._num_admitted
@@ -260,86 +246,16 @@ class Scheduler:
         self._run(request, num_tokens, step)
         return True
 
-    def _fits(self, request: Request, cached: list[int]) -> bool:
-        """Whether there are blocks for all tokens of a request whose beginning lies in `cached`."""
-        revived = sum(self.pool.is_free(block_id) for block_id in cached)
-        return self._num_blocks(request.num_tokens) - len(cached) + revived <= self.pool.num_free
-
     def _could_fit(self, request: Request, cached: list[int]) -> bool:
         """Whether there would be blocks if every owner kept its eldest sequence alone."""
         eldest = {other.owner: other for other in reversed(self._running)}
         given = sum(other.num_blocks for other in self._running if eldest[other.owner] is not other)
-        return self._num_blocks(request.num_tokens) - len(cached) <= self.pool.num_free + given
+        return self._blocks.num_blocks(request.num_tokens) - len(cached) <= self.pool.num_free + given
 
     def _run(self, request: Request, num_tokens: int, step: StepBuilder) -> None:
         """Put the row into the step, and have the features ready that it reads."""
         is_done = request.num_images_done == len(request.images)
-        step.add(request, num_tokens, None if is_done else self._feature_rows(request, num_tokens, step))
-
-    def _feature_rows(self, request: Request, num_tokens: int, step: StepBuilder) -> np.ndarray | None:
-        """For the next tokens [num_tokens] of a request the row of their feature, -1 where none; None: none has one.
-
-        Images that are not in the cache are encoded in this step.
-        """
-        start, stop = request.num_computed, request.num_computed + num_tokens
-        rows: np.ndarray | None = None
-        for index, span in enumerate(request.images[request.num_images_done :], request.num_images_done):
-            if span.start >= stop:
-                break
-            image = span.image
-            if image.content_hash not in self.encoder_cache:
-                self.encoder_cache.add(image.content_hash, image.plan.num_features)
-                step.encode(image, self.encoder_cache.rows(image.content_hash))
-            self.encoder_cache.use(image.content_hash, (request.request_id, index))
-            if rows is None:
-                rows = np.full(num_tokens, -1, np.int32)
-            of_image = np.full(span.num_tokens, -1, np.int32)
-            of_image[span.is_feature] = self.encoder_cache.rows(image.content_hash)
-            first, last = max(start, span.start), min(stop, span.stop)
-            rows[first - start : last - start] = of_image[first - span.start : last - span.start]
-        return rows
-
-    def _cached_blocks(self, request: Request) -> list[int] | None:
-        """Blocks that hold the request's beginning; None while another request computes the next one."""
-        # Log-probabilities of the prompt need every position's logits, so nothing of it may be skipped.
-        if self._prefix_cache is None or request.sampling.prompt_logprobs is not None:
-            return []
-        self._prefix_cache.extend_hashes(request)
-        cached = self._prefix_cache.match(request)
-        return None if self._prefix_cache.is_coming(request, len(cached)) else cached
-
-    def _cut(self, request: Request, num_tokens: int, most: int) -> int:
-        """How many of a request's next tokens to run, about `num_tokens`, and `most` at most.
-
-        An image whose features see each other is run whole: to its end where there is room, else not at all.
-        """
-        stop = request.num_computed + num_tokens
-        for span in request.images[request.num_images_done :] if num_tokens else ():
-            if span.start >= stop:
-                break
-            if span.sees_forward and stop < span.stop:
-                end = span.stop if span.stop - request.num_computed <= most else span.start
-                num_tokens = max(0, end - request.num_computed)
-                break
-        return self._stop_before_image(request, num_tokens)
-
-    def _stop_before_image(self, request: Request, num_tokens: int) -> int:
-        """Cut a row short in front of an image while the features in use leave no room for its own.
-
-        Images of which all tokens were run in earlier steps are let go.
-        """
-        start, stop, claimed = request.num_computed, request.num_computed + num_tokens, 0
-        for index, span in enumerate(request.images[request.num_images_done :], request.num_images_done):
-            if span.start >= stop:
-                break
-            if span.stop <= start:
-                self.encoder_cache.release(span.image.content_hash, (request.request_id, index))
-                request.num_images_done = index + 1
-                continue
-            claimed += self.encoder_cache.num_to_claim(span.image.content_hash, span.image.plan.num_features)
-            if not self.encoder_cache.can_hold(claimed):
-                return max(0, span.start - start)
-        return num_tokens
+        step.add(request, num_tokens, None if is_done else self._features.of_next(request, num_tokens, step))
 
     def _preempt(self, request: Request) -> None:
         self.num_preemptions += 1
@@ -349,31 +265,12 @@ class Scheduler:
 
     def _release(self, request: Request) -> None:
         """Give back blocks, slot and images."""
-        if self._prefix_cache is not None:
-            self._prefix_cache.withdraw(request)
-        blocks = request.take_blocks()
-        for block_id in reversed(blocks):
-            self.pool.free((block_id,), self._prefix_cache is not None and self._prefix_cache.holds(block_id))
+        self._blocks.release(request)
         self._turns.stop(request)
         self._slots.leave(request.slot)
         self._free_slots.append(request.slot)
         request.slot = -1
-        for index, span in enumerate(request.images):
-            self.encoder_cache.release(span.image.content_hash, (request.request_id, index))
-
-    def _allocate(self, request: Request, count: int) -> None:
-        if count > 0:
-            blocks = self.pool.allocate(count)
-            if self._prefix_cache is not None:
-                self._prefix_cache.evict(blocks)
-            self._append_blocks(request, blocks)
-
-    def _append_blocks(self, request: Request, block_ids: list[int]) -> None:
-        request.append_blocks(block_ids)
-        self._slots.append_blocks(request, block_ids)
-
-    def _num_blocks(self, num_tokens: int) -> int:
-        return -(-num_tokens // self._limits.block_size)
+        self._features.release(request)
 
 
 def _seniority(request: Request) -> int:

@@ -170,13 +170,9 @@ def test_tensors_that_do_not_fit(copy: Path) -> None:
 def test_unsupported_model(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     for changes, sentence in (
-        (
-            {"model_type": "gpt2"},
-            "model_type = 'gpt2'; supported is one of llava, llava_next, vipllava, "
-            "idefics3, smolvlm, llama, mistral, qwen2, qwen3",
-        ),
+        ({"model_type": "gpt2"}, "model_type = 'gpt2'; supported is one of .*llava, .*smolvlm, .*llama, .*qwen3"),
         ({"model_type": "unheard_of"}, "model_type = 'unheard_of'"),
-        ({"text_config": config["text_config"] | {"model_type": "gemma"}}, "text_config.model_type = 'gemma'"),
+        ({"text_config": config["text_config"] | {"model_type": "gpt2"}}, "text_config.model_type = 'gpt2'"),
     ):
         (copy / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(UnsupportedModelError, match=sentence):

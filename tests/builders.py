@@ -174,6 +174,32 @@ def _save_onevision_processor(folder: Path, vision: Any) -> None:
     )
 
 
+def tiny_deepseek_vl(folder: Path) -> Path:
+    """Save a DeepSeek-VL: a SigLIP tower, a projector, a Llama."""
+    import transformers
+    from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import DeepseekVLImageProcessorPil
+
+    tiny_tokenizer(folder, "bytelevel")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens={"image_token": IMAGE_TOKEN})
+    tokenizer.save_pretrained(folder)
+    vision = _vision_config("siglip", {})
+    config = transformers.DeepseekVLConfig(
+        vision_config=vision,
+        text_config=_text_config("llama", tokenizer, {}),
+        image_token_id=tokenizer.image_token_id,
+        tie_word_embeddings=False,
+    )
+    _fill_and_save(transformers.DeepseekVLForConditionalGeneration(config), tokenizer, folder)
+    size = {"height": vision.image_size, "width": vision.image_size}
+    processor = transformers.DeepseekVLProcessor(
+        DeepseekVLImageProcessorPil(size=size, min_size=vision.patch_size),
+        tokenizer,
+        num_image_tokens=(vision.image_size // vision.patch_size) ** 2,
+    )
+    processor.save_pretrained(folder)
+    return folder
+
+
 def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3") -> Path:
     """Save an Idefics3 or SmolVLM: a SigLIP-like tower, patches shuffled together, a Llama."""
     import transformers

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from tests.builders import (
     Family,
     Tower,
+    tiny_deepseek_vl,
     tiny_idefics3,
     tiny_internvl,
     tiny_llava,
@@ -92,6 +93,15 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "llava-next-siglip": partial(tiny_llava, kind="LlavaNext", tower="siglip", text="qwen2"),
     "llava-onevision": partial(tiny_llava, kind="LlavaOnevision", tower="siglip", text="qwen2"),
     "vipllava": partial(tiny_llava, kind="VipLlava"),
+    "deepseek-vl": tiny_deepseek_vl,
+    "granite-vision": partial(
+        tiny_llava,
+        kind="LlavaNext",
+        tower="siglip",
+        text="granite",
+        text_overrides={"logits_scaling": 1.0},
+        vision_feature_layer=[-2, 1],
+    ),
     "idefics3": tiny_idefics3,
     "internvl": tiny_internvl,
     "internvl-rms": partial(tiny_internvl, text="qwen3", norm_type="rms_norm", use_qk_norm=True, attention_bias=False),

@@ -6,6 +6,7 @@ from typing import Any
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.families.clip import read_clip
+from aphrodite.domain.architectures.families.deepseek_vl import read_deepseek_vl
 from aphrodite.domain.architectures.families.gemma import read_gemma
 from aphrodite.domain.architectures.families.gemma2 import read_gemma2
 from aphrodite.domain.architectures.families.gemma3 import read_gemma3_text
@@ -57,6 +58,7 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
 )
 VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], ModelSpec]] = MappingProxyType(
     {
+        "deepseek_vl": read_deepseek_vl,
         "internvl": read_internvl,
         "llava": read_llava,
         "mistral3": read_mistral3,

@@ -200,6 +200,34 @@ def tiny_deepseek_vl(folder: Path) -> Path:
     return folder
 
 
+def tiny_gemma3(folder: Path) -> Path:
+    """Save a Gemma 3: a SigLIP tower, four features an image, a Gemma with windows."""
+    import transformers
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    tiny_tokenizer(folder, "bytelevel", image_token=False)
+    tokens = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
+    tokenizer.save_pretrained(folder)
+    vision = _vision_config("siglip", {})
+    layers = ["sliding_attention", "full_attention", "full_attention"]
+    config = transformers.Gemma3Config(
+        vision_config=vision,
+        text_config=_text_config("gemma3_text", tokenizer, {"layer_types": layers}),
+        mm_tokens_per_image=4,
+        image_token_index=tokenizer.image_token_id,
+        boi_token_index=tokenizer.boi_token_id,
+        eoi_token_index=tokenizer.eoi_token_id,
+    )
+    _fill_and_save(transformers.Gemma3ForConditionalGeneration(config), tokenizer, folder)
+    size = {"height": vision.image_size, "width": vision.image_size}
+    processor = transformers.Gemma3Processor(
+        Gemma3ImageProcessorPil(size=size, image_seq_length=4), tokenizer, image_seq_length=4
+    )
+    processor.save_pretrained(folder)
+    return folder
+
+
 def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3") -> Path:
     """Save an Idefics3 or SmolVLM: a SigLIP-like tower, patches shuffled together, a Llama."""
     import transformers

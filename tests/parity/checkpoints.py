@@ -9,6 +9,7 @@ from tests.builders import (
     Family,
     Tower,
     tiny_deepseek_vl,
+    tiny_gemma3,
     tiny_idefics3,
     tiny_internvl,
     tiny_llava,
@@ -94,6 +95,7 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "llava-onevision": partial(tiny_llava, kind="LlavaOnevision", tower="siglip", text="qwen2"),
     "vipllava": partial(tiny_llava, kind="VipLlava"),
     "deepseek-vl": tiny_deepseek_vl,
+    "gemma3": tiny_gemma3,
     "granite-vision": partial(
         tiny_llava,
         kind="LlavaNext",

@@ -45,7 +45,8 @@ class Reference:
     def inputs(self, prompt: str, image: Image.Image | list[Image.Image] | None = None) -> dict[str, torch.Tensor]:
         pictures = {} if image is None else {"images": image}
         read = dict(self._read(text=prompt, return_tensors="pt", **pictures))
-        read.pop("token_type_ids", None)
+        if self.model.config.model_type != "gemma3":  # which sees by them what is an image
+            read.pop("token_type_ids", None)
         return read
 
     def answer(self, case: Case, max_tokens: int) -> Answer:

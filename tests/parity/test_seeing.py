@@ -19,6 +19,7 @@ ASKED: list[tuple[str, list[int]]] = [
     *((PROMPT, [index]) for index in range(len(SIZES))), (TWO, [1, 6]), (TWO, [6, 1]), ("The quick brown fox", [])
 ]  # fmt: skip
 ONE_FEATURE = ("mistral3",)  # transformers' code fails for a picture of a single one
+PLACEHOLDERS = {"gemma3": "<start_of_image>"}
 CHUNKS = {"max_num_batched_tokens": 13}
 # Programs of many sizes take long to compile: with JAX whole prompts are one family's.
 WHOLE = pytest.mark.left_out("jax_tpu")
@@ -47,7 +48,12 @@ def answers(reference: References) -> Callable[[str], list[Answer]]:
 
 def asked(name: str) -> list[tuple[str, list[int]]]:
     """Prompts, each with the pictures that it shows."""
-    return [(text, shown) for text, shown in ASKED if name not in ONE_FEATURE or shown != [SIZES.index((3, 5))]]
+    placeholder = PLACEHOLDERS.get(name, "<image>")
+    return [
+        (text.replace("<image>", placeholder), shown)
+        for text, shown in ASKED
+        if name not in ONE_FEATURE or shown != [SIZES.index((3, 5))]
+    ]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)

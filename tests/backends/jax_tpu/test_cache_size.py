@@ -8,6 +8,7 @@ import pytest
 from aphrodite.backends.jax_tpu.attention import Attend
 from aphrodite.backends.jax_tpu.attention_plain import attend_plain
 from aphrodite.backends.jax_tpu.native import attend_native, is_native
+from aphrodite.domain.architectures.spec import AttentionSpec
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -22,7 +23,9 @@ def test_attention_makes_no_other_form_of_the_cache(attend: Attend, dtype: str) 
         queries = struct((num_tokens, num_heads, head_dim), jnp.dtype(dtype))
         cache = struct((num_blocks, block_size, 2 * num_heads, head_dim), jnp.dtype(dtype))
         integers = [struct(shape, np.int32) for shape in ((num_rows + 1,), (num_rows,), (num_rows, 8))]
-        compiled = jax.jit(attend, static_argnums=5).lower(queries, cache, *integers, None).compile()
+        compiled = (
+            jax.jit(attend, static_argnums=5).lower(queries, cache, *integers, AttentionSpec(head_dim**-0.5)).compile()
+        )
         memory = compiled.memory_analysis()
         assert memory is not None
         return memory.temp_size_in_bytes

@@ -20,6 +20,7 @@ from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.architectures.vision_spec import (
     QK_NORM_EPS,
     Activate,
+    Average,
     Merge,
     Normalize,
     NormKind,
@@ -109,6 +110,8 @@ class VisionTower:
                 return activation(step.activation)(x)
             case Merge():
                 return x.view(1, -1, step.side**2 * x.shape[-1]) if self.spec.is_packed else _merge(x, step.side)
+            case Average():
+                return _merge(x, step.side).reshape(len(x), -1, step.side**2, x.shape[-1]).mean(dim=2)
 
     def _embed(self, patches: Tensor) -> Tensor:
         """uint8 [N, patches, patch bytes] to embeddings [N, P, E]; normalised here, so that only bytes travel."""

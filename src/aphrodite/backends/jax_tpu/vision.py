@@ -19,6 +19,7 @@ from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.architectures.vision_spec import (
     QK_NORM_EPS,
     Activate,
+    Average,
     Merge,
     Normalize,
     NormKind,
@@ -74,6 +75,9 @@ def _project(spec: VisionSpec, x: Array, step: ProjectorStep, weights: Weights) 
             return activation(step.activation)(x)
         case Merge():
             return x.reshape(1, -1, step.side**2 * x.shape[-1]) if spec.is_packed else _merge(x, step.side)
+        case Average():
+            squares = _merge(x, step.side).reshape(x.shape[0], -1, step.side**2, x.shape[-1])
+            return squares.mean(axis=2, dtype=jnp.float32).astype(x.dtype)
 
 
 def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array) -> Array:

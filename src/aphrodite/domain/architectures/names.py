@@ -20,6 +20,7 @@ _PREFIXES = (
     (re.compile(r"(?:model\.)?visual\.merger\.mlp\.2\."), "projector.linear_2."),
     (re.compile(r"(?:model\.)?visual\.merger\."), "projector."),
     (re.compile(r"(?:model\.)?visual\."), "vision."),
+    (re.compile(r"(?:model\.)?multi_modal_projector\.mm_input_projection_weight"), "projector.mm_input_projection"),
     (re.compile(r"(?:model\.)?multi_modal_projector\."), "projector."),
     (re.compile(r"model\.connector\.modality_projection\.proj\."), "projector.linear_1."),
     (re.compile(r"model\.text_model\."), "decoder."),

@@ -9,7 +9,7 @@ from aphrodite.domain.architectures.families.clip import read_clip
 from aphrodite.domain.architectures.families.deepseek_vl import read_deepseek_vl
 from aphrodite.domain.architectures.families.gemma import read_gemma
 from aphrodite.domain.architectures.families.gemma2 import read_gemma2
-from aphrodite.domain.architectures.families.gemma3 import read_gemma3_text
+from aphrodite.domain.architectures.families.gemma3 import read_gemma3, read_gemma3_text
 from aphrodite.domain.architectures.families.granite import read_granite
 from aphrodite.domain.architectures.families.idefics3 import read_idefics3
 from aphrodite.domain.architectures.families.internvl import read_intern_vit, read_internvl
@@ -59,6 +59,7 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
 VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], ModelSpec]] = MappingProxyType(
     {
         "deepseek_vl": read_deepseek_vl,
+        "gemma3": read_gemma3,
         "internvl": read_internvl,
         "llava": read_llava,
         "mistral3": read_mistral3,

@@ -38,6 +38,7 @@ class Project:
     inputs: int
     outputs: int
     bias: bool
+    is_transposed: bool = False  # in the checkpoint, where it has no ".weight" either
     unfolded: int = 1  # the checkpoint's inputs are so many patches' numbers, channel by channel (torch's `unfold`)
 
 
@@ -49,6 +50,7 @@ class Normalize:
     kind: NormKind
     width: int
     epsilon: float
+    offset: float = 0.0  # added to the checkpoint's weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,14 @@ class Merge:
     side: int
 
 
-ProjectorStep = Project | Normalize | Activate | Merge
+@dataclass(frozen=True, slots=True)
+class Average:
+    """A step of the projector: squares of side * side patches become their mean, row by row of squares."""
+
+    side: int
+
+
+ProjectorStep = Project | Normalize | Activate | Merge | Average
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +131,7 @@ class VisionSpec:
     @property
     def merge_side(self) -> int:
         """So many patches on a side become one feature."""
-        return next((step.side for step in self.projector if isinstance(step, Merge)), 1)
+        return next((step.side for step in self.projector if isinstance(step, Merge | Average)), 1)
 
     @property
     def output_size(self) -> int:

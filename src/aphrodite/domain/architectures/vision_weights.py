@@ -17,7 +17,7 @@ def vision_weights(spec: VisionSpec) -> list[Weight]:
         weights += _norm("vision.post_norm", "vision.post_layernorm", spec.hidden_size, "layer")
     for step in spec.projector:
         if isinstance(step, Normalize):
-            weights += _norm(f"projector.{step.name}", f"projector.{step.name}", step.width, step.kind)
+            weights += _norm(f"projector.{step.name}", f"projector.{step.name}", step.width, step.kind, step.offset)
         elif isinstance(step, Project):
             weights += _projection(step)
     if spec.has_newline:
@@ -72,6 +72,9 @@ def _projection(step: Project) -> list[Weight]:
     if step.unfolded > 1:
         read = partial(_patch_by_patch, num_patches=step.unfolded)
         weight = Weight(weight.name, (Source(f"{name}.weight", weight.shape, read=read),))
+    if step.is_transposed:
+        source = Source(name, (step.inputs, step.outputs), read=np.transpose, held_shape=(step.outputs, step.inputs))
+        weight = Weight(weight.name, (source,))
     return [weight, *bias]
 
 
@@ -82,9 +85,9 @@ def _patch_by_patch(matrix: np.ndarray, num_patches: int) -> np.ndarray:
     return np.ascontiguousarray(by_channel.swapaxes(1, 2)).reshape(outputs, inputs)
 
 
-def _norm(name: str, source: str, size: int, kind: NormKind) -> list[Weight]:
-    parts = ("weight", "bias") if kind == "layer" else ("weight",)
-    return [vector(f"{name}.{part}", f"{source}.{part}", size) for part in parts]
+def _norm(name: str, source: str, size: int, kind: NormKind, offset: float = 0.0) -> list[Weight]:
+    weight = Weight(f"{name}.weight", (Source(f"{source}.weight", (size,), offset=offset),))
+    return [weight, vector(f"{name}.bias", f"{source}.bias", size)] if kind == "layer" else [weight]
 
 
 def _summed_over_time(patch: np.ndarray) -> np.ndarray:

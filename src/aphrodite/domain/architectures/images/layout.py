@@ -36,9 +36,11 @@ class LaidOutImage:
     order: np.ndarray | None = None  # int32 [P] of the patches; None: row by row, tile after tile
     grid: tuple[int, int] | None = None  # see ImageSpan
     sees_forward: bool = False  # see ImageSpan
+    feature_id: int | None = None  # the token where a feature stands; None: the one that stood for the image
 
-    def tokens(self, feature_id: int, encode: Callable[[str], Sequence[int]]) -> tuple[list[int], np.ndarray]:
+    def tokens(self, placeholder_id: int, encode: Callable[[str], Sequence[int]]) -> tuple[list[int], np.ndarray]:
         """Token ids, and bool [tokens]: which of them take a feature; `encode` makes token ids of text."""
+        feature_id = placeholder_id if self.feature_id is None else self.feature_id
         token_ids: list[int] = []
         is_feature: list[bool] = []
         for piece in self.pieces:
@@ -69,10 +71,14 @@ class ImageLayout(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FixedLayout:
-    """Every image is one tile and takes the same number of tokens, each a feature."""
+    """Every image is one tile and takes the same number of features, between the same words."""
 
     placeholder_id: int
     num_features: int
+    before: str = ""
+    after: str = ""
+    feature_id: int | None = None  # see LaidOutImage
+    sees_forward: bool = False
 
     @property
     def max_units(self) -> int:
@@ -84,7 +90,8 @@ class FixedLayout:
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
         plan = PatchPlan(tiles.segments, np.arange(self.num_features, dtype=np.int32))
-        return LaidOutImage((self.num_features,), plan)
+        pieces = tuple(piece for piece in (self.before, self.num_features, self.after) if piece != "")
+        return LaidOutImage(pieces, plan, sees_forward=self.sees_forward, feature_id=self.feature_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ class FeatureRows:
         An image whose features see each other is run whole: to its end where there is room, else not at all. A row
         stops in front of an image while the features in use leave no room for its own.
         """
+        self.let_go(request)
         stop = request.num_computed + num_tokens
         for span in request.images[request.num_images_done :] if num_tokens else ():
             if span.start >= stop:
@@ -31,7 +32,11 @@ class FeatureRows:
 
     def let_go(self, request: Request) -> None:
         """Images of which all tokens were run in earlier steps are needed no more."""
-        self._stop_before_image(request, 1)
+        for index, span in enumerate(request.images[request.num_images_done :], request.num_images_done):
+            if span.stop > request.num_computed:
+                break
+            self._cache.release(span.image.content_hash, (request.request_id, index))
+            request.num_images_done = index + 1
 
     def release(self, request: Request) -> None:
         """`request` runs no more."""
@@ -62,14 +67,10 @@ class FeatureRows:
         return rows
 
     def _stop_before_image(self, request: Request, num_tokens: int) -> int:
-        start, stop, claimed = request.num_computed, request.num_computed + num_tokens, 0
-        for index, span in enumerate(request.images[request.num_images_done :], request.num_images_done):
-            if span.start >= stop:
+        start, claimed = request.num_computed, 0
+        for span in request.images[request.num_images_done :]:
+            if span.start >= start + num_tokens:
                 break
-            if span.stop <= start:
-                self._cache.release(span.image.content_hash, (request.request_id, index))
-                request.num_images_done = index + 1
-                continue
             claimed += self._cache.num_to_claim(span.image.content_hash, span.image.plan.num_features)
             if not self._cache.can_hold(claimed):
                 return max(0, span.start - start)

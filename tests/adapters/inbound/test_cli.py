@@ -66,7 +66,7 @@ def test_settings_of_the_image_processor_are_json() -> None:
         with pytest.raises(typer.BadParameter, match="--mm-processor-kwargs must be a JSON object"):
             parameters("demo", "--mm-processor-kwargs", value)
     with pytest.raises(ConfigError, match="mm_processor_kwargs must be a dictionary"):
-        EngineConfig(model="demo", mm_processor_kwargs=[1])  # type: ignore[arg-type]
+        EngineConfig(model="demo", mm_processor_kwargs=[1])
 
 
 def test_flag_before_environment_before_file_before_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""--limit-mm-per-prompt: how many images one prompt may have."""
+"""--limit-mm-per-prompt and --mm-processor-kwargs: flags that hold a dictionary."""
 
 import json
 from typing import Any

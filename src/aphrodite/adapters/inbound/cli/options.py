@@ -60,22 +60,15 @@ EnablePrefixCaching = Annotated[
 ]
 LimitMmPerPrompt = Annotated[
     dict[str, int],
-    typer.Option(
-        parser=read_limits,
-        help='Most images of one prompt: image=4, or {"image": 4}.',
-        metavar="LIMIT",
-        rich_help_panel=_ENGINE,
-        show_envvar=False,
-    ),
+    _flag(_ENGINE, 'Most images of one prompt: image=4, or {"image": 4}.', "LIMIT", parser=read_limits),
 ]
 MmProcessorKwargs = Annotated[
     dict[str, Any],
-    typer.Option(
+    _flag(
+        _ENGINE,
+        'Settings in place of the image processor\'s own: {"max_pixels": 1003520}.',
+        "JSON",
         parser=read_settings,
-        help='Settings in place of the image processor\'s own: {"max_pixels": 1003520}.',
-        metavar="JSON",
-        rich_help_panel=_ENGINE,
-        show_envvar=False,
     ),
 ]
 EnforceEager = Annotated[bool, _flag(_ENGINE, "Never capture CUDA graphs.", "", "--enforce-eager")]

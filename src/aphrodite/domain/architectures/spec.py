@@ -25,17 +25,10 @@ class RopeSpec:
     original_max_position: int = 8192
     sections: tuple[int, ...] = ()  # pairs that turn by a token's time, row and column each (M-RoPE, arXiv 2409.12191);
     # (): all by time, which in text is the one position
-    interleaved: bool = False  # sections alternate pair by pair, until theirs are used up; else they follow each other
 
     def axes(self, head_dim: int) -> np.ndarray:
         """Which of a token's three positions turns each pair of head dimensions, int32 [head_dim / 2]."""
-        axes = np.zeros(head_dim // 2, np.int32)
-        if self.interleaved:
-            for axis in (1, 2):
-                axes[axis : 3 * self.sections[axis] : 3] = axis
-        elif self.sections:
-            axes[:] = np.repeat(np.arange(3), self.sections)
-        return axes
+        return np.repeat(np.arange(3, dtype=np.int32), self.sections or (head_dim // 2, 0, 0))
 
     def inverse_frequencies(self, head_dim: int) -> np.ndarray:
         """The angle per position of each pair of head dimensions, float32 [head_dim / 2]."""

@@ -86,10 +86,11 @@ def expand_placeholders(
     placeholder_id: int,
     images: Sequence[tuple[LaidOutImage, ImageInput]],
     encode: Callable[[str], Sequence[int]],
+    sees_forward: bool = False,
 ) -> tuple[list[int], tuple[ImageSpan, ...]]:
     """Put the tokens of an image in the place of each placeholder; there are as many of these as images.
 
-    `encode` makes token ids of the text that a family writes between features.
+    `encode` makes token ids of the text that a family writes between features; `sees_forward` as in ImageSpan.
     """
     expanded: list[int] = []
     spans = []
@@ -100,7 +101,7 @@ def expand_placeholders(
             continue
         laid_out, image = next(remaining)
         of_image, is_feature = laid_out.tokens(placeholder_id, encode)
-        spans.append(ImageSpan(image, len(expanded), is_feature, laid_out.grid, laid_out.sees_forward))
+        spans.append(ImageSpan(image, len(expanded), is_feature, laid_out.grid, sees_forward))
         expanded += of_image
     return expanded, tuple(spans)
 

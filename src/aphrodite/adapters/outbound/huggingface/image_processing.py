@@ -21,13 +21,13 @@ from aphrodite.domain.errors import CheckpointError, ConfigError, ImageError
 
 # Processors that scale the shorter side to the tower's size make of a thin line a picture of any size.
 _MAX_ASPECT_RATIO = 200
-# These resize every picture to what their `size` says; others take it for a limit, or cut tiles beside.
 # What the vision tower decides, or what is not for an operator to say.
 _OF_THE_TOWER = frozenset({
     "patch_size", "temporal_patch_size", "merge_size", "do_rescale", "do_convert_rgb", "return_tensors", "data_format",
     "input_data_format", "device", "disable_grouping", "return_row_col_info",
 })  # fmt: skip
 _NOT_FOR_IT = "mm_processor_kwargs: the model's image processor, or its vision tower, does not take {}."
+# These resize every picture to what their `size` says; others take it for a limit, or cut tiles beside.
 _OF_ONE_SIZE = ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor")
 
 

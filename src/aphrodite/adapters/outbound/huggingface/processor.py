@@ -73,7 +73,9 @@ class HuggingFaceProcessor:
         if layout is not None and prompt.images:
             images = [self._read(image, layout) for image in prompt.images]
             encode = partial(self._tokenizer.encode, add_special_tokens=False)
-            token_ids, spans = expand_placeholders(token_ids, layout.placeholder_id, images, encode)
+            token_ids, spans = expand_placeholders(
+                token_ids, layout.placeholder_id, images, encode, self._model.sees_forward
+            )
         check_token_ids(token_ids, self._model.decoder.vocab_size)
         return ProcessedPrompt(prompt.text, token_ids, spans)
 

@@ -41,6 +41,5 @@ def read_gemma3(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec) -
         before="\n\n<start_of_image>",
         after="<end_of_image>\n\n",
         feature_id=read_image_token_id(config),
-        sees_forward=True,
     )
     return ModelSpec(with_ties(config, decoder), vision, layout, sees_forward=True)

@@ -35,7 +35,6 @@ class LaidOutImage:
     plan: PatchPlan
     order: np.ndarray | None = None  # int32 [P] of the patches; None: row by row, tile after tile
     grid: tuple[int, int] | None = None  # see ImageSpan
-    sees_forward: bool = False  # see ImageSpan
     feature_id: int | None = None  # the token where a feature stands; None: the one that stood for the image
 
     def tokens(self, placeholder_id: int, encode: Callable[[str], Sequence[int]]) -> tuple[list[int], np.ndarray]:
@@ -78,7 +77,6 @@ class FixedLayout:
     before: str = ""
     after: str = ""
     feature_id: int | None = None  # see LaidOutImage
-    sees_forward: bool = False
 
     @property
     def max_units(self) -> int:
@@ -91,7 +89,7 @@ class FixedLayout:
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
         plan = PatchPlan(tiles.segments, np.arange(self.num_features, dtype=np.int32))
         pieces = tuple(piece for piece in (self.before, self.num_features, self.after) if piece != "")
-        return LaidOutImage(pieces, plan, sees_forward=self.sees_forward, feature_id=self.feature_id)
+        return LaidOutImage(pieces, plan, feature_id=self.feature_id)
 
 
 @dataclass(frozen=True, slots=True)

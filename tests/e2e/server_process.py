@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -108,7 +108,7 @@ def running(
 
 
 @contextmanager
-def image_server(files: dict[str, bytes]) -> Iterator[str]:
+def image_server(files: Mapping[str, bytes]) -> Iterator[str]:
     """A real HTTP server of `files` by path; yields its URL. /slow never answers."""
     finished = threading.Event()
 

@@ -4,6 +4,7 @@ Each has a fake in tests/fakes.py and a contract suite in tests/contract that th
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -127,10 +128,11 @@ class CheckpointSource(Protocol):
 class ImageFetcher(Protocol):
     """Images by URL: http(s):, data: and, where allowed, file:."""
 
-    async def fetch(self, url: str) -> bytes:
-        """The bytes of the image file behind `url`, undecoded.
+    def hold(self, url: str) -> AbstractAsyncContextManager[bytes]:
+        """The bytes of the image file behind `url`, undecoded, in memory for as long as the block takes.
 
-        Returns or raises within a deadline, does no slow work on the event loop, and may be cancelled.
+        What all hold together is bounded; who comes when there is no room waits for it. After that it enters the block
+        or raises within a deadline. It does no slow work on the event loop, and may be cancelled.
         Raises ImageTooLargeError or an ImageFetchError; never a foreign exception.
         """
 

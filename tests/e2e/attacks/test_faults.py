@@ -78,7 +78,8 @@ def test_workers_that_are_lost_are_replaced_and_text_goes_on(server: ServerProce
     assert len(workers) >= 2
     os.kill(workers[0], number)
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(send, server, question(picture("rgb", (9, 9, index)))) for index in range(4)]
+        questions = [question(picture("rgb", (9, 9, index))) for index in range(4)]
+        asked = [pool.submit(send, server, asked, timeout_s=120) for asked in questions]
         began_s = time.monotonic()
         assert text(server) == 200
         text_s = time.monotonic() - began_s

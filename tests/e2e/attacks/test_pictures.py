@@ -1,18 +1,25 @@
 """Pictures that cost their reader far more than their sender, in numbers; some senders do not wait for the answer."""
 
 import base64
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests import hostile_pictures
 from tests.e2e.attacks.promise import MODEL, besiege, connect, http_post, promise_kept, send
-from tests.e2e.server_process import ServerProcess
+from tests.e2e.server_process import SMALL, ServerProcess, image_server, running
 
 
 def question(picture: bytes) -> bytes:
-    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    return question_about(f"data:image/png;base64,{base64.b64encode(picture).decode()}")
+
+
+def question_about(url: str) -> bytes:
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
     body = {"model": MODEL, "messages": [{"role": "user", "content": parts}], "max_tokens": 2}
     return http_post("/v1/chat/completions", json.dumps(body).encode(), "Connection: close")
@@ -71,3 +78,34 @@ def test_forty_pictures_of_fifty_megapixels(demo: ServerProcess) -> None:
         statuses = besiege(demo, [question(picture) for picture in pictures], within_s=60)
     print("answered:", len(statuses))
     assert set(statuses) == {200}
+
+
+class LargeFiles(Mapping[str, bytes]):
+    """A picture of 19 MB behind every path, another one behind each."""
+
+    def __init__(self) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (2_500, 2_500, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", compress_level=0)
+        self._file = file.getvalue()
+
+    def __getitem__(self, path: str) -> bytes:
+        return self._file + path.encode()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.attack
+def test_a_hundred_downloads_of_19_megabytes(tmp_path: Path) -> None:
+    """They come faster than they are read."""
+    options = (*SMALL, "--allowed-image-hosts", "127.0.0.1")
+    with image_server(LargeFiles()) as url, running(tmp_path / "log", "demo", *options) as server:
+        questions = [question_about(f"{url}/{number}") for number in range(100)]
+        with promise_kept(server, "100 downloads of 19 MB"):
+            statuses = besiege(server, questions, within_s=120)
+    print("statuses:", {status: statuses.count(status) for status in set(statuses)})
+    assert statuses == [200] * 100

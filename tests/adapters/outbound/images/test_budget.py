@@ -64,3 +64,17 @@ async def test_who_leaves_the_queue_or_fails_gives_his_place_to_the_next() -> No
             raise ZeroDivisionError
     await asyncio.wait_for(use(10), 1)
     await asyncio.wait_for(use(1000), 1)  # all there is
+
+
+async def test_what_is_given_back_early_goes_to_who_waits() -> None:
+    budget = Budget(10)
+    async with budget.take(9) as share:
+        waiting = asyncio.create_task(budget.take(6).__aenter__())
+        share.keep(5)
+        await settle()
+        assert not waiting.done()
+        share.keep(7)  # it has no more than 5
+        share.keep(4)
+        await asyncio.wait_for(waiting, 1)
+    async with budget.take(4):
+        pass

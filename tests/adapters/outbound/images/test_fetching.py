@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -287,23 +288,42 @@ async def test_all_waiters_get_the_error(server: Server, make_fetcher: MakeFetch
     assert [type(result) for result in results] == [ImageStatusError] * 5
 
 
-async def test_downloads_at_once_are_bounded(server: Server, make_fetcher: MakeFetcher) -> None:
-    most = 0
+async def test_all_files_in_memory_are_bounded(server: Server, make_fetcher: MakeFetcher, tmp_path: Path) -> None:
+    """Those that are being fetched, and those that wait for whoever reads them."""
+    for number in range(40):
+        server.answer(f"/{number}", b"x" * 100)
+    (tmp_path / "a.png").write_bytes(b"y" * 100)
+    fetcher = make_fetcher(max_image_bytes=100, allowed_local_media_path=tmp_path)
+    urls = [server.url(f"/{number}") for number in range(40)] + [(tmp_path / "a.png").as_uri()] * 40
+    held, most, is_read = 0, 0, asyncio.Event()
 
-    def route(number: int) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
-        async def answer(writer: asyncio.StreamWriter) -> None:
-            nonlocal most
-            most = max(most, server.num_open)
-            await asyncio.sleep(0.01)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+    async def read(url: str) -> None:
+        nonlocal held, most
+        async with fetcher.hold(url) as data:
+            held += len(data)
+            most = max(most, held)
+            await is_read.wait()
+            held -= len(data)
 
-        return answer
+    readers = [asyncio.ensure_future(read(url)) for url in urls]
+    await until(lambda: held == 1600)  # the memory of sixteen of the largest
+    async with fetcher.hold("data:image/png;base64,aGk=") as data:
+        assert data == b"hi"  # it is in memory already
+    is_read.set()
+    await asyncio.gather(*readers)
+    assert most == 1600
+    assert (held, sum(server.requests.values())) == (0, 40)
 
-    paths = [f"/{number}" for number in range(12)]
-    server.routes |= {path: route(number) for number, path in enumerate(paths)}
-    fetcher = make_fetcher(max_concurrent=3)
-    assert await asyncio.gather(*[fetcher.fetch(server.url(path)) for path in paths]) == [b"x"] * 12
-    assert most <= 3 + 1  # the server may see a connection close after the next one opened
+
+async def test_small_files_give_back_the_memory_that_they_do_not_need(
+    server: Server, make_fetcher: MakeFetcher
+) -> None:
+    for number in range(200):
+        server.answer(f"/{number}", b"x" * 7)
+    fetcher = make_fetcher(max_image_bytes=100)
+    async with AsyncExitStack() as stack:
+        for number in range(200):
+            assert await stack.enter_async_context(fetcher.hold(server.url(f"/{number}"))) == b"x" * 7
 
 
 async def test_tls_checks_the_name_and_not_the_address(

@@ -28,7 +28,6 @@ def test_hosts_are_kept_in_one_spelling() -> None:
         ({"timeout_s": float("inf")}, "APHRODITE_IMAGE_FETCH_TIMEOUT"),
         ({"max_image_bytes": 0}, "--max-image-bytes"),
         ({"max_redirects": -1}, "--image-max-redirects"),
-        ({"max_concurrent": 0}, "at least 1"),
         ({"allowed_hosts": frozenset({"localhost:80"})}, "--allowed-image-hosts.*'localhost:80'"),
         ({"allowed_hosts": frozenset({"http://localhost"})}, "--allowed-image-hosts"),
         ({"allowed_hosts": frozenset({"*.test"})}, "--allowed-image-hosts"),

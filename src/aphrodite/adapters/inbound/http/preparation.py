@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
@@ -131,14 +131,13 @@ class Preparer:
                 task.cancel()
 
     async def _picture(self, reader: ImageReader, url: str) -> object:
-        return await reader.read(await self._fetch(url))
-
-    async def _fetch(self, url: str) -> bytes:
         started_s = self._clock.now_s()
-        try:
-            return await self._fetcher.fetch(url)
-        finally:
-            self._metrics.note_image_fetch(self._clock.now_s() - started_s)
+        async with AsyncExitStack() as stack:
+            try:
+                data = await stack.enter_async_context(self._fetcher.hold(url))
+            finally:
+                self._metrics.note_image_fetch(self._clock.now_s() - started_s)
+            return await reader.read(data)
 
     def _render(
         self,

@@ -6,6 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
+class Share:
+    """What one of those who came has of a budget."""
+
+    def __init__(self, budget: "Budget", amount: int) -> None:
+        self._budget = budget
+        self.amount = amount
+
+    def keep(self, amount: int) -> None:
+        """Give back what is beyond `amount`."""
+        given_back = max(0, self.amount - amount)
+        self.amount -= given_back
+        self._budget._give_back(given_back)
+
+
 class Budget:
     """So much of something for all who come, first come first served. Belongs to one event loop."""
 
@@ -15,21 +29,25 @@ class Budget:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def take(self, amount: int) -> AsyncIterator[None]:
+    async def take(self, amount: int) -> AsyncIterator[Share]:
         """Wait for `amount` and have it for as long as the block takes; more than there is in all counts as all."""
-        amount = min(amount, self._total)
+        share = Share(self, min(amount, self._total))
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((amount, turn))
+        self._waiting.append((share.amount, turn))
         self._serve()
         try:
             await turn
-            yield
+            yield share
         finally:
             if turn.cancelled():
                 self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
+                self._serve()
             else:
-                self._taken -= amount
-            self._serve()
+                share.keep(0)
+
+    def _give_back(self, amount: int) -> None:
+        self._taken -= amount
+        self._serve()
 
     def _serve(self) -> None:
         while self._waiting and self._taken + self._waiting[0][0] <= self._total:

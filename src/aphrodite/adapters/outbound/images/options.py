@@ -11,12 +11,11 @@ from aphrodite.domain.errors import ConfigError, ImageUrlError
 class FetchOptions:
     """Limits of image fetching. Raises ConfigError for a value out of its range."""
 
-    timeout_s: float = 10.0  # of one fetch in all: waiting for a turn, host names, redirects, the last byte
+    timeout_s: float = 10.0  # of one fetch in all: host names, redirects, the last byte
     max_image_bytes: int = 20 * 1024 * 1024
     max_redirects: int = 0
     allowed_hosts: frozenset[str] = frozenset()  # trusted at whatever address; others only at public ones
     allowed_local_media_path: Path | None = None  # file: URLs under this folder are read
-    max_concurrent: int = 64  # downloads at once, which also bounds the memory they take
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout_s < float("inf"):
@@ -25,8 +24,6 @@ class FetchOptions:
             raise ConfigError("--max-image-bytes must be at least 1.")
         if self.max_redirects < 0:
             raise ConfigError("--image-max-redirects must be at least 0.")
-        if self.max_concurrent < 1:
-            raise ConfigError("The number of image fetches at once must be at least 1.")
         object.__setattr__(self, "allowed_hosts", frozenset(_host(host) for host in self.allowed_hosts))
         folder = self.allowed_local_media_path
         if folder is not None and not folder.is_dir():

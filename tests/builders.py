@@ -12,7 +12,9 @@ from typing import Any, Literal
 from tests.processors import save_processor
 
 TokenizerKind = Literal["bytelevel", "metaspace"]
-Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite"]
+Family = Literal[
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite"
+]  # fmt: skip
 Tower = Literal["clip", "siglip"]
 LlavaKind = Literal["Llava", "LlavaNext", "LlavaOnevision", "VipLlava"]
 
@@ -416,6 +418,8 @@ def _text_config(family: Family, tokenizer: Any, overrides: dict[str, Any]) -> A
             "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
             "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 5000.0},
         }
+    if family in ("glm", "glm4"):
+        settings["attention_bias"] = True
     if family == "granite":
         settings |= {
             "head_dim": 12,  # Granite's is always hidden_size / heads

@@ -51,6 +51,10 @@ TEXT_VARIANTS: dict[str, tuple[Family, dict[str, Any]]] = {
     "gemma-tied": ("gemma", {"tie_word_embeddings": True}),
     "gemma2-wide-heads": ("gemma2", {"head_dim": 256, "num_attention_heads": 2, "num_key_value_heads": 1}),
     "gemma3-tied": ("gemma3_text", {"tie_word_embeddings": True, "final_logit_softcapping": 4.0}),
+    "glm4-linear-rope": (
+        "glm4",
+        {"attention_bias": False, "rope_parameters": _LINEAR | {"partial_rotary_factor": 0.25}},
+    ),
     "granite-tied": ("granite", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}),
     "qwen3-window": ("qwen3", _SLIDING),
     "qwen3-attention-bias": ("qwen3", {"attention_bias": True}),

@@ -9,6 +9,8 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
+    Glm4Config,
+    GlmConfig,
     GraniteConfig,
     LlamaConfig,
     LlavaConfig,
@@ -21,7 +23,7 @@ from transformers import (
 
 _DECODERS: tuple[type[PreTrainedConfig], ...] = (
     LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, GemmaConfig, Gemma2Config, Gemma3TextConfig,
-    GraniteConfig,
+    GlmConfig, Glm4Config, GraniteConfig,
 )  # fmt: skip
 _TOWERS: tuple[type[PreTrainedConfig], ...] = (CLIPVisionConfig, SiglipVisionConfig)
 
@@ -39,7 +41,7 @@ def make_llava() -> Callable[..., LlavaConfig]:
 
 
 def _decoder_config(family: str, **overrides: Any) -> PreTrainedConfig:
-    settings = {
+    settings: dict[str, Any] = {
         "vocab_size": 99,
         "hidden_size": 32,
         "intermediate_size": 56,
@@ -48,6 +50,8 @@ def _decoder_config(family: str, **overrides: Any) -> PreTrainedConfig:
         "num_key_value_heads": 2,
         "head_dim": 8,
     }
+    if family in ("glm", "glm4"):
+        settings["pad_token_id"] = None  # theirs is beyond so small a vocabulary
     kind = next(config for config in _DECODERS if config.model_type == family)
     return kind(**(settings | overrides))
 

@@ -128,6 +128,16 @@ def test_sections_that_do_not_share_out_the_head(make_decoder: Maker, sections: 
         read_model(config | {"rope_parameters": rope | {"mrope_section": sections}})
 
 
+@pytest.mark.parametrize("share", [0.4, 1.5, 0.01, "half"])
+def test_a_head_that_turns_in_part(make_decoder: Maker, share: object) -> None:
+    config = make_decoder("glm4").to_dict()
+    assert read_model(config).decoder.ropes[0].num_rotated == 4
+    with pytest.raises(UnsupportedModelError, match=rf"partial_rotary_factor = '?{share}"):
+        read_model(config | {"rope_parameters": config["rope_parameters"] | {"partial_rotary_factor": share}})
+    whole = config | {"rope_parameters": config["rope_parameters"] | {"partial_rotary_factor": 1.0}}
+    assert read_model(whole).decoder.ropes[0].num_rotated is None
+
+
 def test_gemmas_that_embed_text_are_refused(make_decoder: Maker) -> None:
     for family in ("gemma", "gemma2", "gemma3_text"):
         config = make_decoder(family, use_bidirectional_attention=True).to_dict()

@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.glm.modeling_glm import apply_rotary_pos_emb as turn_neighbours
+from transformers.models.glm4v.configuration_glm4v import Glm4vTextConfig
+from transformers.models.glm4v.modeling_glm4v import Glm4vTextRotaryEmbedding
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb as turn_halves
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
 
 from aphrodite.domain.architectures.registry import read_model
@@ -89,3 +93,37 @@ def test_each_pair_turns_by_the_position_that_it_turns_by_in_transformers(sectio
     axes = RopeSpec(1e6, sections=sections).axes(128)
     np.testing.assert_array_equal(np.concatenate((axes, axes)), doubled[0].int().numpy())
     assert not RopeSpec(1e6).axes(128).any(), "text turns by one position"
+
+
+@pytest.mark.parametrize("num_rotated", [None, 12, 4])
+@pytest.mark.parametrize("pairs_neighbours", [False, True])
+def test_heads_in_order_turn_as_transformers_turns_them(num_rotated: int | None, pairs_neighbours: bool) -> None:
+    """Number i with i + D / 2, of numbers in the order in which weights are read."""
+    rope = RopeSpec(100.0, num_rotated=num_rotated, pairs_neighbours=pairs_neighbours)
+    order, frequencies = torch.from_numpy(rope.head_order(16)), torch.from_numpy(rope.inverse_frequencies(16))
+    queries, keys = torch.randn(2, 1, 3, 5, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    angles = torch.arange(5.0)[:, None] * frequencies  # [T, D / 2]
+    turn = turn_neighbours if pairs_neighbours else turn_halves
+    doubled = torch.cat((angles, angles), dim=-1)
+    if num_rotated is not None:
+        doubled = torch.cat((angles[:, : num_rotated // 2],) * 2, dim=-1)
+    expected = turn(queries, keys, doubled.cos()[None], doubled.sin()[None])
+    for given_, turned in zip((queries, keys), expected, strict=True):
+        first, second = given_[..., order].chunk(2, dim=-1)
+        found = torch.cat(
+            (first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()), dim=-1
+        )
+        torch.testing.assert_close(found, turned[..., order])
+
+
+def test_partial_frequencies_and_axes_are_those_of_transformers() -> None:
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 3, 3]}
+    config = Glm4vTextConfig(hidden_size=128, num_attention_heads=4, rope_parameters=rope)
+    module = Glm4vTextRotaryEmbedding(config)
+    spec = RopeSpec(10000.0, sections=(2, 3, 3), num_rotated=16, pairs_neighbours=True)
+    frequencies, axes = spec.inverse_frequencies(32), spec.axes(32)
+    np.testing.assert_allclose(frequencies[:8], module.inv_freq.numpy(), rtol=2e-6)
+    assert not frequencies[8:].any()
+    assert len(axes) == 16
+    doubled = module.recomposition_frequencies(torch.arange(3.0)[:, None, None].expand(3, 1, 8))
+    np.testing.assert_array_equal(axes[:8], doubled[0, ::2].int().numpy())

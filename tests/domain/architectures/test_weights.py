@@ -86,7 +86,7 @@ def test_every_pairing_declares_what_transformers_holds(
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("family", [*FAMILIES, "gemma", "gemma2", "gemma3_text", "granite"])
+@pytest.mark.parametrize("family", [*FAMILIES, "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite"])
 def test_every_decoder_alone_declares_what_transformers_holds(
     make_decoder: Maker, family: str, tied: bool, tmp_path: Path
 ) -> None:
@@ -171,6 +171,17 @@ def test_what_a_family_makes_of_its_numbers_is_made_when_they_are_read(make_deco
     granite = prepared("granite", residual_multiplier=0.25, logits_scaling=8.0)
     assert (granite["norm"], granite["layers.0.mlp_norm"]) == (0.0625, 0.5)
     assert (granite["layers.0.output.weight"], granite["layers.0.down.weight"]) == (0.125, 0.125)
+
+
+def test_what_a_checkpoint_has_merged_comes_in_its_parts(make_decoder: Maker) -> None:
+    """A device of several has its share of each."""
+    spec = read_model(make_decoder("glm").to_dict())
+    tensors = _tensors(spec)
+    assembled = {weight.name: (weight, arrays) for weight, arrays in assemble(spec, tensors.items())}
+    weight, arrays = assembled["layers.1.gate_up.weight"]
+    assert weight.shape == (112, 32)
+    assert [array.shape for array in arrays] == [(56, 32)] * 2
+    np.testing.assert_array_equal(np.concatenate(arrays), tensors["decoder.layers.1.mlp.gate_up_proj.weight"])
 
 
 def test_assemble_yields_a_weight_as_soon_as_it_is_whole(spec: ModelSpec) -> None:

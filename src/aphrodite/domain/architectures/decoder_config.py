@@ -21,11 +21,13 @@ def read_decoder(
     attention_scale: float | None = None,
     attention_softcap: float | None = None,
     activation: Activation | None = None,
+    partial_rotation: bool = False,
 ) -> DecoderSpec:
     """A decoder from its configuration and from what its family says.
 
     `windows` None is full attention throughout; `attention_scale` None 1 / sqrt(head size), as most have it;
-    `activation` None what the configuration calls `hidden_act`.
+    `activation` None what the configuration calls `hidden_act`; with `partial_rotation` the file says how much of a
+    head turns.
 
     Raises UnsupportedModelError for a value that we cannot run.
     """
@@ -48,7 +50,7 @@ def read_decoder(
         head_dim=head_dim,
         max_position=config.integer("max_position_embeddings"),
         rms_norm_eps=config.number("rms_norm_eps"),
-        ropes=_read_ropes(config, num_layers, head_dim),
+        ropes=_read_ropes(config, num_layers, head_dim, partial_rotation),
         activation=activation or config.activation("hidden_act"),
         qkv_bias=qkv_bias,
         output_bias=output_bias,
@@ -79,30 +81,29 @@ def read_layer_windows(config: ConfigFields) -> tuple[int | None, ...]:
     return tuple(window if kind == "sliding_attention" else None for kind in types)
 
 
-def _read_ropes(config: ConfigFields, num_layers: int, head_dim: int) -> tuple[RopeSpec, ...]:
+def _read_ropes(config: ConfigFields, num_layers: int, head_dim: int, is_partial: bool) -> tuple[RopeSpec, ...]:
     """[L], where a configuration has one for each kind of layer, or one for all."""
     ropes = config.section("rope_parameters")
     if not any(isinstance(value, Mapping) for value in ropes.values.values()):
-        return (_read_rope(ropes, head_dim),) * num_layers
+        return (_read_rope(ropes, head_dim, is_partial),) * num_layers
     read_layer_windows(config)  # looks through the list of kinds
     kinds = config.values.get("layer_types") or ["full_attention"] * num_layers
-    by_kind = {kind: _read_rope(ropes.section(kind), head_dim) for kind in dict.fromkeys(kinds)}
+    by_kind = {kind: _read_rope(ropes.section(kind), head_dim, is_partial) for kind in dict.fromkeys(kinds)}
     return tuple(by_kind[kind] for kind in kinds)
 
 
-def _read_rope(rope: ConfigFields, head_dim: int) -> RopeSpec:
-    if rope.values.get("partial_rotary_factor") not in (None, 1, 1.0):
-        raise rope.unsupported("partial_rotary_factor", "1, a rotation of the whole head")
+def _read_rope(rope: ConfigFields, head_dim: int, is_partial: bool) -> RopeSpec:
     theta, kind = rope.number("rope_theta"), rope.choice("rope_type", _ROPE_TYPES)
+    num_rotated = _read_num_rotated(rope, head_dim, is_partial)
     if rope.has("mrope_section"):
-        sections = rope.values["mrope_section"]
+        sections, num_pairs = rope.values["mrope_section"], (num_rotated or head_dim) // 2
         if kind != "default" or not isinstance(sections, list | tuple) or len(sections) != 3:
             raise rope.unsupported("mrope_section", "three numbers, and rope_type default")
-        if not all(type(size) is int and size >= 0 for size in sections) or sum(sections) != head_dim // 2:
-            raise rope.unsupported("mrope_section", f"three numbers that add up to half of the head, {head_dim // 2}")
-        return RopeSpec(theta, sections=tuple(sections))
+        if not all(type(size) is int and size >= 0 for size in sections) or sum(sections) != num_pairs:
+            raise rope.unsupported("mrope_section", f"three numbers that add up to the {num_pairs} pairs that turn")
+        return RopeSpec(theta, sections=tuple(sections), num_rotated=num_rotated)
     if kind == "linear":
-        return RopeSpec(theta, "linear", rope.number("factor"))
+        return RopeSpec(theta, "linear", rope.number("factor"), num_rotated=num_rotated)
     if kind == "llama3":
         return RopeSpec(
             theta,
@@ -111,5 +112,18 @@ def _read_rope(rope: ConfigFields, head_dim: int) -> RopeSpec:
             low_freq_factor=rope.number("low_freq_factor"),
             high_freq_factor=rope.number("high_freq_factor"),
             original_max_position=rope.integer("original_max_position_embeddings"),
+            num_rotated=num_rotated,
         )
-    return RopeSpec(theta)
+    return RopeSpec(theta, num_rotated=num_rotated)
+
+
+def _read_num_rotated(rope: ConfigFields, head_dim: int, is_partial: bool) -> int | None:
+    share = rope.optional_number("partial_rotary_factor")
+    if share is None or share == 1:
+        return None
+    if not is_partial:
+        raise rope.unsupported("partial_rotary_factor", "1, a rotation of the whole head")
+    num_rotated = int(head_dim * share)
+    if num_rotated % 2 != 0 or not 0 < num_rotated <= head_dim:
+        raise rope.unsupported("partial_rotary_factor", f"a share of the head's {head_dim} numbers, an even one")
+    return num_rotated

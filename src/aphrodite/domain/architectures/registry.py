@@ -10,6 +10,7 @@ from aphrodite.domain.architectures.families.deepseek_vl import read_deepseek_vl
 from aphrodite.domain.architectures.families.gemma import read_gemma
 from aphrodite.domain.architectures.families.gemma2 import read_gemma2
 from aphrodite.domain.architectures.families.gemma3 import read_gemma3, read_gemma3_text
+from aphrodite.domain.architectures.families.glm import read_glm, read_glm4
 from aphrodite.domain.architectures.families.granite import read_granite
 from aphrodite.domain.architectures.families.idefics3 import read_idefics3
 from aphrodite.domain.architectures.families.internvl import read_intern_vit, read_internvl
@@ -41,6 +42,8 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "gemma": read_gemma,
         "gemma2": read_gemma2,
         "gemma3_text": read_gemma3_text,
+        "glm": read_glm,
+        "glm4": read_glm4,
         "granite": read_granite,
     }
 )

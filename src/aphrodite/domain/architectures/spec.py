@@ -4,7 +4,7 @@ Letters: T tokens of a step, H heads, K key/value heads, D head size, E hidden s
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -25,14 +25,31 @@ class RopeSpec:
     original_max_position: int = 8192
     sections: tuple[int, ...] = ()  # pairs that turn by a token's time, row and column each (M-RoPE, arXiv 2409.12191);
     # (): all by time, which in text is the one position
+    num_rotated: int | None = None  # numbers of a head that turn, the first; None: all
+    pairs_neighbours: bool = False  # numbers 0 and 1 turn together, 2 and 3 ...; else the first half with the second
+
+    def head_order(self, head_dim: int) -> np.ndarray:
+        """A head's numbers as the backends have them, who turn number i with i + head_dim / 2: int [head_dim].
+
+        Attention's scores are the same in any order that queries and keys share.
+        """
+        num_rotated = self.num_rotated or head_dim
+        turned = np.arange(num_rotated)
+        pairs = turned.reshape(-1, 2).T if self.pairs_neighbours else turned.reshape(2, -1)
+        return np.concatenate((pairs, np.arange(num_rotated, head_dim).reshape(2, -1)), axis=1).reshape(-1)
 
     def axes(self, head_dim: int) -> np.ndarray:
         """Which of a token's three positions turns each pair of head dimensions, int32 [head_dim / 2]."""
-        return np.repeat(np.arange(3, dtype=np.int32), self.sections or (head_dim // 2, 0, 0))
+        axes = np.repeat(np.arange(3, dtype=np.int32), self.sections or (head_dim // 2, 0, 0))
+        return np.pad(axes, (0, head_dim // 2 - len(axes)))
 
     def inverse_frequencies(self, head_dim: int) -> np.ndarray:
-        """The angle per position of each pair of head dimensions, float32 [head_dim / 2]."""
-        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        """The angle per position of each pair of head dimensions, float32 [head_dim / 2]: 0 where none turns."""
+        num_rotated = self.num_rotated or head_dim
+        return np.pad(self._frequencies(num_rotated), (0, (head_dim - num_rotated) // 2))
+
+    def _frequencies(self, num_rotated: int) -> np.ndarray:
+        exponents = np.arange(0, num_rotated, 2, dtype=np.float32) / np.float32(num_rotated)
         plain = (1.0 / np.float32(self.theta) ** exponents).astype(np.float32)
         if self.kind == "default":
             return plain
@@ -55,9 +72,17 @@ class AttentionSpec:
     softcap: float | None = None  # a bound that scores bend to: softcap * tanh(score / softcap) (arXiv 2408.00118)
 
 
+class SandwichNorms(NamedTuple):
+    """What a checkpoint calls the norms around attention and MLP, where there is one on both sides of each."""
+
+    after_attention: str
+    before_mlp: str
+    after_mlp: str
+
+
 @dataclass(frozen=True, slots=True)
 class DecoderSpec:
-    """A text decoder with gated MLP, RMSNorm and rotary positions (Llama, Mistral, Qwen, Gemma, Granite)."""
+    """A text decoder with gated MLP, RMSNorm and rotary positions (Llama, Mistral, Qwen, Gemma, Granite, GLM)."""
 
     vocab_size: int
     hidden_size: int
@@ -77,7 +102,8 @@ class DecoderSpec:
     attention: tuple[AttentionSpec, ...]  # [L]
     tied_embeddings: bool
     norm_offset: float = 0.0  # RMS norms multiply with so much more than the checkpoint's weights
-    sandwich_norms: bool = False  # RMSNorm behind attention and MLP as well, before their results are added
+    sandwich_norms: SandwichNorms | None = None  # RMSNorm behind attention and MLP too, before their results are added
+    is_gate_up_merged: bool = False  # in the checkpoint
     embedding_scale: float = 1.0  # of the tokens' embeddings; pictures' features stay as they are
     input_scale: float = 1.0  # of all that goes into the first layer
     residual_scale: float = 1.0  # of what attention and MLP add

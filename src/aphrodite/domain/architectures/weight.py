@@ -4,14 +4,18 @@ Merged weights (queries, keys and values; gate and up) are their sources stacked
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
 Axis = Literal["vocab", "heads", "mlp", "hidden"]
 """What an axis counts: token ids; rows of attention heads, by head; inner units of the MLP; all that is never split."""
+
+Reader = Callable[[np.ndarray], np.ndarray]
+"""Makes of a checkpoint's tensor the one that we want."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,9 @@ class Source:
     shape: tuple[int, ...]
     offset: float = 0.0
     scale: float = 1.0
-    read: Callable[[np.ndarray], np.ndarray] | None = None  # what is done to the tensor first
+    read: Reader | None = None  # what is done to the tensor first
     held_shape: tuple[int, ...] | None = None  # of what `read` makes, where it is another
+    parts: tuple[int, ...] = ()  # the rows of each, where the checkpoint has merged several
 
     @property
     def held(self) -> tuple[int, ...]:
@@ -37,6 +42,10 @@ class Source:
         if self.offset == 0 and self.scale == 1:
             return tensor
         return (tensor.astype(np.float32) + np.float32(self.offset)) * np.float32(self.scale)
+
+    def split(self, prepared: np.ndarray) -> list[np.ndarray]:
+        """What `prepare` made, part by part."""
+        return np.split(prepared, np.cumsum(self.parts)[:-1]) if self.parts else [prepared]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +75,23 @@ def linear(
     bias: bool,
     axes: tuple[Axis, ...] = (),
     scale: float = 1.0,
+    *,
+    reads: Mapping[str, Reader | None] = MappingProxyType({}),
+    parts: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> list[Weight]:
-    """A matrix product whose output rows come from one or more checkpoint layers; `outputs` maps each to its rows."""
-    weight = Weight(
-        f"{name}.weight",
-        tuple(Source(f"{prefix}{key}.weight", (rows, num_inputs), scale=scale) for key, rows in outputs.items()),
-        axes,
-    )
-    if not bias:
-        return [weight]
-    sources = tuple(Source(f"{prefix}{key}.bias", (rows,), scale=scale) for key, rows in outputs.items())
-    return [weight, Weight(f"{name}.bias", sources, axes[:1])]
+    """A matrix product whose output rows come from one or more checkpoint layers; `outputs` maps each to its rows.
+
+    `reads` and `parts` are those of their sources, by layer.
+    """
+
+    def sources(kind: str, inputs: tuple[int, ...]) -> tuple[Source, ...]:
+        return tuple(
+            Source(f"{prefix}{key}.{kind}", (rows, *inputs), 0.0, scale, reads.get(key), parts=parts.get(key, ()))
+            for key, rows in outputs.items()
+        )
+
+    weight = Weight(f"{name}.weight", sources("weight", (num_inputs,)), axes)
+    return [weight, Weight(f"{name}.bias", sources("bias", ()), axes[:1])] if bias else [weight]
 
 
 def vector(name: str, source: str, size: int) -> Weight:

@@ -5,7 +5,9 @@ from dataclasses import replace
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.decoder_config import read_decoder, read_layer_windows
 from aphrodite.domain.architectures.families.gemma import as_gemma, check_causal
-from aphrodite.domain.architectures.spec import DecoderSpec
+from aphrodite.domain.architectures.spec import DecoderSpec, SandwichNorms
+
+_NORMS = SandwichNorms("post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
 def read_gemma2(config: ConfigFields) -> DecoderSpec:
@@ -22,4 +24,4 @@ def read_gemma2(config: ConfigFields) -> DecoderSpec:
         activation=config.activation("hidden_activation"),
     )
     softcap = config.optional_number("final_logit_softcapping")
-    return replace(as_gemma(decoder), sandwich_norms=True, logits_softcap=softcap)
+    return replace(as_gemma(decoder), sandwich_norms=_NORMS, logits_softcap=softcap)

@@ -157,6 +157,38 @@ def test_a_client_that_goes_away_frees_what_its_request_held() -> None:
     run(test())
 
 
+def test_requests_that_are_answered_together() -> None:
+    async def together(client: EngineClient, asked: list[EngineRequest]) -> dict[tuple[str, int], list[int]]:
+        found: dict[tuple[str, int], list[int]] = {}
+        async with aclosing(client.submit(*asked)) as deltas:
+            async for delta in deltas:
+                found.setdefault((delta.request_id, delta.index), []).extend(delta.token_ids)
+        return found
+
+    async def test() -> None:
+        async with serving(SLOW, max_queue=20) as client:
+            asked = [request(str(i), 20 + i, 21, n=2) for i in range(10)]
+            answered = asyncio.create_task(together(client, asked))
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFullError):  # all or none
+                await together(client, [request("a"), request("b")])
+            found = await answered
+            assert found == {(one.request_id, i): alone(one, build()) for one in asked for i in range(2)}
+
+            with pytest.raises(PromptTooLongError):  # the others end with the one that is refused
+                await together(client, [request("x", max_tokens=400), request("y", *range(512)), request("z")])
+            with pytest.raises(RequestError, match="A request with the id 'a' is being answered"):
+                await together(client, [request("a"), request("a")])
+            async with aclosing(client.submit(request("c", max_tokens=400), request("d", max_tokens=400))) as deltas:
+                async for _ in deltas:
+                    break
+                await until(lambda: client.stats.num_running == 2)
+            await until(lambda: client.stats.num_running == client.stats.num_waiting == 0)
+            assert client.stats.kv_cache_usage == 0
+
+    run(test())
+
+
 def test_sequences_are_aborted_one_by_one() -> None:
     async def test() -> None:
         async with serving(SLOW) as client:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
 from aphrodite.domain.errors import (
     AphroditeError,
@@ -14,12 +14,11 @@ from aphrodite.domain.errors import (
 )
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.ports import BackendLimits
-from aphrodite.domain.scheduling.request import Owner
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import Engine, EngineRequest
 from aphrodite.engine.link import EngineLink, EngineSilentError
 from aphrodite.engine.messages import Abort, AbortSequence, EngineMessage, Failed, Heartbeat, Ready, Refused, StepDone
-from aphrodite.engine.queue import Queue, num_places
+from aphrodite.engine.queue import Queue
 from aphrodite.engine.restarts import DeathRecord, RestartPolicy
 from aphrodite.engine.stream import RequestStream
 
@@ -98,45 +97,43 @@ class EngineClient:
         self._start_s = asyncio.get_running_loop().time() - started_s
         self._supervisor = asyncio.create_task(self._supervise(), name="aphrodite-engine-supervisor")
 
-    def check_room(self, owner: Owner, prompt_lengths: Iterable[int], num_sequences: int) -> None:
-        """Raises QueueFullError where prompts of so many tokens, each with so many sequences, cannot wait together."""
-        self._queue.check(owner, sum(num_places(num_sequences, num_tokens) for num_tokens in prompt_lengths))
+    def check_room(self, requests: Sequence[EngineRequest]) -> None:
+        """Raises QueueFullError where `submit` would."""
+        self._queue.check(requests)
 
-    async def submit(self, request: EngineRequest) -> AsyncGenerator[SequenceDelta, None]:
-        """Have a request answered: an async generator of the deltas of its `n` sequences, as the engine makes them.
+    async def submit(self, *requests: EngineRequest) -> AsyncGenerator[SequenceDelta, None]:
+        """Have requests of one owner answered: an async generator of the deltas of all, as the engine makes them.
 
         It ends when every sequence has a finish reason, an error in its last delta (StepError, as Engine.step has it),
         or was aborted by `abort_sequence`. Closing it, or cancelling the task that waits in it, aborts what is left in
         the engine; iterate under `contextlib.aclosing`, so that it is closed at once when the loop is left.
 
-        Raises, when iterated: RequestError for a request that the engine refuses, or whose id is taken; QueueFullError;
-        EngineDeadError when the process is down or ends meanwhile; EngineClosedError once `shutdown` was called.
+        Raises, when iterated, and ends all of them with that: RequestError for a request that the engine refuses, or
+        whose id is taken; QueueFullError where they cannot wait together; EngineDeadError when the process is down or
+        ends meanwhile; EngineClosedError once `shutdown` was called.
         """
-        link = self._check_open(request.request_id)
-        self._queue.add(request)
-        try:
-            link.send(request)
-        except AphroditeError:
-            self._queue.remove(request.request_id)
-            raise
-        stream = RequestStream(request.sampling.n)
-        self._streams[request.request_id] = stream
+        link = self._check_open(requests)
+        self._queue.add(requests)
+        stream = RequestStream(requests)
+        self._streams |= dict.fromkeys(stream.request_ids, stream)
         self._drained.clear()
         try:
+            for request in requests:
+                link.send(request)
             while not stream.ended:
                 for delta in await stream.take():
                     yield delta
         finally:
-            self._forget(request.request_id)
-            if stream.unfinished and self._ready and self._link is link:
-                link.send(Abort(request.request_id))
+            self._forget(stream.request_ids)
+            if self._link is link:
+                self._abort(stream)
 
     def abort_sequence(self, request_id: str, index: int) -> None:
         """End one sequence of a request, whose text holds a stop string, say. Ids of the past are none's business."""
         stream = self._streams.get(request_id)
-        if stream is not None and index in stream.unfinished and self._link is not None:
+        if stream is not None and (request_id, index) in stream.unfinished and self._link is not None:
             self._link.send(AbortSequence(request_id, index))
-            stream.drop(index)
+            stream.drop(request_id, index)
 
     async def failed(self) -> AphroditeError:
         """Wait until restarts were given up; returns why. Never returns while the client recovers or is shut down."""
@@ -155,7 +152,7 @@ class EngineClient:
                 await asyncio.wait_for(self._drained.wait(), timeout_s)
             except TimeoutError:
                 _log.warning("%d requests were not finished in %g seconds.", len(self._streams), timeout_s)
-        for stream in self._streams.values():
+        for stream in set(self._streams.values()):
             stream.fail(EngineClosedError("The server shuts down; the request was not finished in time."))
         if self._supervisor is not None:
             self._supervisor.cancel()
@@ -164,20 +161,30 @@ class EngineClient:
         if link is not None:
             await link.stop()
 
-    def _check_open(self, request_id: str) -> EngineLink:
+    def _check_open(self, requests: Iterable[EngineRequest]) -> EngineLink:
         if self._closing:
             raise EngineClosedError("The server shuts down and takes no more requests.")
         if self._failure is not None:
             raise EngineDeadError(str(self._failure))
         if self._link is None or not self._ready:
             raise EngineDeadError("The engine is being started; try again in a moment.")
-        if request_id in self._streams:
-            raise RequestError(f"A request with the id {request_id!r} is being answered already.")
+        taken = set(self._streams)
+        for request in requests:
+            if request.request_id in taken:
+                raise RequestError(f"A request with the id {request.request_id!r} is being answered already.")
+            taken.add(request.request_id)
         return self._link
 
-    def _forget(self, request_id: str) -> None:
-        del self._streams[request_id]
-        self._queue.remove(request_id)
+    def _abort(self, stream: RequestStream) -> None:
+        """End in the engine what it works on for a stream."""
+        if self._ready and self._link is not None:
+            for request_id in {request_id for request_id, _ in stream.unfinished}:
+                self._link.send(Abort(request_id))
+
+    def _forget(self, request_ids: Iterable[str]) -> None:
+        for request_id in request_ids:
+            del self._streams[request_id]
+            self._queue.remove(request_id)
         if not self._streams:
             self._drained.set()
 
@@ -254,7 +261,7 @@ class EngineClient:
     def _end_streams(self) -> None:
         """The engine is gone, and with it all that it worked on."""
         self._ready, self._stats = False, EngineStats()
-        for stream in self._streams.values():
+        for stream in set(self._streams.values()):
             stream.fail(EngineDeadError("The engine's process ended before the request was finished; ask again."))
 
     def _dispatch(self, message: EngineMessage) -> None:
@@ -267,16 +274,12 @@ class EngineClient:
                     if delta.request_id in self._queue:
                         self._queue.start(delta.request_id, delta.index)
                     stream.push(delta)
-                    if stream.is_overfull:
-                        self._end_unread(delta.request_id, stream)
+                    if stream.is_overfull:  # nobody takes what comes
+                        self._abort(stream)
+                        stream.fail(UnreadAnswerError("The answer was read so slowly that it was ended."))
         elif isinstance(message, Refused) and (stream := self._streams.get(message.request_id)) is not None:
+            self._abort(stream)
             stream.fail(message.error)
-
-    def _end_unread(self, request_id: str, stream: RequestStream) -> None:
-        """Nobody takes what comes for this request."""
-        if stream.unfinished and self._link is not None:
-            self._link.send(Abort(request_id))
-            stream.fail(UnreadAnswerError("The answer was read so slowly that it was ended."))
 
     def _note_death(self, error: AphroditeError) -> float | None:
         """Returns the seconds to wait before the next start, None when there is to be none."""

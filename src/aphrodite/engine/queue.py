@@ -1,5 +1,6 @@
 """How much waits for the engine, and whether more may."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aphrodite.domain.errors import QueueFullError
@@ -9,9 +10,9 @@ from aphrodite.engine.engine import EngineRequest
 _TOKENS_PER_PLACE = 8192
 
 
-def num_places(num_sequences: int, num_prompt_tokens: int) -> int:
+def _num_places(request: EngineRequest) -> int:
     """What the completions of a prompt take."""
-    return num_sequences + num_prompt_tokens // _TOKENS_PER_PLACE
+    return request.sampling.n + len(request.prompt_token_ids) // _TOKENS_PER_PLACE
 
 
 @dataclass(slots=True)
@@ -37,18 +38,20 @@ class Queue:
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._entries
 
-    def check(self, owner: Owner, num_places: int) -> None:
-        """Raises QueueFullError where `owner` cannot have so many more."""
-        is_full = self._num_taken > 0 and self._num_taken + num_places > self._num_places
-        if is_full and not self._has_share(owner, num_places):
+    def check(self, requests: Sequence[EngineRequest]) -> None:
+        """Raises QueueFullError where their owner, who is one, cannot have all of them wait."""
+        weight = sum(map(_num_places, requests))
+        is_full = self._num_taken > 0 and self._num_taken + weight > self._num_places
+        if is_full and not self._has_share(requests[0].owner, weight):
             raise QueueFullError(f"{self._num_taken} sequences wait already; try again later.")
 
-    def add(self, request: EngineRequest) -> None:
-        """Raises QueueFullError."""
-        weight = num_places(request.sampling.n, len(request.prompt_token_ids))
-        self.check(request.owner, weight)
-        self._entries[request.request_id] = _Entry(request.owner, set(range(request.sampling.n)), weight)
-        self._change(request.owner, weight)
+    def add(self, requests: Sequence[EngineRequest]) -> None:
+        """All or none. Raises as `check` does."""
+        self.check(requests)
+        for request in requests:
+            weight = _num_places(request)
+            self._entries[request.request_id] = _Entry(request.owner, set(range(request.sampling.n)), weight)
+            self._change(request.owner, weight)
 
     def start(self, request_id: str, index: int) -> None:
         """Something came for a sequence of a request that is in the queue."""

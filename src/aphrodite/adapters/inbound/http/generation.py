@@ -8,7 +8,6 @@ from aphrodite.adapters.inbound.http.openai.protocol import PromptTokensDetails,
 from aphrodite.adapters.inbound.http.request_note import RequestNote
 from aphrodite.domain.errors import AphroditeError, RequestError
 from aphrodite.domain.generation.assembler import RequestAssembler, TextDelta
-from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.generation.outputs import Logprob, RequestOutput
 from aphrodite.domain.ports import Clock, Metrics, Tokenizer
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
@@ -19,7 +18,6 @@ from aphrodite.engine.engine import EngineRequest
 
 _MAX_LOGPROBS = 1 << 19  # that are kept until an answer is whole
 _PROMPTS_AT_ONCE = 16  # that are made ready before others have their turn
-_MAX_MERGED_DELTAS = 1024  # read ahead of the client, of all prompts of a request
 
 
 class Generation:
@@ -51,9 +49,7 @@ class Generation:
         self._note = note
         self._sampling = sampling
         self._prompts = prompts
-        # Ids are the engine's keys, and a client may send its own twice: so they are made unique by the object's.
         self._owner = Owner(client_name, f"{request_id}/{id(self)}")
-        self._ids = [f"{self._owner.request}/{index}" for index in range(len(prompts))]
         self._tokenizer = tokenizer
         self._streamed = streamed
         self._arrival_s = clock.now_s()
@@ -121,9 +117,11 @@ class Generation:
 
     async def _text_deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         try:
-            streams = await self._submit()
-            async with aclosing(_merge(streams)) as merged:
-                async for prompt_index, delta in merged:
+            requests = await self._prepare()
+            places = {request.request_id: place for place, request in enumerate(requests)}
+            async with aclosing(self._client.submit(*requests)) as deltas:
+                async for delta in deltas:
+                    prompt_index = places[delta.request_id]
                     assembler = self._assemblers[prompt_index]
                     text = assembler.push(delta, self._clock.now_s())
                     if assembler.error is not None:
@@ -142,64 +140,28 @@ class Generation:
                 assembler.abort()
                 self._metrics.note_output(assembler.output())
 
-    async def _submit(self) -> list[AsyncGenerator[SequenceDelta, None]]:
+    async def _prepare(self) -> list[EngineRequest]:
         """Make ready for what will come, once it is sure that there is room; others go on meanwhile."""
-        sampling = self._sampling
-        self._client.check_room(self._owner, [len(prompt.token_ids) for prompt in self._prompts], sampling.n)
-        streams = []
-        for index, (engine_id, prompt) in enumerate(zip(self._ids, self._prompts, strict=True), 1):
+        requests = [
+            # Ids are the engine's keys, and a client may send its own twice: so the owner's is unique by the object's.
+            EngineRequest(
+                f"{self._owner.request}/{index}", prompt.token_ids, self._sampling, prompt.images, self._owner
+            )
+            for index, prompt in enumerate(self._prompts)
+        ]
+        self._client.check_room(requests)
+        for number, (request, prompt) in enumerate(zip(requests, self._prompts, strict=True), 1):
             self._assemblers.append(
                 RequestAssembler(
-                    engine_id,
+                    request.request_id,
                     prompt,
-                    sampling,
+                    self._sampling,
                     self._tokenizer,
                     self._arrival_s,
                     incremental=True,
                     keep_logprobs=not self._streamed,
                 )
             )
-            streams.append(
-                self._client.submit(EngineRequest(engine_id, prompt.token_ids, sampling, prompt.images, self._owner))
-            )
-            if index % _PROMPTS_AT_ONCE == 0:
+            if number % _PROMPTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        return streams
-
-
-async def _merge(
-    streams: Sequence[AsyncGenerator[SequenceDelta, None]],
-) -> AsyncGenerator[tuple[int, SequenceDelta], None]:
-    """What several streams yield, as it comes. The first error ends them all."""
-    if len(streams) == 1:
-        async with aclosing(streams[0]) as stream:
-            async for delta in stream:
-                yield 0, delta
-        return
-    queue: asyncio.Queue[tuple[int, SequenceDelta] | Exception | None] = asyncio.Queue(_MAX_MERGED_DELTAS)
-
-    async def pump(index: int, stream: AsyncGenerator[SequenceDelta, None]) -> None:
-        try:
-            async with aclosing(stream):
-                async for delta in stream:
-                    await queue.put((index, delta))
-        except Exception as error:  # noqa: BLE001 - raised on the other side
-            await queue.put(error)
-        else:
-            await queue.put(None)
-
-    tasks = [asyncio.create_task(pump(index, stream)) for index, stream in enumerate(streams)]
-    num_open = len(tasks)
-    try:
-        while num_open:
-            item = await queue.get()
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                num_open -= 1
-            else:
-                yield item
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        return requests

@@ -340,10 +340,7 @@ def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL"] = "Qwen2_5
     import transformers
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    tiny_tokenizer(folder, "bytelevel", image_token=False)
-    tokens = {"image_token": IMAGE_TOKEN, "video_token": "<video>", "start_token": "<start>", "end_token": "<end>"}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
-    tokenizer.save_pretrained(folder)
+    tokenizer = _vision_tokenizer(folder)
     patch_size, side = 4, 2
     tower: dict[str, Any] = {"depth": 3, "num_heads": 2, "patch_size": patch_size, "spatial_merge_size": side}
     tower |= {
@@ -374,6 +371,56 @@ def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL"] = "Qwen2_5
     )
     save_processor("Qwen2VLProcessor", image_processor, folder)
     return folder
+
+
+def tiny_glm_v(folder: Path, kind: Literal["Glm4v", "GlmOcr"] = "Glm4v") -> Path:
+    """Save a GLM-4.1V or a GLM-OCR: squares of patches convolved together, half of each head turned in sections."""
+    import transformers
+    from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+
+    tokenizer = _vision_tokenizer(folder)
+    patch_size, side = 4, 2
+    tower = {
+        "depth": 2,
+        "num_heads": 2,
+        "patch_size": patch_size,
+        "spatial_merge_size": side,
+        "hidden_size": 32,
+        "out_hidden_size": 48,
+        "intermediate_size": 40,
+        "image_size": 5 * patch_size,
+    }
+    text = _text_config("glm4", tokenizer, {}).to_dict() | {"head_dim": 12}
+    rope = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1]}
+    config = getattr(transformers, f"{kind}Config")(
+        vision_config=tower,
+        text_config={key: value for key, value in text.items() if key != "model_type"} | {"rope_parameters": rope},
+        image_token_id=tokenizer.image_token_id,
+        video_token_id=tokenizer.video_token_id,
+        image_start_token_id=tokenizer.start_token_id,
+        image_end_token_id=tokenizer.end_token_id,
+        video_start_token_id=tokenizer.start_token_id,
+        video_end_token_id=tokenizer.end_token_id,
+    )
+    _fill_and_save(getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer, folder)
+    image_processor = Glm4vImageProcessorPil(
+        size={"shortest_edge": 2 * (2 * side * patch_size) ** 2, "longest_edge": 2 * (8 * side * patch_size) ** 2},
+        patch_size=patch_size,
+        merge_size=side,
+    )
+    save_processor("Glm4vProcessor", image_processor, folder)
+    return folder
+
+
+def _vision_tokenizer(folder: Path) -> Any:
+    """With tokens for pictures and videos."""
+    import transformers
+
+    tiny_tokenizer(folder, "bytelevel", image_token=False)
+    tokens = {"image_token": IMAGE_TOKEN, "video_token": "<video>", "start_token": "<start>", "end_token": "<end>"}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
 def _tokenizer_kind(family: Family) -> TokenizerKind:

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-_WANT_TORCHVISION = ("InternVLProcessor", "LlavaOnevisionProcessor", "PixtralProcessor", "Qwen2VLProcessor")
+_WANT_TORCHVISION = (
+    "Glm4vProcessor",
+    "InternVLProcessor",
+    "LlavaOnevisionProcessor",
+    "PixtralProcessor",
+    "Qwen2VLProcessor",
+)
 
 
 def save_processor(name: str, image_processor: Any, folder: Path, **settings: Any) -> None:

@@ -113,7 +113,11 @@ def spans(draw: st.DrawFn) -> ImageSpan:
     if draw(st.booleans()):
         taps = rng.integers(0, 99, (len(taps), 4), dtype=np.int32)
         weights = rng.random(taps.shape, np.float32)
-    plan = PatchPlan(segments, taps, coordinates, windows, weights)
+    positions = None
+    if draw(st.booleans()):
+        positions = rng.integers(0, 99, (draw(st.integers(0, 5)), draw(st.sampled_from((4, 16)))), dtype=np.int32)
+    position_weights = None if positions is None else rng.random(positions.shape, np.float32)
+    plan = PatchPlan(segments, taps, coordinates, windows, weights, positions, position_weights)
     is_feature = rng.integers(0, 2, draw(st.integers(0, 6))).astype(bool)
     return ImageSpan(
         ImageInput(patches, plan, draw(st.binary(max_size=16))),
@@ -156,6 +160,8 @@ def test_requests_arrive_as_they_were(
             (ours_plan.coordinates, theirs_plan.coordinates),
             (ours_plan.windows, theirs_plan.windows),
             (ours_plan.tap_weights, theirs_plan.tap_weights),
+            (ours_plan.position_taps, theirs_plan.position_taps),
+            (ours_plan.position_weights, theirs_plan.position_weights),
         ):
             assert (ours is None) == (theirs is None)
             if ours is not None and theirs is not None:

@@ -10,6 +10,7 @@ from tests.builders import (
     Tower,
     tiny_deepseek_vl,
     tiny_gemma3,
+    tiny_glm_v,
     tiny_idefics3,
     tiny_internvl,
     tiny_llava,
@@ -100,6 +101,8 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "vipllava": partial(tiny_llava, kind="VipLlava"),
     "deepseek-vl": tiny_deepseek_vl,
     "gemma3": tiny_gemma3,
+    "glm4v": tiny_glm_v,
+    "glm-ocr": partial(tiny_glm_v, kind="GlmOcr"),
     "granite-vision": partial(
         tiny_llava,
         kind="LlavaNext",

@@ -1,5 +1,6 @@
 """Transformers' own answers: greedy tokens, and the logits behind them and behind the prompt."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,9 @@ class Reference:
 
     def inputs(self, prompt: str, image: Image.Image | list[Image.Image] | None = None) -> dict[str, torch.Tensor]:
         pictures = {} if image is None else {"images": image}
-        read = dict(self._read(text=prompt, return_tensors="pt", **pictures))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "__array__ impl", DeprecationWarning)  # GLM-4.1V's, of torch and NumPy 2
+            read = dict(self._read(text=prompt, return_tensors="pt", **pictures))
         if self.model.config.model_type != "gemma3":  # which sees by them what is an image
             read.pop("token_type_ids", None)
         return read

@@ -87,6 +87,9 @@ class _Span(msgspec.Struct, frozen=True):
     taps_per_feature: int  # K, 1 without weights
     coordinates: bytes | None  # int32 [patches, 2]
     windows: bytes | None  # int32 [windows]
+    position_taps: bytes | None  # int32 [patches, K]
+    position_weights: bytes | None  # float32 [patches, K]
+    taps_per_position: int  # K, 1 without
     patch_bytes: int
     grid: tuple[int, int] | None
     sees_forward: bool
@@ -165,10 +168,13 @@ def _span_header(span: ImageSpan) -> _Span:
         content_hash=image.content_hash,
         segments=plan.segments.tobytes(),
         taps=plan.taps.tobytes(),
-        tap_weights=None if plan.tap_weights is None else plan.tap_weights.tobytes(),
+        tap_weights=_bytes(plan.tap_weights),
         taps_per_feature=1 if plan.tap_weights is None else plan.tap_weights.shape[1],
-        coordinates=None if plan.coordinates is None else plan.coordinates.tobytes(),
-        windows=None if plan.windows is None else plan.windows.tobytes(),
+        coordinates=_bytes(plan.coordinates),
+        windows=_bytes(plan.windows),
+        position_taps=_bytes(plan.position_taps),
+        position_weights=_bytes(plan.position_weights),
+        taps_per_position=1 if plan.position_taps is None else plan.position_taps.shape[1],
         patch_bytes=image.patches.shape[1],
         grid=span.grid,
         sees_forward=span.sees_forward,
@@ -177,20 +183,27 @@ def _span_header(span: ImageSpan) -> _Span:
 
 def _span(header: _Span, frame: Frame) -> ImageSpan:
     patches = np.frombuffer(frame, dtype=np.uint8).reshape(-1, header.patch_bytes)
-    taps, weights = np.frombuffer(header.taps, np.int32), None
-    if header.tap_weights is not None:
-        taps = taps.reshape(-1, header.taps_per_feature)
-        weights = np.frombuffer(header.tap_weights, np.float32).reshape(taps.shape)
+    of_feature = () if header.tap_weights is None else (header.taps_per_feature,)
     plan = PatchPlan(
         np.frombuffer(header.segments, np.int32),
-        taps,
-        None if header.coordinates is None else np.frombuffer(header.coordinates, np.int32).reshape(-1, 2),
-        None if header.windows is None else np.frombuffer(header.windows, np.int32),
-        weights,
+        np.frombuffer(header.taps, np.int32).reshape(-1, *of_feature),
+        _array(header.coordinates, np.int32, (-1, 2)),
+        _array(header.windows, np.int32, (-1,)),
+        _array(header.tap_weights, np.float32, (-1, *of_feature)),
+        _array(header.position_taps, np.int32, (-1, header.taps_per_position)),
+        _array(header.position_weights, np.float32, (-1, header.taps_per_position)),
     )
     image = ImageInput(patches, plan, header.content_hash)
     is_feature = np.frombuffer(header.is_feature, dtype=bool)
     return ImageSpan(image, header.start, is_feature, header.grid, header.sees_forward)
+
+
+def _bytes(array: np.ndarray | None) -> bytes | None:
+    return None if array is None else array.tobytes()
+
+
+def _array(data: bytes | None, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray | None:
+    return None if data is None else np.frombuffer(data, dtype).reshape(shape)
 
 
 def _sampling_to_fields(sampling: SamplingParams) -> dict[str, Any]:

@@ -35,6 +35,16 @@ _NAMES = st.lists(
         ("model.vision_tower.vision_model.pre_layrnorm.weight", "vision.pre_layrnorm.weight"),
         ("model.vision_tower.encoder.layers.0.mlp.fc1.weight", "vision.encoder.layers.0.mlp.fc1.weight"),
         ("model.multi_modal_projector.linear_2.weight", "projector.linear_2.weight"),
+        # towers that a model calls "visual"
+        ("visual.blocks.3.attn.proj.bias", "vision.encoder.layers.3.self_attn.out_proj.bias"),
+        ("model.visual.blocks.0.attn.q_norm.weight", "vision.encoder.layers.0.self_attn.q_norm.weight"),
+        ("model.visual.blocks.0.mlp.linear_fc1.weight", "vision.encoder.layers.0.mlp.fc1.weight"),
+        ("model.visual.pos_embed.weight", "vision.embeddings.position_embedding.weight"),
+        ("visual.post_conv_layernorm.weight", "vision.patch_norm.weight"),
+        ("visual.post_layernorm.weight", "projector.post_layernorm.weight"),
+        ("model.visual.downsample.bias", "projector.downsample.bias"),
+        ("model.visual.merger.linear_fc2.weight", "projector.linear_fc2.weight"),
+        ("model.visual.deepstack_merger_list.1.norm.bias", "projector.deepstack.1.norm.bias"),
         # unknown names stay recognisable
         ("model.image_newline", "image_newline"),
         ("image_newline", "image_newline"),

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlavaForConditionalGeneration, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GlmOcrConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from aphrodite.domain.architectures.names import canonical_name, is_unused
 from aphrodite.domain.architectures.registry import read_model
@@ -17,6 +23,18 @@ from aphrodite.domain.errors import CheckpointError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 TOWERS = ("clip_vision_model", "siglip_vision_model")
+
+_GLM_OCR_TEXT = {
+    "vocab_size": 99,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 56,
+    "rope_parameters": {
+        "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1],
+    },
+}  # fmt: skip
 
 Shapes = dict[str, tuple[int, ...]]
 Maker = Callable[..., PreTrainedConfig]
@@ -262,6 +280,18 @@ def test_a_vision_tensor_is_left_over_in_a_text_model(make_decoder: Maker) -> No
 def test_tensors_that_checkpoints_carry_for_nothing_are_passed_over(spec: ModelSpec, name: str) -> None:
     tensors = _tensors(spec) | {name: np.zeros(1, np.float32)}
     assert len(list(assemble(spec, tensors.items()))) == len(declare_weights(spec))
+
+
+def test_a_layer_that_guesses_ahead_is_passed_over() -> None:
+    """GLM-OCR's checkpoints hold one behind the others."""
+    vision = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 40, "out_hidden_size": 48}
+    spec = read_model(GlmOcrConfig(text_config=_GLM_OCR_TEXT, vision_config=vision).to_dict())
+    tensors = _tensors(spec)
+    spare = {"model.language_model.layers.3.eh_proj.weight": np.zeros((1, 2), np.float32)}
+    assert len(list(assemble(spec, (tensors | spare).items()))) == len(declare_weights(spec))
+    beyond = {"model.language_model.layers.4.eh_proj.weight": np.zeros((1, 2), np.float32)}
+    with pytest.raises(CheckpointError, match=r"no place for: .*layers\.4"):
+        list(assemble(spec, (tensors | beyond).items()))
 
 
 def test_the_same_tensor_under_two_names_is_an_error(spec: ModelSpec) -> None:

@@ -30,7 +30,13 @@ class Encoder:
             patches = torch.zeros(max_units, self.spec.patch_bytes, dtype=torch.uint8, device=self._patches.device)
             coordinates = torch.zeros(max_units, 2, dtype=torch.int32, device=self._patches.device)
             whole = np.array([max_units], np.int32)
-            self._tower.encode_packed(patches, coordinates, whole, whole)
+            positions = None
+            if self.spec.position_square is not None:
+                taps = torch.zeros(
+                    max_units, self.spec.position_square.taps_per_position, dtype=torch.int32, device=patches.device
+                )
+                positions = taps, taps.float()
+            self._tower.encode_packed(patches, coordinates, whole, whole, positions)
             return
         self._patches = torch.zeros(_SIZES[-1], *self._shape, dtype=torch.uint8, device=self._patches.device)
         self._graphs.capture(capture, "Capturing the vision tower")
@@ -39,14 +45,15 @@ class Encoder:
     @staticmethod
     def numbers(inputs: EncoderInputs) -> list[np.ndarray]:
         """What `encode` needs on the device, in the order in which it takes it."""
-        weights = [] if inputs.weights is None else [inputs.weights]
-        return [inputs.patches, inputs.coordinates, inputs.taps, *weights]
+        sums = (inputs.position_taps, inputs.position_weights, inputs.weights)
+        return [inputs.patches, inputs.coordinates, inputs.taps, *(array for array in sums if array is not None)]
 
     def encode(self, inputs: EncoderInputs, sent: Iterator[Tensor]) -> Tensor:
         """The features [F, E] of images, with what was sent for them."""
         patches, coordinates, taps = next(sent), next(sent), next(sent)
         if self.spec.is_packed:
-            rows = self._tower.encode_packed(patches, coordinates, inputs.segments, inputs.windows)
+            positions = None if inputs.position_taps is None else (next(sent), next(sent))
+            rows = self._tower.encode_packed(patches, coordinates, inputs.segments, inputs.windows, positions)
         else:
             rows = self.encode_segments(patches.view(-1, *self._shape)).flatten(0, 1)
         learned = self._tower.learned

@@ -18,14 +18,15 @@ from aphrodite.backends.cuda.linear import Linear, linear
 from aphrodite.backends.cuda.vision_functions import VisionFunctions
 from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.architectures.vision_spec import (
-    QK_NORM_EPS,
     Activate,
     Average,
+    Gate,
     Merge,
     Normalize,
     NormKind,
     Project,
     ProjectorStep,
+    QkNorm,
     VisionSpec,
 )
 
@@ -41,6 +42,7 @@ class Places(NamedTuple):
     turns: tuple[Tensor, Tensor] | None  # cosines and sines [P, 1, 1, D / 2]
     segments: Runs
     windows: Runs
+    positions: Tensor | None  # [P, E], interpolated
 
 
 class VisionTower:
@@ -77,16 +79,26 @@ class VisionTower:
         """Patches uint8 [N, patches, patch bytes], on the device, to rows [N, image tokens, decoder hidden size]."""
         return torch.cat([self._encode(batch) for batch in torch.split(patches, _MAX_BATCH)])
 
-    def encode_packed(self, patches: Tensor, coordinates: Tensor, segments: np.ndarray, windows: np.ndarray) -> Tensor:
+    def encode_packed(
+        self,
+        patches: Tensor,
+        coordinates: Tensor,
+        segments: np.ndarray,
+        windows: np.ndarray,
+        positions: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         """Patches uint8 [patches, patch bytes] of all segments to rows [rows, decoder hidden size].
 
-        `coordinates` int32 [patches, 2], and how many patches each segment has, and each window.
+        `coordinates` int32 [patches, 2], and how many patches each segment has, and each window; taps int32 and weights
+        float32 [patches, K] of `positions` where they are interpolated.
         """
-        return self._encode(patches[None], Places(self._turns(coordinates), runs(segments), runs(windows)))[0]
+        summed = None if positions is None else self._interpolated(*positions)
+        places = Places(self._turns(coordinates), runs(segments), runs(windows), summed)
+        return self._encode(patches[None], places)[0]
 
     def _encode(self, patches: Tensor, places: Places | None = None) -> Tensor:
         spec = self.spec
-        hidden = self._embed(patches)
+        hidden = self._embed(patches, None if places is None else places.positions)
         states = {0: hidden}
         for index in range(spec.num_used_layers):
             hidden = self._layer(hidden, index, places)
@@ -108,12 +120,15 @@ class VisionTower:
                 return self._norm(x, f"projector.{step.name}", step.kind, step.epsilon)
             case Activate():
                 return activation(step.activation)(x)
+            case Gate():
+                gate, up = x.chunk(2, dim=-1)
+                return activation(step.activation)(gate) * up
             case Merge():
                 return x.view(1, -1, step.side**2 * x.shape[-1]) if self.spec.is_packed else _merge(x, step.side)
             case Average():
                 return _merge(x, step.side).reshape(len(x), -1, step.side**2, x.shape[-1]).mean(dim=2)
 
-    def _embed(self, patches: Tensor) -> Tensor:
+    def _embed(self, patches: Tensor, positions: Tensor | None) -> Tensor:
         """uint8 [N, patches, patch bytes] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
         spec, weights = self.spec, self._weights
         channels = patches.view(*patches.shape[:2], 3, -1).float()  # [N, patches, 3, pixels]
@@ -122,15 +137,17 @@ class VisionTower:
         if spec.has_class_token:
             first = weights["vision.class_embedding"].expand(hidden.shape[0], 1, -1)
             hidden = torch.cat((first, hidden), dim=1)
+        if spec.has_patch_norm:
+            hidden = self._norm(hidden, "vision.patch_norm", spec.norm, spec.norm_eps)
         if spec.has_position_table:
-            hidden = hidden + weights["vision.position"]
+            hidden = hidden + (weights["vision.position"] if positions is None else positions)
         return self._norm(hidden, "vision.pre_norm", spec.norm, spec.norm_eps) if spec.has_pre_norm else hidden
 
     def _layer(self, hidden: Tensor, index: int, places: Places | None) -> Tensor:
         spec, name = self.spec, f"vision.layers.{index}"
         qkv = self._products[f"{name}.qkv"](self._norm(hidden, f"{name}.norm1", spec.norm, spec.norm_eps))
-        if spec.qk_norm:
-            qkv = self._normed_queries_and_keys(qkv, name)
+        if spec.qk_norm is not None:
+            qkv = self._normed_queries_and_keys(qkv, name, spec.qk_norm)
         qkv = qkv.view(*hidden.shape[:2], 3, spec.num_heads, -1)
         if places is None:
             attended = self._functions.attention(qkv)
@@ -165,10 +182,20 @@ class VisionTower:
         angles = (coordinates[:, :, None] * self._frequencies).flatten(1)[:, None, None]
         return angles.cos(), angles.sin()
 
-    def _normed_queries_and_keys(self, qkv: Tensor, name: str) -> Tensor:
+    def _interpolated(self, taps: Tensor, weights: Tensor) -> Tensor:
+        """Sums of learned positions, [P, E]."""
+        table = self._weights["vision.position"].float()
+        return functional.embedding_bag(taps, table, mode="sum", per_sample_weights=weights).to(self._dtype)
+
+    def _normed_queries_and_keys(self, qkv: Tensor, name: str, norm: QkNorm) -> Tensor:
         queries, keys, values = qkv.chunk(3, dim=-1)
         normed = [
-            functional.rms_norm(x, x.shape[-1:], self._weights[f"{name}.{part}_norm"], QK_NORM_EPS)
+            functional.rms_norm(
+                x.reshape(*x.shape[:2], -1, norm.size),
+                (norm.size,),
+                self._weights[f"{name}.{part}_norm"],
+                norm.epsilon,
+            ).view(x.shape)
             for x, part in ((queries, "q"), (keys, "k"))
         ]
         return torch.cat((*normed, values), dim=-1)

@@ -71,13 +71,22 @@ def _padded(given: EncoderInputs, vision: VisionSpec, num_units: int, padding_ro
     patches.reshape(-1, vision.patch_bytes)[: len(given.patches)] = given.patches
     places = None
     if vision.is_packed:
-        coordinates = np.zeros((num_units, 2), np.int32)
-        coordinates[: len(given.coordinates)] = given.coordinates
-        places = Places(coordinates, key_ranges(given.segments, num_units), key_ranges(given.windows, num_units))
-    shape, weights = taps_shape(vision, num_units), None
-    taps, rows = np.zeros(shape, np.int32), np.full(shape[0], padding_row, np.int32)
-    taps[: len(given.taps)], rows[: len(given.rows)] = given.taps, given.rows
-    if given.weights is not None:
-        weights = np.zeros(shape, np.float32)
-        weights[: len(given.weights)] = given.weights
-    return Batch(num_units, EncoderArrays(patches, places, taps, weights, rows))
+        places = Places(
+            _longer(given.coordinates, num_units),
+            key_ranges(given.segments, num_units),
+            key_ranges(given.windows, num_units),
+            None if given.position_taps is None else _longer(given.position_taps, num_units),
+            None if given.position_weights is None else _longer(given.position_weights, num_units),
+        )
+    num_features, *_ = taps_shape(vision, num_units)
+    rows = np.full(num_features, padding_row, np.int32)
+    rows[: len(given.rows)] = given.rows
+    weights = None if given.weights is None else _longer(given.weights, num_features)
+    return Batch(num_units, EncoderArrays(patches, places, _longer(given.taps, num_features), weights, rows))
+
+
+def _longer(array: np.ndarray, size: int) -> np.ndarray:
+    """With zeros behind it."""
+    padded = np.zeros((size, *array.shape[1:]), array.dtype)
+    padded[: len(array)] = array
+    return padded

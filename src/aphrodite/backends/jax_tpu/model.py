@@ -22,6 +22,7 @@ from aphrodite.backends.jax_tpu.sharding import CACHE, MODEL, sharding
 from aphrodite.backends.jax_tpu.vision import Places
 from aphrodite.backends.jax_tpu.weights import weight_specs, weight_structs
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
+from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.step_arrays import num_sample_words, num_words
 
@@ -151,17 +152,24 @@ class DeviceModel:
         assert self.normalization is not None
         weights = {name: struct for name, struct in self.weights().items() if not is_decoders(name)}
         patches_spec = P() if vision.is_packed else P(MODEL)
-        places = Places(*[self._struct((num_units, 2), np.int32)] * 3) if vision.is_packed else None
+        places = self._places(vision, num_units) if vision.is_packed else None
         shape = taps_shape(vision, num_units)
         taps, rows = self._struct(shape, np.int32), self._integers(shape[0])
         sums = vision.taps_per_feature > 1
         tap_weights = self._struct(shape, np.float32) if sums else None
         patches = self._struct(patches_shape(vision, num_units), np.uint8, patches_spec)
         arguments = (weights, EncoderArrays(patches, places, taps, tap_weights, rows), self.features())
-        places_spec = None if places is None else Places(P(), P(), P())
+        places_spec = jax.tree.map(lambda _: P(), places)
         in_specs = (P(), EncoderArrays(patches_spec, places_spec, P(), P() if sums else None, P()), P())
         function = self._on_all(partial(steps.encode, self.spec, self.normalization), in_specs, P())
         return Program(("encode", num_units), function, arguments, donated=(2,))
+
+    def _places(self, vision: VisionSpec, num_patches: int) -> Places:
+        pairs, taps, weights = self._struct((num_patches, 2), np.int32), None, None
+        if vision.position_square is not None:
+            shape = (num_patches, vision.position_square.taps_per_position)
+            taps, weights = self._struct(shape, np.int32), self._struct(shape, np.float32)
+        return Places(pairs, pairs, pairs, taps, weights)
 
     def _on_all(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
         """Run a function on every device, on its part of each array."""

@@ -17,9 +17,9 @@ from aphrodite.backends.jax_tpu.range_attention import attend_within
 from aphrodite.backends.jax_tpu.weights import Weights
 from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.architectures.vision_spec import (
-    QK_NORM_EPS,
     Activate,
     Average,
+    Gate,
     Merge,
     Normalize,
     NormKind,
@@ -37,13 +37,15 @@ class Places(NamedTuple):
     coordinates: Any  # int32 [P, 2] row and column
     segments: Any  # int32 [P, 2]
     windows: Any  # int32 [P, 2] the range in layers of windows
+    position_taps: Any | None  # int32 [P, K], where learned positions are interpolated
+    position_weights: Any | None  # float32 [P, K]
 
 
 def encode(
     spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array, places: Places | None = None
 ) -> Array:
     """Patches, uint8 [N, patches, patch bytes], to rows [N, image tokens, decoder hidden size]."""
-    hidden = _embed(spec, normalization, weights, patches)
+    hidden = _embed(spec, normalization, weights, patches, places)
     angles = None
     if spec.rope is not None and places is not None:
         frequencies = spec.rope.inverse_frequencies(spec.hidden_size // spec.num_heads)  # [2, D / 4]
@@ -73,6 +75,9 @@ def _project(spec: VisionSpec, x: Array, step: ProjectorStep, weights: Weights) 
             return _norm(x, weights, f"projector.{step.name}", step.kind, step.epsilon)
         case Activate():
             return activation(step.activation)(x)
+        case Gate():
+            gate, up = jnp.split(x, 2, axis=-1)
+            return activation(step.activation)(gate) * up
         case Merge():
             return x.reshape(1, -1, step.side**2 * x.shape[-1]) if spec.is_packed else _merge(x, step.side)
         case Average():
@@ -80,7 +85,9 @@ def _project(spec: VisionSpec, x: Array, step: ProjectorStep, weights: Weights) 
             return squares.mean(axis=2, dtype=jnp.float32).astype(x.dtype)
 
 
-def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array) -> Array:
+def _embed(
+    spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array, places: Places | None
+) -> Array:
     """uint8 [N, patches, patch bytes] to embeddings [N, P, E]; normalised here, so that only bytes travel."""
     patch_weight = weights["vision.patch.weight"]  # [E, 3, patch, patch]
     mean, std = (jnp.asarray(values)[:, None] for values in (normalization.mean, normalization.std))
@@ -93,9 +100,22 @@ def _embed(spec: VisionSpec, normalization: PixelNormalization, weights: Weights
     if spec.has_class_token:
         first = jnp.broadcast_to(weights["vision.class_embedding"], (hidden.shape[0], 1, spec.hidden_size))
         hidden = jnp.concatenate((first, hidden), axis=1)
+    if spec.has_patch_norm:
+        hidden = _norm(hidden, weights, "vision.patch_norm", spec.norm, spec.norm_eps)
     if spec.has_position_table:
-        hidden = hidden + weights["vision.position"]
+        hidden = hidden + _positions(weights["vision.position"], places)
     return _norm(hidden, weights, "vision.pre_norm", spec.norm, spec.norm_eps) if spec.has_pre_norm else hidden
+
+
+def _positions(table: Array, places: Places | None) -> Array:
+    """Learned positions [P, E]: the table's own, or sums of them."""
+    if places is None or places.position_taps is None or places.position_weights is None:
+        return table
+    pairs = zip(places.position_taps.T, places.position_weights.T, strict=True)
+    summed = jnp.zeros((len(places.position_taps), table.shape[1]), jnp.float32)
+    for taps, weights in pairs:
+        summed += table[taps] * weights[:, None]
+    return summed.astype(table.dtype)
 
 
 def _layer(
@@ -104,9 +124,10 @@ def _layer(
     images, positions, width = hidden.shape
     normed = _norm(hidden, weights, f"{name}.norm1", spec.norm, spec.norm_eps)
     queries, keys, values = jnp.split(_linear(normed, weights, f"{name}.qkv"), 3, axis=-1)
-    if spec.qk_norm:
-        queries = _rms_norm(queries, weights[f"{name}.q_norm"], QK_NORM_EPS)
-        keys = _rms_norm(keys, weights[f"{name}.k_norm"], QK_NORM_EPS)
+    if spec.qk_norm is not None:
+        each = images, positions, -1, spec.qk_norm.size
+        queries = _rms_norm(queries.reshape(each), weights[f"{name}.q_norm"], spec.qk_norm.epsilon)
+        keys = _rms_norm(keys.reshape(each), weights[f"{name}.k_norm"], spec.qk_norm.epsilon)
     queries, keys, values = (x.reshape(images, positions, spec.num_heads, -1) for x in (queries, keys, values))
     if angles is not None:
         queries, keys = _turned(queries, angles), _turned(keys, angles)

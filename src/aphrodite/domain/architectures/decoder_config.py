@@ -61,6 +61,12 @@ def read_decoder(
     )
 
 
+def check_sections(config: ConfigFields, decoder: DecoderSpec) -> None:
+    """Raises UnsupportedModelError where nothing says what turns by rows and what by columns."""
+    if not all(rope.sections for rope in decoder.ropes):
+        raise config.section("rope_parameters").unsupported("mrope_section", "three numbers")
+
+
 def read_layer_windows(config: ConfigFields) -> tuple[int | None, ...]:
     """[L] the sliding windows of a configuration with a `layer_types` list.
 

@@ -18,7 +18,8 @@ _PREFIXES = (
     (re.compile(r"model\.aligner\.linear(?=[12]\.)"), "projector.linear_"),
     (re.compile(r"(?:model\.)?visual\.merger\.mlp\.0\."), "projector.linear_1."),
     (re.compile(r"(?:model\.)?visual\.merger\.mlp\.2\."), "projector.linear_2."),
-    (re.compile(r"(?:model\.)?visual\.merger\."), "projector."),
+    (re.compile(r"(?:model\.)?visual\.(?:merger\.|(?=(?:post_layernorm|downsample)\.))"), "projector."),
+    (re.compile(r"(?:model\.)?visual\.deepstack_merger_list\."), "projector.deepstack."),
     (re.compile(r"(?:model\.)?visual\."), "vision."),
     (re.compile(r"(?:model\.)?multi_modal_projector\.mm_input_projection_weight"), "projector.mm_input_projection"),
     (re.compile(r"(?:model\.)?multi_modal_projector\."), "projector."),
@@ -30,7 +31,7 @@ _PREFIXES = (
     (re.compile(r"(?:model\.)?(?=(?:embed_tokens|layers|norm|rotary_emb)\.)"), "decoder."),
 )
 
-# Within the tower: the names of InternViT, Pixtral and Qwen's towers in CLIP's words.
+# Within the tower: the names of InternViT, Pixtral, Qwen's and GLM's towers in CLIP's words.
 _TOWER_NAMES = (
     (re.compile(r"vision\.encoder\.layer\."), "vision.encoder.layers."),
     (re.compile(r"\.attention\.projection_layer\."), ".self_attn.out_proj."),
@@ -53,9 +54,14 @@ _TOWER_NAMES = (
     (re.compile(r"\.norm(?=[12]\.)"), ".layer_norm"),
     (re.compile(r"\.attn\.qkv\."), ".self_attn.qkv."),
     (re.compile(r"\.attn\.proj\."), ".self_attn.out_proj."),
+    (re.compile(r"\.attn\.(?=[qk]_norm\.)"), ".self_attn."),
+    (re.compile(r"\.mlp\.linear_fc(?=[12]\.)"), ".mlp.fc"),
+    (re.compile(r"vision\.pos_embed\."), "vision.embeddings.position_embedding."),
+    (re.compile(r"vision\.post_conv_layernorm\."), "vision.patch_norm."),
 )
 
 _ROTARY_BUFFER = re.compile(r"decoder\.(?:layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
+_DECODER_LAYER = re.compile(r"decoder\.layers\.(\d+)\.")
 _UNUSED_VISION = re.compile(
     r"vision\.(?:post_layernorm\.(?:weight|bias)|embeddings\.(?:position_ids|mask_token)|head\..+)"
 )
@@ -84,11 +90,14 @@ def _in_clips_words(name: str) -> str:
 def is_unused(canonical: str, model: ModelSpec) -> bool:
     """Whether checkpoints of `model` may carry this tensor although it never takes part in the computation.
 
-    These are the tower's last norm, pooling head and layers above the highest feature layer, and buffers that newer
-    versions compute.
+    These are a decoder's spare layers, the tower's last norm, pooling head and layers above the highest feature layer,
+    and buffers that newer versions compute.
     """
     if _ROTARY_BUFFER.fullmatch(canonical):
         return True
+    spare = _DECODER_LAYER.match(canonical)
+    if spare:
+        return 0 <= int(spare[1]) - model.decoder.num_layers < model.decoder.num_spare_layers
     if model.vision is None:
         return False
     layer = _VISION_LAYER.fullmatch(canonical)

@@ -10,7 +10,8 @@ from aphrodite.domain.architectures.families.deepseek_vl import read_deepseek_vl
 from aphrodite.domain.architectures.families.gemma import read_gemma
 from aphrodite.domain.architectures.families.gemma2 import read_gemma2
 from aphrodite.domain.architectures.families.gemma3 import read_gemma3, read_gemma3_text
-from aphrodite.domain.architectures.families.glm import read_glm, read_glm4
+from aphrodite.domain.architectures.families.glm import read_glm, read_glm4, read_glm4v_text, read_glm_ocr_text
+from aphrodite.domain.architectures.families.glm4v import read_glm4v, read_glm4v_tower, read_glm_ocr_tower
 from aphrodite.domain.architectures.families.granite import read_granite
 from aphrodite.domain.architectures.families.idefics3 import read_idefics3
 from aphrodite.domain.architectures.families.internvl import read_intern_vit, read_internvl
@@ -44,6 +45,8 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "gemma3_text": read_gemma3_text,
         "glm": read_glm,
         "glm4": read_glm4,
+        "glm4v_text": read_glm4v_text,
+        "glm_ocr_text": read_glm_ocr_text,
         "granite": read_granite,
     }
 )
@@ -55,6 +58,8 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
         "smolvlm_vision": read_siglip,
         "internvl_vision": read_intern_vit,
         "pixtral": read_pixtral,
+        "glm4v_vision": read_glm4v_tower,
+        "glm_ocr_vision": read_glm_ocr_tower,
         "qwen2_vl_vision": read_qwen2_vl_tower,
         "qwen2_5_vl_vision": read_qwen2_5_vl_tower,
     }
@@ -71,12 +76,14 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "vipllava": read_vipllava,
         "idefics3": read_idefics3,
         "smolvlm": read_idefics3,
+        "glm4v": read_glm4v,
+        "glm_ocr": read_glm4v,
         "qwen2_vl": read_qwen2_vl,
         "qwen2_5_vl": read_qwen2_vl,
     }
 )
 
-_OF_ANY_SIZE = ("llava", "mistral3", "qwen2_vl", "qwen2_5_vl")  # models that take a packed tower
+_OF_ANY_SIZE = ("llava", "mistral3", "glm4v", "glm_ocr", "qwen2_vl", "qwen2_5_vl")  # models that take a packed tower
 
 
 def read_model(config: Mapping[str, Any]) -> ModelSpec:

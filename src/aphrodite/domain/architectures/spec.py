@@ -104,6 +104,7 @@ class DecoderSpec:
     norm_offset: float = 0.0  # RMS norms multiply with so much more than the checkpoint's weights
     sandwich_norms: SandwichNorms | None = None  # RMSNorm behind attention and MLP too, before their results are added
     is_gate_up_merged: bool = False  # in the checkpoint
+    num_spare_layers: int = 0  # behind the others in the checkpoint, never run
     embedding_scale: float = 1.0  # of the tokens' embeddings; pictures' features stay as they are
     input_scale: float = 1.0  # of all that goes into the first layer
     residual_scale: float = 1.0  # of what attention and MLP add

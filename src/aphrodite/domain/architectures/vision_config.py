@@ -1,8 +1,11 @@
 """What the configurations of all vision towers share, and the projector that most models have."""
 
+from dataclasses import replace
+
 from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.config_fields import ConfigFields
-from aphrodite.domain.architectures.vision_spec import Activate, AxialRope, Project, ProjectorStep, VisionSpec
+from aphrodite.domain.architectures.images.positions import PositionSquare
+from aphrodite.domain.architectures.vision_spec import Activate, AxialRope, NormKind, Project, ProjectorStep, VisionSpec
 
 
 def read_tower(
@@ -37,6 +40,46 @@ def read_tower(
         patch_bias=patch_bias,
         feature_layers=(num_layers,),
     )
+
+
+def read_packed_tower(
+    tower: ConfigFields, hidden_size: int, intermediate_size: int, *, norm: NormKind, norm_eps: float
+) -> VisionSpec:
+    """A tower of pictures of any size, in squares of patches, as Qwen2-VL's (arXiv 2409.12191), without projector.
+
+    Raises UnsupportedModelError.
+    """
+    if tower.integer("in_channels") != 3:
+        raise tower.unsupported("in_channels", "3")
+    num_heads, num_layers, patch_size = tower.integer("num_heads"), tower.integer("depth"), tower.side("patch_size")
+    if hidden_size % num_heads != 0:
+        raise tower.unsupported("num_heads", f"a divisor of the tower's width, {hidden_size}")
+    return VisionSpec(
+        image_size=patch_size * tower.integer("spatial_merge_size"),
+        patch_size=patch_size,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        norm=norm,
+        norm_eps=norm_eps,
+        activation=tower.activation("hidden_act"),
+        has_class_token=False,
+        has_pre_norm=False,
+        patch_bias=False,
+        feature_layers=(num_layers,),
+        is_packed=True,
+        has_position_table=False,
+        rope=read_axial_rope(tower, is_interleaved=False, head_dim=hidden_size // num_heads),
+        patch_depth=tower.integer("temporal_patch_size"),
+        is_qkv_merged=True,
+    )
+
+
+def with_position_square(vision: VisionSpec, side: int, *, is_cubic: bool) -> VisionSpec:
+    """A packed tower whose positions are interpolated from side * side learned ones."""
+    square = PositionSquare(side, is_cubic)
+    return replace(vision, image_size=side * vision.patch_size, has_position_table=True, position_square=square)
 
 
 def two_layers(inputs: int, outputs: int, activation: Activation, *, bias: bool) -> tuple[ProjectorStep, ...]:

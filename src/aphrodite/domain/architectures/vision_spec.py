@@ -9,11 +9,17 @@ from typing import Literal
 import numpy as np
 
 from aphrodite.domain.architectures.activation import Activation
+from aphrodite.domain.architectures.images.positions import PositionSquare
 
 NormKind = Literal["layer", "rms"]
 
-QK_NORM_EPS = 1e-6
-"""Of the norms of queries and keys; no configuration says otherwise."""
+
+@dataclass(frozen=True, slots=True)
+class QkNorm:
+    """RMS norm of queries and keys, before they are rotated."""
+
+    size: int  # numbers that are normed together: a head's, or those of all heads
+    epsilon: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Project:
     bias: bool
     is_transposed: bool = False  # in the checkpoint, where it has no ".weight" either
     unfolded: int = 1  # the checkpoint's inputs are so many patches' numbers, channel by channel (torch's `unfold`)
+    is_convolution: bool = False  # in the checkpoint, over a square of the unfolded patches
+    stacked: tuple[str, ...] = ()  # names that it has in the checkpoint, where it is several, of as many outputs each
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,13 @@ class Activate:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """A step of the projector: the first half of a row's numbers, activated, times the second."""
+
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
 class Merge:
     """A step of the projector: squares of side * side patches become one row each, row by row of squares.
 
@@ -77,7 +92,7 @@ class Average:
     side: int
 
 
-ProjectorStep = Project | Normalize | Activate | Merge | Average
+ProjectorStep = Project | Normalize | Activate | Gate | Merge | Average
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +113,9 @@ class VisionSpec:
     patch_bias: bool
     feature_layers: tuple[int, ...]  # indexes into the hidden states, 0 is the embeddings; joined along the hidden size
     is_packed: bool = False  # segments have any length; else each is a square of `image_size`
+    has_patch_norm: bool = False  # of the patches alone, before their positions are added
     has_position_table: bool = True  # a learned vector a position
+    position_square: PositionSquare | None = None  # of which a packed tower's positions are interpolated
     rope: AxialRope | None = None  # queries and keys are rotated by their patch's row and column
     windowed_layers: tuple[int, ...] = ()  # where patches see those of their window only
     patch_depth: int = 1  # pictures in a row that make a patch; all are the same one
@@ -107,7 +124,7 @@ class VisionSpec:
     output_bias: bool = True  # of the attention's output projection
     mlp_bias: bool = True
     is_gated: bool = False  # the MLP is gate, up and down
-    qk_norm: bool = False  # RMS norm of queries and keys, each over all heads together
+    qk_norm: QkNorm | None = None
     has_layer_scale: bool = False  # a learned factor a number, of what attention and MLP add
     has_post_norm: bool = False  # LayerNorm behind the last layer, which is then the one feature layer
     drop_first_token: bool = False  # the first token (CLIP's class token) is no feature

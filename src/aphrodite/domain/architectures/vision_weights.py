@@ -1,5 +1,6 @@
 """The weights of a vision tower and its projector, in the order of the forward pass."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -38,6 +39,8 @@ def _embedding_weights(spec: VisionSpec) -> list[Weight]:
         weights.append(vector("vision.patch.bias", "vision.embeddings.patch_embedding.bias", hidden))
     if spec.has_class_token:
         weights.append(vector("vision.class_embedding", "vision.embeddings.class_embedding", hidden))
+    if spec.has_patch_norm:
+        weights += _norm("vision.patch_norm", "vision.patch_norm", hidden, spec.norm)
     if spec.has_position_table:
         positions = Source("vision.embeddings.position_embedding.weight", (spec.num_positions, hidden))
         weights.append(Weight("vision.position", (positions,)))
@@ -52,8 +55,9 @@ def _layer_weights(spec: VisionSpec, index: int) -> list[Weight]:
     qkv = {"qkv": 3 * hidden} if spec.is_qkv_merged else {"q_proj": hidden, "k_proj": hidden, "v_proj": hidden}
     weights = _norm(f"{name}.norm1", f"{source}.layer_norm1", hidden, spec.norm)
     weights += linear(f"{name}.qkv", attention, qkv, hidden, spec.qkv_bias)
-    if spec.qk_norm:
-        weights += [vector(f"{name}.{part}", f"{attention}{part}.weight", hidden) for part in ("q_norm", "k_norm")]
+    if spec.qk_norm is not None:
+        size = spec.qk_norm.size
+        weights += [vector(f"{name}.{part}", f"{attention}{part}.weight", size) for part in ("q_norm", "k_norm")]
     weights += linear(f"{name}.output", attention, {"out_proj": hidden}, hidden, spec.output_bias)
     weights += _norm(f"{name}.norm2", f"{source}.layer_norm2", hidden, spec.norm)
     into = {"gate_proj": inner, "up_proj": inner} if spec.is_gated else {"fc1": inner}
@@ -68,10 +72,13 @@ def _layer_weights(spec: VisionSpec, index: int) -> list[Weight]:
 
 def _projection(step: Project) -> list[Weight]:
     name = f"projector.{step.name}"
-    weight, *bias = linear(name, "projector.", {step.name: step.outputs}, step.inputs, step.bias)
+    names = step.stacked or (step.name,)
+    outputs = dict.fromkeys(names, step.outputs // len(names))
+    weight, *bias = linear(name, "projector.", outputs, step.inputs, step.bias)
     if step.unfolded > 1:
-        read = partial(_patch_by_patch, num_patches=step.unfolded)
-        weight = Weight(weight.name, (Source(f"{name}.weight", weight.shape, read=read),))
+        read, side = partial(_patch_by_patch, num_patches=step.unfolded), math.isqrt(step.unfolded)
+        shape = (step.outputs, step.inputs // step.unfolded, side, side) if step.is_convolution else weight.shape
+        weight = Weight(weight.name, (Source(f"{name}.weight", shape, read=read, held_shape=weight.shape),))
     if step.is_transposed:
         source = Source(name, (step.inputs, step.outputs), read=np.transpose, held_shape=(step.outputs, step.inputs))
         weight = Weight(weight.name, (source,))
@@ -80,9 +87,9 @@ def _projection(step: Project) -> list[Weight]:
 
 def _patch_by_patch(matrix: np.ndarray, num_patches: int) -> np.ndarray:
     """Inputs that come channel by channel, each of all patches, as we have them: patch by patch."""
-    outputs, inputs = matrix.shape
-    by_channel = matrix.reshape(outputs, inputs // num_patches, num_patches)
-    return np.ascontiguousarray(by_channel.swapaxes(1, 2)).reshape(outputs, inputs)
+    outputs = len(matrix)
+    by_channel = matrix.reshape(outputs, -1, num_patches)
+    return np.ascontiguousarray(by_channel.swapaxes(1, 2)).reshape(outputs, -1)
 
 
 def _norm(name: str, source: str, size: int, kind: NormKind, offset: float = 0.0) -> list[Weight]:

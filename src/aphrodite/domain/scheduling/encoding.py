@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aphrodite.domain.architectures.images.image import PatchPlan
 from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.scheduling.step import ImageToEncode
 
@@ -24,6 +23,8 @@ class EncoderInputs(NamedTuple):
     coordinates: np.ndarray  # int32 [P, 2], or [0, 2] for a tower that needs none
     segments: np.ndarray  # int32 [S] patches of each
     windows: np.ndarray  # int32 [W] patches of each; the segments again for a tower that has none
+    position_taps: np.ndarray | None  # int32 [P, K], for a tower that interpolates learned positions
+    position_weights: np.ndarray | None  # float32 [P, K]
 
 
 def encoder_inputs(images: Sequence[ImageToEncode], vision: VisionSpec) -> EncoderInputs:
@@ -37,17 +38,20 @@ def encoder_inputs(images: Sequence[ImageToEncode], vision: VisionSpec) -> Encod
     return EncoderInputs(
         np.concatenate([encoded.image.patches for encoded in images]),
         np.concatenate(taps),
-        None if vision.taps_per_feature == 1 else np.concatenate([_weights(plan) for plan in plans]),
+        _joined([plan.tap_weights for plan in plans]),
         np.concatenate([encoded.rows for encoded in images]),
         np.concatenate([none if plan.coordinates is None else plan.coordinates for plan in plans]),
         np.concatenate([plan.segments for plan in plans]),
         np.concatenate([plan.segments if plan.windows is None else plan.windows for plan in plans]),
+        _joined([plan.position_taps for plan in plans]),
+        _joined([plan.position_weights for plan in plans]),
     )
 
 
-def _weights(plan: PatchPlan) -> np.ndarray:
-    assert plan.tap_weights is not None
-    return plan.tap_weights
+def _joined(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Of all images, or None: a model's images have them all, or none has."""
+    found = [array for array in arrays if array is not None]
+    return np.concatenate(found) if found else None
 
 
 def num_projected(vision: VisionSpec, num_segments: int, num_patches: int) -> int:

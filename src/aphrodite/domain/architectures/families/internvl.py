@@ -7,9 +7,9 @@ from aphrodite.domain.architectures.families.llava import feature_layers, with_t
 from aphrodite.domain.architectures.images.layout import TilesLayout
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.vision_config import read_tower, two_layers
-from aphrodite.domain.architectures.vision_spec import Merge, Normalize, VisionSpec
+from aphrodite.domain.architectures.vision_spec import Merge, Normalize, QkNorm, VisionSpec
 
-_PROJECTOR_EPS = 1e-5
+_PROJECTOR_EPS, _QK_NORM_EPS = 1e-5, 1e-6
 _MAX_TILES = 12  # the image processor's default; a folder that says otherwise is taken at its word up to this many
 
 
@@ -17,11 +17,12 @@ def read_intern_vit(config: ConfigFields) -> VisionSpec:
     """InternViT: what attention and MLP add is scaled. Raises UnsupportedModelError."""
     if not config.flag("use_absolute_position_embeddings"):
         raise config.unsupported("use_absolute_position_embeddings", "true")
+    tower = read_tower(config, has_class_token=True, has_pre_norm=False, patch_bias=True)
     return replace(
-        read_tower(config, has_class_token=True, has_pre_norm=False, patch_bias=True),
+        tower,
         norm="rms" if config.choice("norm_type", ("layer_norm", "rms_norm")) == "rms_norm" else "layer",
         qkv_bias=config.flag("attention_bias"),
-        qk_norm=config.flag("use_qk_norm"),
+        qk_norm=QkNorm(tower.hidden_size, _QK_NORM_EPS) if config.flag("use_qk_norm") else None,
         has_layer_scale=True,
         has_post_norm=not config.flag("use_mean_pooling"),
     )

@@ -1,9 +1,11 @@
 """The vision towers of Qwen2-VL (arXiv 2409.12191) and Qwen2.5-VL (arXiv 2502.13923): pictures of any size, in squares
 of patches; the latter with windows in most layers."""
 
+from dataclasses import replace
+
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.images.grid import GridLayout
-from aphrodite.domain.architectures.vision_config import read_axial_rope
+from aphrodite.domain.architectures.vision_config import read_packed_tower
 from aphrodite.domain.architectures.vision_spec import Activate, Merge, Normalize, NormKind, Project, VisionSpec
 
 _NORM_EPS = 1e-6
@@ -34,7 +36,17 @@ def qwen_vl_layout(placeholder_id: int, config: ConfigFields, vision: VisionSpec
         window_side = config.integer("window_size") // vision.patch_size // vision.merge_side
         if window_side == 0:
             raise config.unsupported("window_size", f"at least {vision.patch_size * vision.merge_side}")
-    return GridLayout(placeholder_id, vision.merge_side, _MAX_PATCHES, "", "", {}, window_side, has_rope_grid=True)
+    return GridLayout(
+        placeholder_id,
+        vision.merge_side,
+        _MAX_PATCHES,
+        row_end="",
+        end="",
+        processor_options={},
+        window_side=window_side,
+        positions=vision.position_square,
+        has_rope_grid=True,
+    )
 
 
 def _tower(
@@ -46,33 +58,12 @@ def _tower(
     norm: NormKind,
     windowed_layers: tuple[int, ...] = (),
 ) -> VisionSpec:
-    if config.integer("in_channels") != 3:
-        raise config.unsupported("in_channels", "3")
-    num_heads, num_layers, patch_size = config.integer("num_heads"), config.integer("depth"), config.side("patch_size")
-    if hidden_size % num_heads != 0:
-        raise config.unsupported("num_heads", f"a divisor of the tower's width, {hidden_size}")
+    tower = read_packed_tower(config, hidden_size, intermediate_size, norm=norm, norm_eps=_NORM_EPS)
     side = config.integer("spatial_merge_size")
     merged = side**2 * hidden_size
-    return VisionSpec(
-        image_size=patch_size * side,
-        patch_size=patch_size,
-        hidden_size=hidden_size,
-        intermediate_size=intermediate_size,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        norm=norm,
-        norm_eps=_NORM_EPS,
-        activation=config.activation("hidden_act"),
-        has_class_token=False,
-        has_pre_norm=False,
-        patch_bias=False,
-        feature_layers=(num_layers,),
-        is_packed=True,
-        has_position_table=False,
-        rope=read_axial_rope(config, is_interleaved=False, head_dim=hidden_size // num_heads),
+    return replace(
+        tower,
         windowed_layers=windowed_layers,
-        patch_depth=config.integer("temporal_patch_size"),
-        is_qkv_merged=True,
         is_gated=norm == "rms",
         projector=(
             Normalize("ln_q", norm, hidden_size, _NORM_EPS),

@@ -8,6 +8,7 @@ import numpy as np
 
 from aphrodite.domain.architectures.images.image import PatchPlan, by_squares
 from aphrodite.domain.architectures.images.layout import LaidOutImage, Tiles
+from aphrodite.domain.architectures.images.positions import PositionSquare
 from aphrodite.domain.errors import ImageError
 
 
@@ -26,6 +27,7 @@ class GridLayout:
     end: str
     processor_options: Mapping[str, Any]
     window_side: int | None = None  # squares on the side of a window
+    positions: PositionSquare | None = None  # learned ones, of a tower that adds them
     has_rope_grid: bool = False  # the decoder tells the features' rows from their columns
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:
@@ -42,11 +44,17 @@ class GridLayout:
         taps = np.empty(len(squares), np.int32)
         taps[squares] = np.arange(len(squares), dtype=np.int32)
         lengths = np.concatenate([np.full(len(region), region.shape[1] * self.side**2) for region in windows])
+        coordinates = np.stack((order // tiles.width, order % tiles.width), axis=1)
+        position_taps, position_weights = None, None
+        if self.positions is not None:
+            position_taps, position_weights = self.positions.taps(coordinates, tiles.height, tiles.width)
         plan = PatchPlan(
             segments=np.array([len(order)], np.int32),
             taps=taps,
-            coordinates=np.stack((order // tiles.width, order % tiles.width), axis=1),
+            coordinates=coordinates,
             windows=None if self.window_side is None else lengths.astype(np.int32),
+            position_taps=position_taps,
+            position_weights=position_weights,
         )
         ends = [self.row_end] * (rows - 1) + [self.end]
         pieces = tuple(piece for end in ends for piece in (columns, end) if piece != "")

@@ -23,6 +23,9 @@ class PatchPlan:
     coordinates: np.ndarray | None = None  # int32 [P, 2] row and column of each patch, for a tower that rotates by them
     windows: np.ndarray | None = None  # int32 [W] how many patches each has, for a tower with layers of windows
     tap_weights: np.ndarray | None = None  # float32 [F, K] of the rows that a feature is the sum of
+    position_taps: np.ndarray | None = None  # int32 [P, K] the learned positions that each patch's is the sum of, for a
+    # tower that interpolates them
+    position_weights: np.ndarray | None = None  # float32 [P, K]
 
     @property
     def num_segments(self) -> int:

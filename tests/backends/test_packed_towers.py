@@ -1,4 +1,4 @@
-"""The towers of Qwen2-VL and Qwen2.5-VL with pictures of several sizes at once, against transformers' own."""
+"""The towers of Qwen-VL and GLM-V with pictures of several sizes at once, against transformers' own."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import torch
 from tests.parity.pictures import make
+from transformers.models.glm4v.configuration_glm4v import Glm4vVisionConfig
+from transformers.models.glm4v.modeling_glm4v import Glm4vVisionModel
+from transformers.models.glm_ocr.configuration_glm_ocr import GlmOcrVisionConfig
+from transformers.models.glm_ocr.modeling_glm_ocr import GlmOcrVisionModel
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionConfig
@@ -20,6 +24,7 @@ from aphrodite.backends.cuda.vision import VisionTower
 from aphrodite.backends.jax_tpu import vision as jax_vision
 from aphrodite.backends.jax_tpu.encoder import batches
 from aphrodite.domain.architectures.config_fields import ConfigFields
+from aphrodite.domain.architectures.families.glm4v import read_glm4v_tower, read_glm_ocr_tower
 from aphrodite.domain.architectures.families.qwen_vl_tower import (
     qwen_vl_layout,
     read_qwen2_5_vl_tower,
@@ -39,6 +44,14 @@ Encode = Callable[
 ]  # features [F, E]
 SIZES = ((60, 60), (100, 30), (7, 90), (57, 83))
 PATCH = {"patch_size": 6, "temporal_patch_size": 2}
+GLM = {
+    "depth": 2,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "intermediate_size": 40,
+    "out_hidden_size": 24,
+    "attention_bias": True,
+}
 TOWERS: dict[str, tuple[Any, Any, Callable[[ConfigFields], VisionSpec]]] = {
     "qwen2_vl": (
         Qwen2VisionTransformerPretrainedModel,
@@ -59,6 +72,8 @@ TOWERS: dict[str, tuple[Any, Any, Callable[[ConfigFields], VisionSpec]]] = {
         ),
         read_qwen2_5_vl_tower,
     ),
+    "glm4v": (Glm4vVisionModel, Glm4vVisionConfig(image_size=31, **GLM, **PATCH), read_glm4v_tower),
+    "glm_ocr": (GlmOcrVisionModel, GlmOcrVisionConfig(**GLM, **PATCH), read_glm_ocr_tower),
 }
 
 
@@ -68,7 +83,10 @@ def on_torch(
     tower = VisionTower(spec, {name: torch.from_numpy(array) for name, array in weights.items()}, normalization)
     given = encoder_inputs(images, spec)
     patches, coordinates = torch.from_numpy(given.patches), torch.from_numpy(given.coordinates)
-    rows = tower.encode_packed(patches, coordinates, given.segments, given.windows)
+    positions = None
+    if given.position_taps is not None and given.position_weights is not None:
+        positions = torch.from_numpy(given.position_taps), torch.from_numpy(given.position_weights)
+    rows = tower.encode_packed(patches, coordinates, given.segments, given.windows, positions)
     return rows[torch.from_numpy(given.taps).long()].numpy()
 
 
@@ -77,8 +95,9 @@ def on_jax(
 ) -> np.ndarray:
     """Padded, as in the backend."""
     [batch] = batches(images, spec, (1024,), padding_row=-1)
+    on_device = jax.tree.map(jax.numpy.asarray, weights)
     with jax.default_matmul_precision("highest"):
-        rows = jax.jit(lambda patches, places: jax_vision.encode(spec, normalization, weights, patches, places)[0])(
+        rows = jax.jit(lambda patches, places: jax_vision.encode(spec, normalization, on_device, patches, places)[0])(
             batch.arrays.patches, batch.arrays.places
         )
     return np.asarray(rows)[batch.arrays.taps[batch.arrays.rows >= 0]]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -33,7 +34,7 @@ from aphrodite.engine.messages import (
     decode_for_client,
     encode_for_engine,
 )
-from aphrodite.engine.process import EXIT_REPORTED, run_engine
+from aphrodite.engine.process import EXIT_REPORTED, MAX_MESSAGES_UNDER_WAY, run_engine
 
 TIMEOUT_S = 20.0
 
@@ -74,6 +75,7 @@ class Peer:
 def running(folder: Path, builder: Callable[[], Engine]) -> Iterator[Peer]:
     with zmq.Context() as context, context.socket(zmq.PAIR) as socket:
         socket.linger = 0
+        socket.rcvhwm = MAX_MESSAGES_UNDER_WAY
         socket.bind(f"ipc://{folder / 'engine'}")
         process = multiprocessing.get_context("spawn").Process(target=run_engine, args=(builder, folder / "engine"))
         process.start()
@@ -243,3 +245,25 @@ def test_it_is_no_function_for_every_process(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the body of a process"):
         run_engine(build, tmp_path / "engine")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_an_engine_that_is_faster_than_its_client_waits_for_it(tmp_path: Path) -> None:
+    """Its news would lie there in ever longer a row, and those of a request that comes later behind them."""
+    with running(tmp_path, build) as peer:
+        peer.receive()
+        peer.send(request("a", 20, 21, n=64, max_tokens=500))
+        first = peer.step()
+        time.sleep(2)  # nobody takes what comes
+        peer.send(Abort("a"), request("b", 20, 22, max_tokens=1))
+        num_steps = 0
+        while "b" not in {delta.request_id for delta in peer.step().deltas}:
+            num_steps += 1
+        assert len(first.deltas) > 0
+        assert num_steps < 150
+        peer.send(request("c", 20, 21, n=64, max_tokens=500))
+        peer.step()
+        peer.send(Shutdown())
+        while peer.process.is_alive():
+            if peer._socket.poll(100):
+                peer._socket.recv()
+        assert peer.ended() == 0

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from aphrodite.engine.messages import (
     decode_for_client,
     encode_for_engine,
 )
-from aphrodite.engine.process import EXIT_REPORTED, run_engine
+from aphrodite.engine.process import EXIT_REPORTED, MAX_MESSAGES_UNDER_WAY, run_engine
 
 _MAX_ROOT_LENGTH = 70  # a socket's path holds about 100 characters on every system
 _REPORT_TIMEOUT_S = 5.0
@@ -51,7 +52,8 @@ class EngineLink:
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.PAIR)
         self._socket.linger = 0
-        self._socket.hwm = 0  # sending never waits; the client bounds the number of requests
+        self._socket.sndhwm = 0  # sending never waits; the client bounds the number of requests
+        self._socket.rcvhwm = MAX_MESSAGES_UNDER_WAY
         path = self._folder / "engine"
         self._socket.bind(f"ipc://{path}")
         path.chmod(0o600)
@@ -106,7 +108,10 @@ class EngineLink:
     async def stop(self) -> None:
         """Have the process end by itself, then close."""
         self.send(Shutdown())
-        await asyncio.wait({self._ended}, timeout=_STOP_TIMEOUT_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                while await self.receive() is not None:  # it listens once its own messages are out
+                    pass
         await self.close()
 
     async def close(self) -> None:

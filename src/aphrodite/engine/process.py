@@ -42,6 +42,9 @@ EXIT_ORPHANED = 4
 HEARTBEAT_S = 1.0
 """Seconds for which the process says nothing at most, while it waits for requests or between steps."""
 
+MAX_MESSAGES_UNDER_WAY = 8
+"""From the engine to its client, for each of the two ends; one is a step."""
+
 _LINGER_MS = 5000  # for the last message to reach the client
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -61,7 +64,8 @@ def run_engine(build: Callable[[], Engine], socket_path: Path) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with zmq.Context() as context, context.socket(zmq.PAIR) as socket:
         socket.linger = _LINGER_MS
-        socket.hwm = 0  # a step never waits for the client; what is under way is bounded by what the engine holds
+        # An engine faster than its client waits for it: else what is under way, and news of others behind it, pile up.
+        socket.sndhwm, socket.rcvhwm = MAX_MESSAGES_UNDER_WAY, 0
         socket.connect(f"ipc://{socket_path}")
         socket.send(encode_for_client(Heartbeat()))  # connected: nobody else needs the socket's path from now on
         try:

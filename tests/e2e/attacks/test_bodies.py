@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from tests.e2e.attacks.promise import MODEL, connect, http_post, promise_kept, read_answer, send
+from tests.e2e.attacks.promise import MODEL, besiege, connect, http_post, promise_kept, read_answer, send
 from tests.e2e.server_process import ServerProcess
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -125,3 +125,15 @@ def test_a_slow_upload_is_waited_for(demo: ServerProcess) -> None:
             connection.sendall(request[start : start + 50_000])
             time.sleep(1)
         assert read_answer(connection)[0] == 200
+
+
+@pytest.mark.attack
+def test_logprobs_of_whole_answers(demo: ServerProcess) -> None:
+    """Four million candidates, kept until ten answers are whole."""
+    body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "n": 100}
+    body |= {"logprobs": True, "top_logprobs": 20, "max_tokens": 200, "ignore_eos": True, "temperature": 1}
+    with promise_kept(demo, "log-probabilities of 10 whole answers, 420,000 each"):
+        statuses = besiege(demo, [http_post(CHAT, json.dumps(body).encode(), "Connection: close")] * 10, within_s=300)
+    print("statuses:", {status: statuses.count(status) for status in set(statuses)})
+    assert len(statuses) == 10
+    assert set(statuses) == {200, 503}

@@ -12,6 +12,7 @@ from aphrodite.adapters.inbound.http.auth import BearerAuth
 from aphrodite.adapters.inbound.http.body_layer import BodyLayer
 from aphrodite.adapters.inbound.http.cors import Cors
 from aphrodite.adapters.inbound.http.errors import error_response
+from aphrodite.adapters.inbound.http.kept_logprobs import KeptLogprobsLayer
 from aphrodite.adapters.inbound.http.openai.chat_completions import chat_completions
 from aphrodite.adapters.inbound.http.openai.completions import completions
 from aphrodite.adapters.inbound.http.openai.information import health, metrics, model, models, version
@@ -26,7 +27,7 @@ from aphrodite.domain.errors import AphroditeError
 def create_app(service: Service, config: ServerConfig) -> Starlette:
     """The ASGI application. A request passes, in this order:
 
-    RequestLayer (id, deadline, log, last resort) -> CORS -> keys -> body, disconnects -> route
+    RequestLayer (id, deadline, log, last resort) -> CORS -> keys -> body, disconnects -> log-probabilities -> route
     """
     layers = [Middleware(RequestLayer, timeout_s=config.request_timeout)]
     if config.cors_origins:
@@ -41,6 +42,7 @@ def create_app(service: Service, config: ServerConfig) -> Starlette:
         )
     layers.append(Middleware(BearerAuth, keys=config.api_key))
     layers.append(Middleware(BodyLayer, max_body_bytes=config.max_body_bytes))
+    layers.append(Middleware(KeptLogprobsLayer))
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),

@@ -53,6 +53,10 @@ class TooManyConnectionsError(domain.AphroditeError):
     """As many connections are open as may be, and every one of them has a request under way."""
 
 
+class LogprobMemoryError(domain.AphroditeError):
+    """The log-probabilities of all answers are too many to be kept, most of them this one's."""
+
+
 class RequestTimeoutError(domain.AphroditeError):
     """The request took longer than --request-timeout."""
 
@@ -94,6 +98,7 @@ _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
     (domain.EngineDeadError, _Kind(503, "service_unavailable_error", "engine_unavailable")),
     (domain.EngineClosedError, _Kind(503, "service_unavailable_error", "shutting_down")),
     (TooManyConnectionsError, _Kind(503, "service_unavailable_error", "too_many_connections")),
+    (LogprobMemoryError, _Kind(503, "service_unavailable_error", "too_many_logprobs")),
     (domain.WorkerError, _Kind(503, "service_unavailable_error", "workers_unavailable")),
     (RequestTimeoutError, _Kind(504, "timeout_error", "request_timeout")),
     (domain.StepError, _Kind(500, "server_error", "step_failed")),

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
+from aphrodite.adapters.inbound.http.kept_logprobs import LogprobShare
 from aphrodite.adapters.inbound.http.openai.protocol import PromptTokensDetails, Usage
 from aphrodite.adapters.inbound.http.request_note import RequestNote
 from aphrodite.domain.errors import AphroditeError, RequestError
 from aphrodite.domain.generation.assembler import RequestAssembler, TextDelta
+from aphrodite.domain.generation.delta import TokenReport
 from aphrodite.domain.generation.outputs import Logprob, RequestOutput
 from aphrodite.domain.ports import Clock, Metrics, Tokenizer
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
@@ -38,6 +40,7 @@ class Generation:
         clock: Clock,
         metrics: Metrics,
         note: RequestNote,
+        kept_logprobs: LogprobShare,
         streamed: bool,
     ) -> None:
         """`streamed` answers are read from the deltas alone: their log-probabilities are not kept."""
@@ -47,6 +50,7 @@ class Generation:
         self._clock = clock
         self._metrics = metrics
         self._note = note
+        self._kept_logprobs = kept_logprobs
         self._sampling = sampling
         self._prompts = prompts
         self._owner = Owner(client_name, f"{request_id}/{id(self)}")
@@ -115,6 +119,12 @@ class Generation:
                     f"The answers have more than {_MAX_LOGPROBS} log-probabilities; ask for less, or for a stream."
                 )
 
+    def _keep(self, report: TokenReport | None) -> None:
+        """Book log-probabilities that stay in memory. Raises LogprobMemoryError."""
+        if report is not None:
+            of_token = 0 if self._streamed or report.token is None else len(report.token)
+            self._kept_logprobs.take(of_token + sum(map(len, report.prompt)))
+
     async def _text_deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         try:
             requests = await self._prepare()
@@ -126,6 +136,7 @@ class Generation:
                     text = assembler.push(delta, self._clock.now_s())
                     if assembler.error is not None:
                         raise assembler.error
+                    self._keep(delta.report)
                     if text is None:
                         continue
                     self._count(len(text.token_ids))

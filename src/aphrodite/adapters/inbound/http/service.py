@@ -65,6 +65,7 @@ class Service:
             clock=self.clock,
             metrics=self.metrics,
             note=note_of(request.scope),
+            kept_logprobs=request.state.kept_logprobs,
             streamed=streamed,
         )
         await generation.begin()

@@ -16,7 +16,8 @@ from transformers import (
 
 from aphrodite.backends.cuda.sampler import Choose, SlotState, candidates, choose_tokens, sample
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.flatten import StepShape, flatten, uniforms, unpack
+from aphrodite.domain.scheduling.draws import uniforms
+from aphrodite.domain.scheduling.flatten import StepShape, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
 
 VOCAB_SIZE = 12

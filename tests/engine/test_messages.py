@@ -179,7 +179,7 @@ def test_what_the_engine_says_arrives_as_it_was(message: EngineMessage) -> None:
         assert len(received.deltas) == len(message.deltas)
         for got, expected in zip(received.deltas, message.deltas, strict=True):
             assert plain(got.error) == plain(expected.error)
-            assert replace(got, error=None) == replace(expected, error=None)
+            assert msgspec.structs.replace(got, error=None) == msgspec.structs.replace(expected, error=None)
     elif isinstance(message, Ready):
         assert received == message
     else:

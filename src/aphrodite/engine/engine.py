@@ -222,12 +222,12 @@ class Engine:
         for request, token_id in self.scheduler.commit(schedule, result):
             sequence = self._sequences[request]
             delta = SequenceDelta(
-                sequence.request_id,
+                sequence.group.request_id,
                 sequence.index,
                 [token_id],
                 reports.pop(request, None) if reports else None,
-                num_cached_tokens=request.num_cached_tokens,
-                first_scheduled_s=sequence.first_scheduled_s,
+                request.num_cached_tokens,
+                sequence.first_scheduled_s,
             )
             deltas.append(delta)
             verdict = sequence.stop.check_token(token_id, request.num_tokens - request.num_prompt_tokens)

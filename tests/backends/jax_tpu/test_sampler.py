@@ -13,7 +13,8 @@ from tests.backends.test_sampler import KINDS, VOCAB_SIZE, Case, cases, clear_ca
 
 from aphrodite.backends.jax_tpu.sampler import SlotState, report, sample, slot_rows, start_slot
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.flatten import StepShape, flatten, uniforms, unpack
+from aphrodite.domain.scheduling.draws import uniforms
+from aphrodite.domain.scheduling.flatten import StepShape, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
 from aphrodite.domain.scheduling.step_arrays import SampleArrays
 

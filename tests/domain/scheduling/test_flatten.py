@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.scheduling.flatten import flatten, uniforms
+from aphrodite.domain.scheduling.draws import stream_of, uniforms
+from aphrodite.domain.scheduling.flatten import flatten
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 from aphrodite.domain.scheduling.step_arrays import StepShape, num_words, unpack
 
@@ -123,7 +124,7 @@ def test_every_number_is_where_a_slow_loop_puts_it(rows: tuple[RowPlan, ...], ex
         np.testing.assert_array_equal(arrays[name], expected, err_msg=name)
     sampled = [row for row in rows if row.samples]
     for index, row in enumerate(sampled):
-        one = uniforms(np.array([row.seed], np.uint64), np.array([row.start + row.num_tokens], np.uint64))
+        one = uniforms(np.array([stream_of(row.seed)], np.uint64), np.array([row.start + row.num_tokens], np.uint64))
         assert flat.arrays.samples.uniform[index] == one[0], "a draw depends on its own row alone"
     assert flat.num_tokens == exact.num_tokens
     assert flat.num_samples == exact.num_samples
@@ -163,9 +164,8 @@ GRID = [np.array(pair, dtype=np.uint64) for pair in np.meshgrid(range(300), rang
 
 @pytest.mark.parametrize("stride", [1, 2**20, 2**63 // 300 * 2, 0x9E3779B97F4A7C15])
 def test_draws_are_spread_evenly_over_seeds_and_positions(stride: int) -> None:
-    with np.errstate(over="ignore"):
-        seeds = GRID[0] * np.uint64(stride)
-    draws = uniforms(seeds.ravel(), GRID[1].ravel())
+    streams = np.array([stream_of(seed * stride % 2**64) for seed in range(300)], dtype=np.uint64)
+    draws = uniforms(streams[GRID[0]].ravel(), GRID[1].ravel())
     assert draws.dtype == np.float32
     assert draws.min() >= 0.0
     assert draws.max() < 1.0
@@ -182,7 +182,8 @@ def test_draws_are_spread_evenly_over_seeds_and_positions(stride: int) -> None:
 
 def test_draws_are_the_same_everywhere_and_for_ever() -> None:
     pairs = [(0, 0), (0, 1), (1, 0), (2**64 - 1, 2**32)]
-    draws = uniforms(*np.array(pairs, dtype=np.uint64).T)
+    streams, positions = zip(*((stream_of(seed), position) for seed, position in pairs), strict=True)
+    draws = uniforms(np.array(streams, dtype=np.uint64), np.array(positions, dtype=np.uint64))
     assert draws.tolist() == [_draw_in_plain_integers(*pair) for pair in pairs]
 
 
@@ -192,5 +193,4 @@ def _draw_in_plain_integers(seed: int, position: int) -> float:
         x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
         return x ^ (x >> 31)
 
-    first = mix((seed + 0x9E3779B97F4A7C15 * (position + 1)) % 2**64)
-    return (mix(first ^ mix(seed ^ 0xD1B54A32D192ED03)) >> 40) / 2**24
+    return (mix((mix(seed) + 0x9E3779B97F4A7C15 * (position + 1)) % 2**64) >> 40) / 2**24

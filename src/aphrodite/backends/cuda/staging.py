@@ -36,7 +36,7 @@ class Staging:
         self._buffers.append(buffer)
         host = buffer.reserve(num_bytes)
         for array, start in zip(arrays, starts, strict=True):
-            host[start : start + array.nbytes].view(array.dtype)[:] = array.reshape(-1)
+            host[start : start + array.nbytes].view(array.dtype)[:] = array.ravel()
         sent = torch.empty(num_bytes, dtype=torch.uint8, device=self._device)
         buffer.copy_to(sent)
         return [
@@ -49,6 +49,7 @@ class _PinnedBuffer:
     def __init__(self, device: torch.device) -> None:
         self._is_pinned = device.type == "cuda"
         self._memory = torch.empty(0, dtype=torch.uint8)
+        self._array = self._memory.numpy()
         self._fetched: torch.cuda.Event | None = None
 
     def reserve(self, num_bytes: int) -> np.ndarray:
@@ -58,7 +59,8 @@ class _PinnedBuffer:
         if self._memory.numel() < num_bytes:
             room = 1 << math.ceil(math.log2(num_bytes))  # grows a few times at most
             self._memory = torch.empty(room, dtype=torch.uint8, pin_memory=self._is_pinned)
-        return self._memory.numpy()
+            self._array = self._memory.numpy()
+        return self._array
 
     def copy_to(self, target: Tensor) -> None:
         target.copy_(self._memory[: target.numel()], non_blocking=True)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from aphrodite.domain.errors import AphroditeError
 from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.step import StepResult, TokenLogprobs
@@ -24,19 +26,18 @@ class TokenReport:
     prompt: tuple[RankedLogprobs, ...] = ()
 
 
-@dataclass(slots=True)  # not frozen: there is one a token, and it is made in half the time
-class SequenceDelta:
+class SequenceDelta(msgspec.Struct, gc=False, omit_defaults=True):  # one a token: made in a tenth of a dataclass's time
     """New tokens of completion `index` of a request; the last one has a finish reason or an error."""
 
     request_id: str
     index: int
     token_ids: list[int]
     report: TokenReport | None = None
+    num_cached_tokens: int = 0
+    first_scheduled_s: float | None = None
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     error: AphroditeError | None = None
-    num_cached_tokens: int = 0
-    first_scheduled_s: float | None = None
 
 
 def collect_reports(schedule: Schedule, result: StepResult) -> dict[Request, TokenReport]:

@@ -10,22 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from aphrodite.domain.scheduling.draws import uniforms
 from aphrodite.domain.scheduling.sampling_words import (
     STEP_WORDS,
     SamplingNeeds,
     needs_of,
     sampling_words,
-    seeds_of,
+    streams_of,
 )
 from aphrodite.domain.scheduling.step import DecodeRows, RowPlan, StepPlan
 from aphrodite.domain.scheduling.step_arrays import StepArrays, StepShape, num_words, sampling_block, unpack
-
-_ONE, _27, _30, _31, _40 = (np.uint64(number) for number in (1, 27, 30, 31, 40))
-_GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
-_OTHER_STREAM = np.uint64(0xD1B54A32D192ED03)
-_FIRST_FACTOR, _SECOND_FACTOR = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,7 @@ def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShap
         ]
         suppressed = np.concatenate((suppressed, np.array(pairs, dtype=np.int32).reshape(-1, 2)))
     sampling_block(buffer, shape)[:, :num_samples] = words[:, STEP_WORDS].T
-    samples.uniform[:num_samples] = uniforms(seeds_of(words), lengths.astype(np.uint64))
+    samples.uniform[:num_samples] = uniforms(streams_of(words), lengths.astype(np.uint64))
 
     return FlatStep(
         shape=shape,
@@ -129,27 +124,3 @@ def _lay_prompt(arrays: StepArrays[np.ndarray], row: RowPlan, index: int, start:
         arrays.feature_rows[tokens] = row.feature_rows
     if row.visible_until is not None:
         arrays.visible_until[tokens] = row.visible_until
-
-
-def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[np.float32]:
-    """A draw in [0, 1) for each (seed, position), float32 [S]; seeds uint64 [S], positions uint64 [S].
-
-    SplitMix64 (doi 10.1145/2714064.2660195) of the pair: a request's draws depend on nothing else in the batch.
-    """
-    x = (positions + _ONE) * _GOLDEN_RATIO  # modulo 2**64
-    x += seeds
-    _mix(x)
-    y = seeds ^ _OTHER_STREAM
-    _mix(y)
-    x ^= y
-    _mix(x)
-    x >>= _40
-    return x.astype(np.float32) * np.float32(2**-24)
-
-
-def _mix(x: NDArray[np.uint64]) -> None:
-    x ^= x >> _30
-    x *= _FIRST_FACTOR
-    x ^= x >> _27
-    x *= _SECOND_FACTOR
-    x ^= x >> _31

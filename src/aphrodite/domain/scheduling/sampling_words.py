@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.draws import stream_of
 
 NUM_WORDS = 12
 STEP_WORDS = slice(0, 8)
 """Those that a step's buffer holds as they are: `SampleArrays` from has_bias to repetition_penalty."""
 _FLOAT_WORDS = slice(2, 8)
-_SEED_WORDS = slice(8, 10)  # uint64
+_STREAM_WORDS = slice(8, 10)  # uint64
 _FLAGS_WORD = 10
 _NUM_LOGPROBS_WORD = 11
 _SMALLEST_TOP_P = 1e-30  # keeps the first token alone, as 0 is meant, which would keep none
@@ -44,7 +45,7 @@ def sampling_words(sampling: SamplingParams, seed: int) -> np.ndarray:
         sampling.frequency_penalty,
         sampling.repetition_penalty,
     )
-    words[_SEED_WORDS].view(np.uint64)[0] = seed
+    words[_STREAM_WORDS].view(np.uint64)[0] = stream_of(seed)
     is_filtered = sampling.top_k > 0 or sampling.top_p < 1.0 or sampling.min_p > 0.0
     words[_FLAGS_WORD] = (
         (0 if sampling.greedy else _DRAWS | is_filtered * _FILTERS)
@@ -56,9 +57,9 @@ def sampling_words(sampling: SamplingParams, seed: int) -> np.ndarray:
     return words
 
 
-def seeds_of(words: np.ndarray) -> np.ndarray:
-    """The seeds in int32 [S, W], uint64 [S]."""
-    return words.view(np.uint64)[:, _SEED_WORDS.start // 2]
+def streams_of(words: np.ndarray) -> np.ndarray:
+    """Where the streams of int32 [S, W] begin, uint64 [S]."""
+    return words.view(np.uint64)[:, _STREAM_WORDS.start // 2]
 
 
 def needs_of(words: np.ndarray) -> SamplingNeeds:

@@ -138,7 +138,7 @@ class Scheduler:
         while index < len(self._running) and step.budget > 0:
             request = self._running[index]
             if request.slot_started:
-                if request.num_runnable and not self._decode(request, step, index):
+                if not self._decode(request, step, index):
                     continue  # the request itself was preempted; the next one has its place
             else:
                 wanted = max(0, min(request.num_runnable, shares[request.owner], step.budget))
@@ -159,8 +159,10 @@ class Scheduler:
         return 0 if owner is None or self._turns.num_running(owner) else num_tokens // _RESERVED_SHARE
 
     def _decode(self, request: Request, step: StepBuilder, index: int) -> bool:
-        """Plan one more token of the running one at `index`. Returns False when it was preempted itself."""
-        if request.num_images_done < len(request.images):
+        """Plan one more token, if any, of the running one at `index`. Returns False when it was preempted itself."""
+        if request.num_tokens + request.num_in_flight >= request.max_total_tokens:
+            return True
+        if request.images and request.num_images_done < len(request.images):
             self._features.let_go(request)
         if request.num_computed == request.num_blocks * self._limits.block_size and not self._grow(request, 1, index):
             return False

@@ -3,8 +3,6 @@
 Letters: D decode rows, B blocks a row, W words of a sample.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from aphrodite.domain.scheduling.request import Request
@@ -24,6 +22,8 @@ class SlotTable:
         self._rope_offsets = np.zeros(num_slots, dtype=np.int32)
         self._may_end = np.zeros(num_slots, dtype=np.int32)  # length from which min_tokens is reached
         self._may_not_end: set[int] = set()  # slots where there is one
+        self._requests: list[Request] = []  # of the last decode rows
+        self._rows = DecodeRows.of([])
 
     def take(self, request: Request) -> None:
         """A request begins to run in its slot."""
@@ -42,22 +42,24 @@ class SlotTable:
         self._blocks[slot] = 0
         self._may_not_end.discard(slot)
 
-    def decode_rows(self, requests: Sequence[Request]) -> DecodeRows:
+    def decode_rows(self, requests: list[Request]) -> DecodeRows:
         """The rows of requests whose next token is booked as computed already."""
-        lengths = [request.num_computed for request in requests]
-        num_blocks = -(-max(lengths, default=0) // self._block_size)
-        slots = np.array([request.slot for request in requests], dtype=np.int32)
-        starts = np.array(lengths, dtype=np.int32) - 1
+        if requests == self._requests:  # each is one token further, and nothing else of it has changed
+            starts = self._rows.starts + 1
+            slots, rope_offsets, sampling = self._rows.slots, self._rows.rope_offsets, self._rows.sampling
+        else:
+            starts = np.array([request.num_computed for request in requests], dtype=np.int32) - 1
+            slots = np.array([request.slot for request in requests], dtype=np.int32)
+            rope_offsets, sampling = self._rope_offsets.take(slots), self._sampling.take(slots, axis=0)
+        num_blocks = int(starts.max(initial=-1)) // self._block_size + 1
         suppressed = _NONE_SUPPRESSED
         if self._may_not_end:
             early = np.flatnonzero(starts + 1 < self._may_end[slots]).tolist()
             pairs = [(row, token_id) for row in early for token_id in requests[row].suppressed_token_ids]
             suppressed = np.array(pairs, dtype=np.int32).reshape(-1, 2)
-        return DecodeRows(
-            slots=slots,
-            starts=starts,
-            rope_offsets=self._rope_offsets.take(slots),
-            block_table=self._blocks[:, :num_blocks].take(slots, axis=0),
-            sampling=self._sampling.take(slots, axis=0),
-            suppressed=suppressed,
+        block_table = self._blocks[:, :num_blocks].take(slots, axis=0)
+        self._requests, self._rows = (
+            requests,
+            DecodeRows(slots, starts, rope_offsets, block_table, sampling, suppressed),
         )
+        return self._rows

@@ -89,8 +89,7 @@ def unpack_samples(buffer: Any, num_samples: int, float_dtype: Any) -> SampleArr
     """Views of the samples' words."""
     words = buffer.reshape(_NUM_SAMPLE_FIELDS, num_samples)
     floats = words[_FIRST_FLOAT:].view(float_dtype)
-    integers = (words[index] for index in range(_FIRST_FLOAT))
-    return SampleArrays(*integers, *(floats[index] for index in range(_NUM_SAMPLE_FIELDS - _FIRST_FLOAT)))
+    return SampleArrays(*words[:_FIRST_FLOAT], *floats)
 
 
 def sampling_block(buffer: np.ndarray, shape: StepShape) -> np.ndarray:

@@ -335,8 +335,9 @@ def tiny_pixtral(folder: Path, kind: Literal["Llava", "Mistral3"] = "Mistral3") 
     return folder
 
 
-def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL"] = "Qwen2_5_VL") -> Path:
-    """Save a Qwen2-VL or a Qwen2.5-VL: windows of two squares on a side, full attention in the last layer."""
+def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"] = "Qwen2_5_VL") -> Path:
+    """Save a Qwen2-VL, a Qwen2.5-VL (windows of two squares on a side, full attention in the last layer) or a Qwen3-VL
+    (two further levels of features)."""
     import transformers
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -352,9 +353,17 @@ def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL"] = "Qwen2_5
             "window_size": 2 * side * patch_size,
             "fullatt_block_indexes": [2],
         },
+        "Qwen3VL": {
+            "hidden_size": 32,
+            "intermediate_size": 40,
+            "out_hidden_size": 48,
+            "num_position_embeddings": 25,
+            "deepstack_visual_indexes": [0, 1],
+        },
     }[kind]
-    text = _text_config("qwen2", tokenizer, {}).to_dict()
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]}
+    text = _text_config("qwen3" if kind == "Qwen3VL" else "qwen2", tokenizer, {}).to_dict()
+    sections = [3, 3, 2] if kind == "Qwen3VL" else [2, 2, 2]
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": sections}
     config = getattr(transformers, f"{kind}Config")(
         vision_config=tower,
         text_config={key: value for key, value in text.items() if key != "model_type"},
@@ -369,7 +378,7 @@ def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL"] = "Qwen2_5
         patch_size=patch_size,
         merge_size=side,
     )
-    save_processor("Qwen2VLProcessor", image_processor, folder)
+    save_processor("Qwen3VLProcessor" if kind == "Qwen3VL" else "Qwen2VLProcessor", image_processor, folder)
     return folder
 
 

@@ -7,12 +7,9 @@ from typing import Any
 from unittest.mock import patch
 
 _WANT_TORCHVISION = (
-    "Glm4vProcessor",
-    "InternVLProcessor",
-    "LlavaOnevisionProcessor",
-    "PixtralProcessor",
-    "Qwen2VLProcessor",
-)
+    "Glm4vProcessor", "InternVLProcessor", "LlavaOnevisionProcessor", "PixtralProcessor", "Qwen2VLProcessor",
+    "Qwen3VLProcessor",
+)  # fmt: skip
 
 
 def save_processor(name: str, image_processor: Any, folder: Path, **settings: Any) -> None:

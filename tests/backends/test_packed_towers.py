@@ -18,6 +18,8 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
+from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
 
 from aphrodite.adapters.outbound.huggingface.image_processing import HuggingFaceImageProcessing, TileSize
 from aphrodite.backends.cuda.vision import VisionTower
@@ -25,6 +27,7 @@ from aphrodite.backends.jax_tpu import vision as jax_vision
 from aphrodite.backends.jax_tpu.encoder import batches
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.families.glm4v import read_glm4v_tower, read_glm_ocr_tower
+from aphrodite.domain.architectures.families.qwen3_vl import read_qwen3_vl_tower
 from aphrodite.domain.architectures.families.qwen_vl_tower import (
     qwen_vl_layout,
     read_qwen2_5_vl_tower,
@@ -72,6 +75,20 @@ TOWERS: dict[str, tuple[Any, Any, Callable[[ConfigFields], VisionSpec]]] = {
         ),
         read_qwen2_5_vl_tower,
     ),
+    "qwen3_vl": (
+        Qwen3VLVisionModel,
+        Qwen3VLVisionConfig(
+            depth=4,
+            hidden_size=32,
+            num_heads=2,
+            intermediate_size=40,
+            out_hidden_size=24,
+            num_position_embeddings=25,
+            deepstack_visual_indexes=[0, 2],
+            **PATCH,
+        ),
+        read_qwen3_vl_tower,
+    ),
     "glm4v": (Glm4vVisionModel, Glm4vVisionConfig(image_size=31, **GLM, **PATCH), read_glm4v_tower),
     "glm_ocr": (GlmOcrVisionModel, GlmOcrVisionConfig(**GLM, **PATCH), read_glm_ocr_tower),
 }
@@ -115,7 +132,8 @@ def test_features_are_those_of_transformers(name: str, encode: Encode, tmp_path:
     processor = Qwen2VLImageProcessorPil(size={"shortest_edge": 24 * 24, "longest_edge": 72 * 72}, **PATCH)
     pictures = [make("RGB", *size).rgb for size in SIZES]
     read_by_them = processor(pictures, return_tensors="pt")
-    expected = theirs(read_by_them["pixel_values"], read_by_them["image_grid_thw"]).pooler_output
+    answer = theirs(read_by_them["pixel_values"], read_by_them["image_grid_thw"])
+    expected = torch.cat((answer.pooler_output, *getattr(answer, "deepstack_features", ())), dim=-1)
 
     fields = ConfigFields(config.to_dict())
     spec = read(fields)

@@ -118,6 +118,7 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "llava-pixtral": partial(tiny_pixtral, kind="Llava"),
     "qwen2-vl": partial(tiny_qwen_vl, kind="Qwen2VL"),
     "qwen2.5-vl": tiny_qwen_vl,
+    "qwen3-vl": partial(tiny_qwen_vl, kind="Qwen3VL"),
     "smolvlm": partial(tiny_idefics3, kind="SmolVLM"),
 }
 

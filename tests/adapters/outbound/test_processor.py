@@ -3,14 +3,16 @@
 import io
 import json
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.builders import Family, Tower, tiny_llava, tiny_qwen_vl, tiny_text
+from tests.builders import Family, Tower, tiny_glm_v, tiny_llava, tiny_qwen_vl, tiny_text
 from transformers import AutoImageProcessor, AutoProcessor
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
@@ -108,6 +110,15 @@ def test_every_mode_becomes_what_transformers_makes_of_its_rgb(llava: Path, mode
     ours = read(processor, image)
     expected = reference(to_rgb(image), return_tensors="np")["pixel_values"][0]
     assert np.abs(normalised(processor, ours) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("make", [tiny_glm_v, partial(tiny_qwen_vl, kind="Qwen3VL")], ids=["glm4v", "qwen3-vl"])
+def test_pictures_of_their_own_size_are_not_too_thin(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    processor = load(make(tmp_path))
+    assert read(processor, picture(400, 3)).plan.num_features > 0
+    for width, height in ((402, 2), (1, 201)):
+        with pytest.raises(ImageError, match=rf"too thin, {width}x{height}; one side may be 200 times"):
+            read(processor, picture(width, height))
 
 
 def test_legacy_processor_without_patch_size(tmp_path: Path, llava: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, CLIPVisionModel, LlavaConfig, PreTrainedConfig, SiglipVisionModel
+from transformers import AutoConfig, CLIPVisionModel, LlavaConfig, PreTrainedConfig, Qwen3VLConfig, SiglipVisionModel
 from transformers.activations import ACT2FN
 
 from aphrodite.domain.architectures.registry import DECODERS, VISION_MODELS, read_model
@@ -210,6 +210,50 @@ def test_what_we_cannot_run_is_named_with_what_we_can(make_llava: Maker, change:
         config[name] = config[name] | value if nested else value
     with pytest.raises(UnsupportedModelError, match=re.escape(sentence)):
         read_model(config)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "sentence"),
+    [
+        (
+            "vision_config",
+            {"deepstack_visual_indexes": [2, 1]},
+            "deepstack_visual_indexes = [2, 1]; supported is a",
+        ),
+        (
+            "vision_config",
+            {"deepstack_visual_indexes": [1, 4]},
+            "deepstack_visual_indexes = [1, 4]; supported is a",
+        ),
+        ("vision_config", {"deepstack_visual_indexes": None}, "deepstack_visual_indexes = None"),
+        ("vision_config", {"num_position_embeddings": 26}, "num_position_embeddings = 26; supported is a square"),
+        ("vision_config", {"out_hidden_size": 40}, "out_hidden_size = 40; supported is the decoder's hidden_size, 48"),
+        (
+            "text_config",
+            {"num_hidden_layers": 1},
+            "deepstack_visual_indexes = [0, 1]; supported is at most one",
+        ),
+        (
+            "text_config",
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+            "text_config.rope_parameters.mrope_section = nothing; supported is three numbers",
+        ),
+    ],
+)
+def test_what_we_cannot_run_of_a_qwen3_vl(section: str, change: dict[str, Any], sentence: str) -> None:
+    sizes = {"hidden_size": 48, "intermediate_size": 56}
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "num_hidden_layers": 2}
+    vision = {"depth": 4, "num_heads": 2, "out_hidden_size": 48, "num_position_embeddings": 25}
+    config = Qwen3VLConfig(
+        text_config=sizes | heads | {"rope_parameters": rope},
+        vision_config=sizes | vision | {"deepstack_visual_indexes": [0, 1]},
+    ).to_dict()
+    model = read_model(config)
+    assert model.vision is not None
+    assert (model.decoder.deepstack_layers, model.vision.taken_layers, model.feature_size) == ((0, 1), (4, 1, 2), 144)
+    with pytest.raises(UnsupportedModelError, match=re.escape(sentence)):
+        read_model(config | {section: config[section] | change})
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "blip-2", "qwen2_moe", "clip", "bert"])

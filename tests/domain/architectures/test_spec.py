@@ -13,6 +13,7 @@ from transformers.models.glm4v.modeling_glm4v import Glm4vTextRotaryEmbedding
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb as turn_halves
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import RopeSpec
@@ -82,6 +83,15 @@ def test_llama3_frequencies_for_any_parameters(
     config = LlamaConfig(rope_parameters=rope, max_position_embeddings=131072)
     frequencies = read_model(config.to_dict()).decoder.ropes[0].inverse_frequencies(128)
     np.testing.assert_allclose(frequencies, _reference(config), rtol=1e-4)
+
+
+@pytest.mark.parametrize("sections", [(24, 20, 20), (22, 21, 21), (2, 31, 31), (62, 1, 1), (64, 0, 0), (10, 40, 14)])
+def test_sections_take_turns_as_in_transformers(sections: tuple[int, int, int]) -> None:
+    module = Qwen3VLTextRotaryEmbedding.__new__(Qwen3VLTextRotaryEmbedding)
+    module.__dict__["mrope_section"] = list(sections)
+    doubled = module.recomposition_frequencies(torch.arange(3.0)[:, None, None].repeat(1, 1, 64))
+    axes = RopeSpec(1e6, sections=sections, alternates=True).axes(128)
+    np.testing.assert_array_equal(np.concatenate((axes, axes)), doubled[0].int().numpy())
 
 
 @pytest.mark.parametrize("sections", [(16, 24, 24), (1, 2, 61), (64, 0, 0)], ids=str)

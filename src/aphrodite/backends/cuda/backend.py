@@ -137,8 +137,8 @@ class CudaBackend:
         self._slots = SlotState(config.max_num_seqs, spec.vocab_size, device)
         self._decode_graphs = DecodeGraphs(self.limits, spec.vocab_size, self._decode, self._draw, device)
         self._features = torch.empty(
-            self.limits.num_feature_rows, spec.hidden_size, dtype=dtype, device=device
-        )  # [feature rows, E]
+            self.limits.num_feature_rows, self._model.feature_size, dtype=dtype, device=device
+        )  # [feature rows, levels * E]
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -197,11 +197,10 @@ class CudaBackend:
             decoded = self._decode_graphs.run(graph_shape, numbers)
             return DevicePendingStep(*self._sample(plan, flat, decoded, sent), {})
         arrays: StepArrays[Tensor] = unpack(numbers, flat.shape, torch.float32)
-        hidden = self._embed(arrays)
+        hidden, deep_features = self._embed(arrays), list[Tensor]()
         if flat.has_features:
-            rows = arrays.feature_rows[:, None]
-            hidden = torch.where(rows >= 0, self._features[rows[:, 0].clamp(min=0).long()], hidden)
-        hidden = self._decoder.forward(hidden, self._execution.make_operations(flat, arrays))
+            hidden, *deep_features = self._place_features(hidden, arrays.feature_rows[:, None])
+        hidden = self._decoder.forward(hidden, self._execution.make_operations(flat, arrays), deep_features)
         prompt = self._prompt_logprobs(plan, flat, hidden, sent)
         if flat.num_samples == 0:
             return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)
@@ -239,6 +238,16 @@ class CudaBackend:
         assert self._encoder is not None
         features = self._encoder.encode(images, sent)
         self._features.index_copy_(0, next(sent).long(), features)
+
+    def _place_features(self, hidden: Tensor, rows: Tensor) -> list[Tensor]:
+        """Embeddings [T, E] with images' features in them, and what of these is added behind layers, [T, E] each.
+
+        `rows` int32 [T, 1] of the feature array, -1 for other tokens.
+        """
+        features = self._features[rows[:, 0].clamp(min=0).long()]
+        placed, *deep = torch.split(features, hidden.shape[1], dim=1)
+        is_feature = rows >= 0
+        return [torch.where(is_feature, placed, hidden), *(torch.where(is_feature, level, 0) for level in deep)]
 
     def _max_units(self, vision: VisionSpec) -> int:
         """The most segments, or patches of a packed tower, that a step encodes."""

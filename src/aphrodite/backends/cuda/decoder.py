@@ -3,6 +3,7 @@
 Letters: T tokens, S samples, E hidden size, I intermediate size, H heads, K key/value heads, D head size, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,14 +42,19 @@ class Decoder:
         # Rounded as the embeddings are: trained with it, a model wants it so.
         self._embedding_scale = torch.tensor(spec.embedding_scale, dtype=self._embed.dtype).item()
         self._input_scale, self._logits_softcap = spec.input_scale, spec.logits_softcap
+        self._deepstack_layers = spec.deepstack_layers
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """Token ids [T] to embeddings [T, E]."""
         embedded = embedding(token_ids, self._embed)
         return embedded if self._embedding_scale == 1 else embedded.mul_(self._embedding_scale)
 
-    def forward(self, residual: Tensor, step: StepOperations) -> Tensor:
-        """Embeddings [T, E], which are overwritten, to hidden states [T, E] ready for `logits`; fills the KV cache."""
+    def forward(self, residual: Tensor, step: StepOperations, deep_features: Sequence[Tensor] = ()) -> Tensor:
+        """Embeddings [T, E], which are overwritten, to hidden states [T, E] ready for `logits`; fills the KV cache.
+
+        `deep_features` are further levels of images' features [T, E], 0 for other tokens; none in a step without.
+        """
+        added = dict(zip(self._deepstack_layers, deep_features, strict=True)) if deep_features else {}
         if self._input_scale != 1:
             residual *= self._input_scale
         x: Tensor | None = None
@@ -59,6 +65,8 @@ class Decoder:
             x = self._mlp(layer, step.add_rms_norm(residual, x, layer.mlp_norm), step)
             if layer.mlp_post_norm is not None:
                 x = step.add_rms_norm(x, None, layer.mlp_post_norm)
+            if index in added:
+                residual += added[index]
         return step.add_rms_norm(residual, x, self._norm)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -54,9 +54,9 @@ class VisionTower:
         self._weights = weights
         layers = [f"vision.layers.{index}" for index in range(spec.num_used_layers)]
         names = [f"{layer}.{part}" for layer in layers for part in ("qkv", "output", "fc1", "fc2")]
+        names += [f"projector.{step.name}" for step in spec.projector_steps if isinstance(step, Project)]
         self._products: dict[str, Linear] = {
-            name: linear(weights.pop(f"{name}.weight"), weights.get(f"{name}.bias"))
-            for name in [*names, *(f"projector.{step.name}" for step in spec.projector if isinstance(step, Project))]
+            name: linear(weights.pop(f"{name}.weight"), weights.get(f"{name}.bias")) for name in names
         }
         # Patches do not overlap: the convolution over them is a product of their pixels [3 * size * size].
         patch = weights.pop("vision.patch.weight").flatten(1)
@@ -76,7 +76,7 @@ class VisionTower:
         return self._weights["projector.newline"][None] if self.spec.has_newline else None
 
     def encode(self, patches: Tensor) -> Tensor:
-        """Patches uint8 [N, patches, patch bytes], on the device, to rows [N, image tokens, decoder hidden size]."""
+        """Patches uint8 [N, patches, patch bytes], on the device, to rows [N, image tokens, feature size]."""
         return torch.cat([self._encode(batch) for batch in torch.split(patches, _MAX_BATCH)])
 
     def encode_packed(
@@ -87,7 +87,7 @@ class VisionTower:
         windows: np.ndarray,
         positions: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        """Patches uint8 [patches, patch bytes] of all segments to rows [rows, decoder hidden size].
+        """Patches uint8 [patches, patch bytes] of all segments to rows [rows, feature size].
 
         `coordinates` int32 [patches, 2], and how many patches each segment has, and each window; taps int32 and weights
         float32 [patches, K] of `positions` where they are interpolated.
@@ -99,16 +99,22 @@ class VisionTower:
     def _encode(self, patches: Tensor, places: Places | None = None) -> Tensor:
         spec = self.spec
         hidden = self._embed(patches, None if places is None else places.positions)
-        states = {0: hidden}
+        states = {0: hidden}  # those that become features
         for index in range(spec.num_used_layers):
             hidden = self._layer(hidden, index, places)
-            states[index + 1] = hidden
+            if index + 1 in spec.taken_layers:
+                states[index + 1] = hidden
         if spec.has_post_norm:
             states[spec.num_layers] = self._norm(hidden, "vision.post_norm", "layer", spec.norm_eps)
         features = torch.cat([states[index] for index in spec.feature_layers], dim=-1)
         if spec.drop_first_token:
             features = features[:, 1:]
-        for step in spec.projector:
+        projected = self._projected(features, spec.projector)
+        deep = [self._projected(states[level.layer], level.projector) for level in spec.deep_levels]
+        return torch.cat((projected, *deep), dim=-1) if deep else projected
+
+    def _projected(self, features: Tensor, projector: tuple[ProjectorStep, ...]) -> Tensor:
+        for step in projector:
             features = self._project(features, step)
         return features
 

@@ -4,6 +4,7 @@ Letters: T tokens, S samples, E hidden size, H heads, K key/value heads, D head 
 device's own.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -58,10 +59,14 @@ def forward(
     rope_positions: Array,
     inputs: AttentionInputs,
     cache: Cache,
+    deep_features: Sequence[Array],
 ) -> tuple[Array, Cache]:
     """Embeddings [T, E] of tokens at rotary positions [3, T] to hidden states [T, E] ready for `logits`, and the cache
     with the step's keys and values.
+
+    `deep_features` are further levels of images' features [T, E], 0 for other tokens.
     """
+    added = dict(zip(spec.deepstack_layers, deep_features, strict=True))
     rotary = {rope: _rotary(rope, spec.head_dim, rope_positions, hidden.dtype) for rope in dict.fromkeys(spec.ropes)}
     if spec.input_scale != 1:
         hidden = hidden * spec.input_scale
@@ -78,6 +83,8 @@ def forward(
             inputs,
             cache[index],
         )
+        if index in added:
+            hidden = hidden + added[index]
         written.append(layer_cache)
     return _normed(spec, hidden, weights["norm"]), tuple(written)
 

@@ -62,7 +62,7 @@ class DeviceModel:
         return (self._struct(shape, self.dtype, CACHE),) * decoder_spec.num_layers
 
     def features(self) -> Any:
-        return self._struct((self.limits.num_feature_rows + 1, self.spec.decoder.hidden_size), self.dtype)
+        return self._struct((self.limits.num_feature_rows + 1, self.spec.feature_size), self.dtype)
 
     def encoded(self, num_segments: int) -> Any:
         """What the projector makes of so many segments."""

@@ -47,11 +47,17 @@ def forward(
     token_slots = arrays.token_slots
     token_ids = jnp.where(token_slots >= 0, last_tokens[token_slots], arrays.token_ids)
     hidden = decoder.embed(model.decoder, weights, token_ids)
+    deep_features = list[Array]()
     if model.vision is not None:
-        hidden = jnp.where(feature_rows[:, None] >= 0, features[feature_rows], hidden)
+        is_feature, num_levels = feature_rows[:, None] >= 0, 1 + len(model.decoder.deepstack_layers)
+        placed, *deep = jnp.split(features[feature_rows], num_levels, axis=1)
+        hidden = jnp.where(is_feature, placed, hidden)
+        deep_features = [jnp.where(is_feature, level, 0) for level in deep]
     visible_until = arrays.visible_until if model.sees_forward else None
     inputs = AttentionInputs(arrays.kv_slots, arrays.row_starts, arrays.kv_lengths, arrays.block_table, visible_until)
-    hidden, cache = decoder.forward(model.decoder, kernels, weights, hidden, arrays.rope_positions, inputs, cache)
+    hidden, cache = decoder.forward(
+        model.decoder, kernels, weights, hidden, arrays.rope_positions, inputs, cache, deep_features
+    )
     sampling = jnp.concatenate((buffer[words - num_sample_words(shape.num_samples) : words], buffer[-1:]))
     return hidden, hidden[arrays.samples.tokens], sampling, cache
 
@@ -95,7 +101,7 @@ def encode(
     images: EncoderArrays,
     features: Array,
 ) -> Array:
-    """The feature array [feature rows, E] with the features of images at their rows.
+    """The feature array [feature rows, levels * E] with the features of images at their rows.
 
     Each device encodes its share of the segments, uint8 [N / devices, patches, patch bytes], and tells the others; a
     packed tower is whole on each.

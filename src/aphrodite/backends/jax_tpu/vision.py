@@ -44,7 +44,7 @@ class Places(NamedTuple):
 def encode(
     spec: VisionSpec, normalization: PixelNormalization, weights: Weights, patches: Array, places: Places | None = None
 ) -> Array:
-    """Patches, uint8 [N, patches, patch bytes], to rows [N, image tokens, decoder hidden size]."""
+    """Patches, uint8 [N, patches, patch bytes], to rows [N, image tokens, feature size]."""
     hidden = _embed(spec, normalization, weights, patches, places)
     angles = None
     if spec.rope is not None and places is not None:
@@ -62,7 +62,12 @@ def encode(
     features = jnp.concatenate([states[index] for index in spec.feature_layers], axis=-1)
     if spec.drop_first_token:
         features = features[:, 1:]
-    for step in spec.projector:
+    deep = [_projected(spec, states[level.layer], level.projector, weights) for level in spec.deep_levels]
+    return jnp.concatenate((_projected(spec, features, spec.projector, weights), *deep), axis=-1)
+
+
+def _projected(spec: VisionSpec, features: Array, projector: tuple[ProjectorStep, ...], weights: Weights) -> Array:
+    for step in projector:
         features = _project(spec, features, step, weights)
     return features
 

@@ -25,6 +25,11 @@ from aphrodite.domain.architectures.families.pixtral import read_pixtral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
 from aphrodite.domain.architectures.families.qwen2_vl import read_qwen2_vl
 from aphrodite.domain.architectures.families.qwen3 import read_qwen3
+from aphrodite.domain.architectures.families.qwen3_vl import (
+    read_qwen3_vl,
+    read_qwen3_vl_text,
+    read_qwen3_vl_tower,
+)
 from aphrodite.domain.architectures.families.qwen_vl_tower import read_qwen2_5_vl_tower, read_qwen2_vl_tower
 from aphrodite.domain.architectures.families.siglip import read_siglip
 from aphrodite.domain.architectures.families.vipllava import read_vipllava
@@ -40,6 +45,7 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "qwen2_vl_text": read_qwen2,
         "qwen2_5_vl_text": read_qwen2,
         "qwen3": read_qwen3,
+        "qwen3_vl_text": read_qwen3_vl_text,
         "gemma": read_gemma,
         "gemma2": read_gemma2,
         "gemma3_text": read_gemma3_text,
@@ -62,6 +68,7 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
         "glm_ocr_vision": read_glm_ocr_tower,
         "qwen2_vl_vision": read_qwen2_vl_tower,
         "qwen2_5_vl_vision": read_qwen2_5_vl_tower,
+        "qwen3_vl_vision": read_qwen3_vl_tower,
     }
 )
 VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], ModelSpec]] = MappingProxyType(
@@ -80,10 +87,20 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "glm_ocr": read_glm4v,
         "qwen2_vl": read_qwen2_vl,
         "qwen2_5_vl": read_qwen2_vl,
+        "qwen3_vl": read_qwen3_vl,
     }
 )
 
-_OF_ANY_SIZE = ("llava", "mistral3", "glm4v", "glm_ocr", "qwen2_vl", "qwen2_5_vl")  # models that take a packed tower
+# Models that take a packed tower.
+_OF_ANY_SIZE = (
+    "llava",
+    "mistral3",
+    "glm4v",
+    "glm_ocr",
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+)
 
 
 def read_model(config: Mapping[str, Any]) -> ModelSpec:

@@ -25,6 +25,8 @@ class RopeSpec:
     original_max_position: int = 8192
     sections: tuple[int, ...] = ()  # pairs that turn by a token's time, row and column each (M-RoPE, arXiv 2409.12191);
     # (): all by time, which in text is the one position
+    alternates: bool = False  # sections take turns pair by pair, time, row, column ..., as long as each has pairs left;
+    # time has those that remain (Qwen3-VL, arXiv 2511.21631)
     num_rotated: int | None = None  # numbers of a head that turn, the first; None: all
     pairs_neighbours: bool = False  # numbers 0 and 1 turn together, 2 and 3 ...; else the first half with the second
 
@@ -41,6 +43,9 @@ class RopeSpec:
     def axes(self, head_dim: int) -> np.ndarray:
         """Which of a token's three positions turns each pair of head dimensions, int32 [head_dim / 2]."""
         axes = np.repeat(np.arange(3, dtype=np.int32), self.sections or (head_dim // 2, 0, 0))
+        if self.alternates:
+            pairs = np.arange(len(axes))
+            axes = np.where(pairs // 3 < np.array(self.sections)[pairs % 3], pairs % 3, 0).astype(np.int32)
         return np.pad(axes, (0, head_dim // 2 - len(axes)))
 
     def inverse_frequencies(self, head_dim: int) -> np.ndarray:
@@ -105,6 +110,7 @@ class DecoderSpec:
     sandwich_norms: SandwichNorms | None = None  # RMSNorm behind attention and MLP too, before their results are added
     is_gate_up_merged: bool = False  # in the checkpoint
     num_spare_layers: int = 0  # behind the others in the checkpoint, never run
+    deepstack_layers: tuple[int, ...] = ()  # behind each of these a further level of an image's features is added
     embedding_scale: float = 1.0  # of the tokens' embeddings; pictures' features stay as they are
     input_scale: float = 1.0  # of all that goes into the first layer
     residual_scale: float = 1.0  # of what attention and MLP add
@@ -129,6 +135,11 @@ class ModelSpec:
     vision: VisionSpec | None = None
     images: ImageLayout | None = None
     sees_forward: bool = False  # whether an image's features see each other, those behind them as well
+
+    @property
+    def feature_size(self) -> int:
+        """Of a feature: numbers of all its levels."""
+        return (1 + len(self.decoder.deepstack_layers)) * self.decoder.hidden_size
 
     @property
     def image_token_id(self) -> int | None:

@@ -96,6 +96,14 @@ ProjectorStep = Project | Normalize | Activate | Gate | Merge | Average
 
 
 @dataclass(frozen=True, slots=True)
+class DeepLevel:
+    """Features of a lower layer, which the decoder adds behind a layer of its own (DeepStack, arXiv 2406.04334)."""
+
+    layer: int  # index into the hidden states, as of feature layers
+    projector: tuple[ProjectorStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VisionSpec:
     """A vision transformer (CLIP, SigLIP ...), and the projector that brings its features into the decoder."""
 
@@ -129,6 +137,7 @@ class VisionSpec:
     has_post_norm: bool = False  # LayerNorm behind the last layer, which is then the one feature layer
     drop_first_token: bool = False  # the first token (CLIP's class token) is no feature
     projector: tuple[ProjectorStep, ...] = ()
+    deep_levels: tuple[DeepLevel, ...] = ()
     has_newline: bool = False  # one learned vector, behind the rows of features
     taps_per_feature: int = 1  # projected rows that a feature is a weighted sum of
 
@@ -151,8 +160,13 @@ class VisionSpec:
         return next((step.side for step in self.projector if isinstance(step, Merge | Average)), 1)
 
     @property
+    def projector_steps(self) -> tuple[ProjectorStep, ...]:
+        """Of all levels."""
+        return self.projector + tuple(step for level in self.deep_levels for step in level.projector)
+
+    @property
     def output_size(self) -> int:
-        """Of a feature: the decoder's hidden size."""
+        """Of each level of a feature: the decoder's hidden size."""
         return next((step.outputs for step in reversed(self.projector) if isinstance(step, Project)), self.hidden_size)
 
     @property
@@ -167,6 +181,11 @@ class VisionSpec:
         return num_units * (self.num_image_tokens + (self.image_size // self.patch_size if self.has_newline else 0))
 
     @property
+    def taken_layers(self) -> tuple[int, ...]:
+        """Hidden states that become features."""
+        return self.feature_layers + tuple(level.layer for level in self.deep_levels)
+
+    @property
     def num_used_layers(self) -> int:
-        """Layers that reach a feature layer; those above are never run."""
-        return max(self.feature_layers)
+        """Layers that reach one of these; those above are never run."""
+        return max(self.taken_layers)

@@ -16,7 +16,7 @@ def vision_weights(spec: VisionSpec) -> list[Weight]:
         weights += _layer_weights(spec, index)
     if spec.has_post_norm:
         weights += _norm("vision.post_norm", "vision.post_layernorm", spec.hidden_size, "layer")
-    for step in spec.projector:
+    for step in spec.projector_steps:
         if isinstance(step, Normalize):
             weights += _norm(f"projector.{step.name}", f"projector.{step.name}", step.width, step.kind, step.offset)
         elif isinstance(step, Project):

@@ -46,7 +46,7 @@ def num_feature_rows(config: EngineConfig, model: ModelSpec, max_model_len: int,
     """
     if model.vision is None:
         return 0
-    affordable = _FEATURE_BYTES // (model.decoder.hidden_size * bytes_per_number)
+    affordable = _FEATURE_BYTES // (model.feature_size * bytes_per_number)
     return min(max(affordable, max_model_len), config.max_num_seqs * max_model_len)
 
 

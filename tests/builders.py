@@ -230,6 +230,32 @@ def tiny_gemma3(folder: Path) -> Path:
     return folder
 
 
+def tiny_paligemma(folder: Path, text: Literal["gemma", "gemma2"] = "gemma") -> Path:
+    """Save a PaliGemma, or with "gemma2" a PaliGemma 2: a SigLIP tower, one matrix, a Gemma."""
+    import transformers
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    tiny_tokenizer(folder, "bytelevel")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        folder, bos_token="<bos>", extra_special_tokens={"image_token": IMAGE_TOKEN}
+    )
+    vision = _vision_config("siglip", {})
+    image_processor = SiglipImageProcessorPil(size={"height": vision.image_size, "width": vision.image_size})
+    image_processor.image_seq_length = (vision.image_size // vision.patch_size) ** 2
+    processor = transformers.PaliGemmaProcessor(image_processor, tokenizer)  # it adds tokens
+    overrides = {"sliding_window": 64, "use_bidirectional_attention": True} if text == "gemma2" else {}
+    config = transformers.PaliGemmaConfig(
+        vision_config=vision,
+        text_config=_text_config(text, tokenizer, overrides),
+        image_token_index=tokenizer.image_token_id,
+        projection_dim=48,
+        tie_word_embeddings=False,
+    )
+    _fill_and_save(transformers.PaliGemmaForConditionalGeneration(config), tokenizer, folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3") -> Path:
     """Save an Idefics3 or SmolVLM: a SigLIP-like tower, patches shuffled together, a Llama."""
     import transformers

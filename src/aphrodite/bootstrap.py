@@ -134,6 +134,7 @@ def build_engine(parts: EngineParts) -> Engine:
         vocab_size=parts.model.decoder.vocab_size,
         seed=config.seed,
         enable_prefix_caching=config.enable_prefix_caching,
+        is_prefix_masked=parts.model.sees_forward == "prompt",
     )
 
 

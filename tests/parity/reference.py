@@ -44,13 +44,22 @@ class Reference:
         self._answers: dict[tuple[Case, int], Answer] = {}
 
     def inputs(self, prompt: str, image: Image.Image | list[Image.Image] | None = None) -> dict[str, torch.Tensor]:
+        if image is None and self.model.config.model_type == "paligemma":  # whose processor wants a picture
+            return self._framed(prompt)
         pictures = {} if image is None else {"images": image}
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "__array__ impl", DeprecationWarning)  # GLM-4.1V's, of torch and NumPy 2
+            warnings.filterwarnings("ignore", "__array__ impl", DeprecationWarning)  # of torch and NumPy 2
             read = dict(self._read(text=prompt, return_tensors="pt", **pictures))
-        if self.model.config.model_type != "gemma3":  # which sees by them what is an image
+        read.pop("labels", None)
+        if self.model.config.model_type not in ("gemma3", "paligemma"):  # which see by them what sees forward
             read.pop("token_type_ids", None)
         return read
+
+    def _framed(self, prompt: str) -> dict[str, torch.Tensor]:
+        """Text alone in the form that PaliGemma's processor gives to text behind a picture."""
+        text = f"{self.tokenizer.bos_token}{prompt}\n"
+        read = dict(self.tokenizer(text, return_tensors="pt", add_special_tokens=False))
+        return read | {"token_type_ids": torch.zeros_like(read["input_ids"])}
 
     def answer(self, case: Case, max_tokens: int) -> Answer:
         """The greedy answer without options; computed once."""

@@ -8,7 +8,7 @@ from aphrodite.domain.errors import AphroditeError, CacheLostError, EngineClosed
 from aphrodite.domain.generation.delta import SequenceDelta, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
 from aphrodite.domain.ports import BackendDescription, BackendLimits, Clock, ComputeBackend, PendingStep
-from aphrodite.domain.prompting.prompt_length import check_num_tokens, check_whole_images
+from aphrodite.domain.prompting.prompt_length import check_num_tokens, check_whole_images, check_whole_prompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import NOBODY, Owner, Request
 from aphrodite.domain.scheduling.scheduler import Scheduler
@@ -79,6 +79,7 @@ class Engine:
         vocab_size: int,
         seed: int,
         enable_prefix_caching: bool,
+        is_prefix_masked: bool = False,
     ) -> None:
         self.scheduler = Scheduler(backend.limits, enable_prefix_caching)
         self._backend = backend
@@ -87,6 +88,7 @@ class Engine:
         self._vocab_size = vocab_size
         self._seed = seed
         self._enable_prefix_caching = enable_prefix_caching
+        self._is_prefix_masked = is_prefix_masked  # whether prompts' tokens see each other, those behind them as well
         self._num_added = 0
         self._groups: dict[str, _Group] = {}
         self._sequences: dict[Request, _Sequence] = {}
@@ -113,6 +115,8 @@ class Engine:
         num_image_tokens = sum(span.num_tokens for span in request.images)
         check_num_tokens(len(request.prompt_token_ids), self._backend.limits.max_model_len, num_image_tokens)
         check_whole_images(request.images, self._backend.limits.max_num_batched_tokens)
+        if self._is_prefix_masked:
+            check_whole_prompt(len(request.prompt_token_ids), self._backend.limits.max_num_batched_tokens)
         request.sampling.check_vocabulary(self._vocab_size)
 
     def add(self, request: EngineRequest) -> None:
@@ -276,6 +280,7 @@ class Engine:
             stop_token_ids=tuple(ends),
             images=request.images,
             owner=request.owner,
+            is_prefix_masked=self._is_prefix_masked,
         )
         sequence = _Sequence(
             scheduled, group, index, StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens)

@@ -14,6 +14,7 @@ from aphrodite.domain.prompting.prompts import (
     check_placeholders,
     check_token_ids,
     expand_placeholders,
+    framed,
     validate,
 )
 
@@ -149,3 +150,17 @@ def test_token_ids_within_the_vocabulary_pass() -> None:
     check_token_ids([0, 9], 10)
     with pytest.raises(PromptError, match="empty"):
         check_token_ids([], 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "offsets", "expected"),
+    [
+        ("<image>Why?", None, "<image>(Why?)"),
+        ("<image> or <image>?", None, "<image> or <image>(?)"),
+        ("Why?", None, "(Why?)"),
+        ("<image>What is <image>?", [0], "<image>(What is <image>?)"),  # a user wrote the second one
+        ("What is <image>?", [], "(What is <image>?)"),
+    ],
+)
+def test_text_is_framed_behind_the_last_image(text: str, offsets: list[int] | None, expected: str) -> None:
+    assert framed(text, "<image>", offsets, "(", ")") == expected

@@ -59,7 +59,14 @@ def planned_rows(schedule: Schedule, block_size: int) -> list[PlannedRow]:
     return rows
 
 
-def run_alone(prompt: list[int], images: tuple[ImageSpan, ...], max_tokens: int, min_tokens: int) -> Expected:
+def run_alone(
+    prompt: list[int],
+    images: tuple[ImageSpan, ...],
+    max_tokens: int,
+    min_tokens: int,
+    *,
+    is_prefix_masked: bool = False,
+) -> Expected:
     contents = [token_content(token_id) for token_id in prompt]
     for span in images:
         for index in range(span.num_tokens):
@@ -67,6 +74,8 @@ def run_alone(prompt: list[int], images: tuple[ImageSpan, ...], max_tokens: int,
         if span.sees_forward:
             for position in range(span.start, span.stop):
                 contents[position] = b"".join(contents[position : span.stop])
+    if is_prefix_masked:
+        contents = [b"".join(contents[position:]) for position in range(len(contents))]
     positions, offset = rope_positions(len(prompt), images)
     at = np.tile(np.arange(len(prompt)), (3, 1)) if positions is None else positions
     kv: list[int] = []
@@ -117,6 +126,8 @@ class Driver:
         max_tokens: int = 4,
         min_tokens: int = 0,
         owner: Owner = NOBODY,
+        *,
+        is_prefix_masked: bool = False,
     ) -> Request:
         request = Request(
             f"request {self._num_added}",
@@ -128,9 +139,10 @@ class Driver:
             stop_token_ids=STOP_TOKENS,
             images=images,
             owner=owner,
+            is_prefix_masked=is_prefix_masked,
         )
         self._num_added += 1
-        self.expected[request] = run_alone(prompt, images, max_tokens, min_tokens)
+        self.expected[request] = run_alone(prompt, images, max_tokens, min_tokens, is_prefix_masked=is_prefix_masked)
         self.live.append(request)
         self.scheduler.add(request)
         return request

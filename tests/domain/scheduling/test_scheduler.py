@@ -297,3 +297,32 @@ def test_such_an_image_goes_on_behind_a_cached_beginning() -> None:
     assert row.visible_until is not None
     assert row.visible_until.tolist() == [11, 11, 11, 0]
     driver.drain()
+
+
+def test_a_prompt_whose_tokens_see_each_other_is_never_split_and_cached_as_a_whole() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=24))
+    words, image = image_prompt([[7], PROMPT], [(1, 9)])
+    for asked in (words, words, [*words[:-1], 8]):
+        driver.add(asked, image, max_tokens=6, is_prefix_masked=True)
+        driver.drain()
+    rows = [row for plan in driver.backend.plans for row in plan.prompts]
+    cached = (len(words) - 1) // LIMITS.block_size * LIMITS.block_size
+    assert [(row.start, row.num_tokens) for row in rows] == [
+        (0, len(words)), (cached, len(words) - cached), (0, len(words))
+    ]  # fmt: skip
+    for row in rows:
+        assert row.visible_until is not None
+        assert row.visible_until.tolist() == [len(words)] * row.num_tokens
+
+
+def test_what_such_a_prompt_was_answered_stays_causal_after_a_preemption() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=24), enable_prefix_caching=False)
+    driver.add(PROMPT, max_tokens=9, min_tokens=9, is_prefix_masked=True)
+    for _ in range(6):
+        driver.step()
+    driver.scheduler.forget_cache()
+    driver.drain()
+    row = [row for plan in driver.backend.plans for row in plan.prompts][-1]
+    assert row.num_tokens > len(PROMPT)
+    assert row.visible_until is not None
+    assert row.visible_until.tolist() == [len(PROMPT)] * len(PROMPT) + [0] * (row.num_tokens - len(PROMPT))

@@ -54,17 +54,26 @@ class AnythingMayHappen(RuleBasedStateMachine):
             max_size=5,
         ),
         owner=st.builds(Owner, st.sampled_from("ab"), st.sampled_from("123")),
+        prefix_masked=st.booleans(),
     )
     def add(
-        self, prompts: list[tuple[list[int], list[tuple[tuple[int, int], list[int]]], int, bool]], owner: Owner
+        self,
+        prompts: list[tuple[list[int], list[tuple[tuple[int, int], list[int]]], int, bool]],
+        owner: Owner,
+        prefix_masked: bool,
     ) -> None:
         for before, shown, max_tokens, all_of_them in prompts:
             words = [before, *(after for _, after in shown)]
             words[-1] = [*words[-1], 10]
+            budget = self.driver.limits.max_num_batched_tokens
+            num_features = sum(length for (_, length), _ in shown)
+            fits = sum(map(len, words)) + num_features <= budget and num_features <= self.driver.limits.num_feature_rows
+            is_whole = prefix_masked and fits
             # The longest image's features see each other, where a step has room for all of them.
-            forward = 3 if self.driver.limits.max_num_batched_tokens >= 5 else None
+            forward = 3 if budget >= 5 and not is_whole else None
             prompt = image_prompt(words, [image for image, _ in shown], forward=forward)
-            self.driver.add(*prompt, max_tokens, max_tokens if all_of_them else 0, owner)
+            min_tokens = max_tokens if all_of_them else 0
+            self.driver.add(*prompt, max_tokens, min_tokens, owner, is_prefix_masked=is_whole)
 
     @rule(count=st.integers(1, 4))
     def step(self, count: int) -> None:

@@ -84,7 +84,7 @@ class CudaBackend:
         self._config = config
         self._model = model
         self._dtype = dtype
-        self._sees_forward = model.sees_forward
+        self._sees_forward = model.sees_forward is not None
         self._device = device
         # Triton and CUDA's events go to the current device, which is another where this is not the first GPU.
         self._current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -82,7 +82,7 @@ def create_backend(
                 spec.head_dim,
                 block_size,
                 dtype,
-                model.sees_forward,
+                model.sees_forward is not None,
             ),
             devices[0],
         ),

@@ -53,7 +53,7 @@ def forward(
         placed, *deep = jnp.split(features[feature_rows], num_levels, axis=1)
         hidden = jnp.where(is_feature, placed, hidden)
         deep_features = [jnp.where(is_feature, level, 0) for level in deep]
-    visible_until = arrays.visible_until if model.sees_forward else None
+    visible_until = arrays.visible_until if model.sees_forward is not None else None
     inputs = AttentionInputs(arrays.kv_slots, arrays.row_starts, arrays.kv_lengths, arrays.block_table, visible_until)
     hidden, cache = decoder.forward(
         model.decoder, kernels, weights, hidden, arrays.rope_positions, inputs, cache, deep_features

@@ -21,6 +21,7 @@ from aphrodite.domain.architectures.families.llava_next import read_llava_next
 from aphrodite.domain.architectures.families.llava_onevision import read_llava_onevision
 from aphrodite.domain.architectures.families.mistral import read_mistral
 from aphrodite.domain.architectures.families.mistral3 import read_mistral3
+from aphrodite.domain.architectures.families.paligemma import read_paligemma
 from aphrodite.domain.architectures.families.pixtral import read_pixtral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
 from aphrodite.domain.architectures.families.qwen2_vl import read_qwen2_vl
@@ -78,6 +79,7 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "internvl": read_internvl,
         "llava": read_llava,
         "mistral3": read_mistral3,
+        "paligemma": read_paligemma,
         "llava_next": read_llava_next,
         "llava_onevision": read_llava_onevision,
         "vipllava": read_vipllava,
@@ -101,6 +103,7 @@ _OF_ANY_SIZE = (
     "qwen2_5_vl",
     "qwen3_vl",
 )
+_PREFIX_MASKED = ("paligemma",)  # models whose prompts see forward, as their decoder's configuration says
 
 
 def read_model(config: Mapping[str, Any]) -> ModelSpec:
@@ -117,11 +120,14 @@ def read_model(config: Mapping[str, Any]) -> ModelSpec:
     vision = TOWERS[tower.choice("model_type", TOWERS)](tower)
     if vision.is_packed and model_type not in _OF_ANY_SIZE:
         raise tower.unsupported("model_type", f"a tower of one size for {model_type}")
-    return VISION_MODELS[model_type](fields, _read_decoder(fields.section("text_config")), vision)
+    decoder = _read_decoder(fields.section("text_config"), is_causal=model_type not in _PREFIX_MASKED)
+    return VISION_MODELS[model_type](fields, decoder, vision)
 
 
-def _read_decoder(config: ConfigFields) -> DecoderSpec:
+def _read_decoder(config: ConfigFields, *, is_causal: bool = True) -> DecoderSpec:
     _check_not_quantized(config)
+    if is_causal and config.flag("use_bidirectional_attention"):
+        raise config.unsupported("use_bidirectional_attention", "false, as in models that write text")
     return DECODERS[config.choice("model_type", DECODERS)](config)
 
 

@@ -134,7 +134,10 @@ class ModelSpec:
     decoder: DecoderSpec
     vision: VisionSpec | None = None
     images: ImageLayout | None = None
-    sees_forward: bool = False  # whether an image's features see each other, those behind them as well
+    sees_forward: Literal["image", "prompt"] | None = None  # whose tokens see each other, those behind them as well: an
+    # image's features, or all of a prompt
+    text_start: str = ""  # written behind the last image of a prompt, in place of the tokenizer's own start; with
+    text_end: str = ""  # this behind the prompt
 
     @property
     def feature_size(self) -> int:

@@ -32,11 +32,21 @@ def check_num_tokens(num_tokens: int, max_model_len: int, num_image_tokens: int 
 def check_whole_images(images: Sequence[ImageSpan], max_num_batched_tokens: int) -> None:
     """Raises PromptTooLongError for an image whose features see each other and do not fit into one step."""
     for span in images:
-        if span.sees_forward and span.num_tokens > max_num_batched_tokens:
-            raise PromptTooLongError(
-                f"An image takes {span.num_tokens} tokens that must run in one step, which has "
-                f"{max_num_batched_tokens}; raise max_num_batched_tokens."
-            )
+        if span.sees_forward:
+            _check_step("An image", span.num_tokens, max_num_batched_tokens)
+
+
+def check_whole_prompt(num_tokens: int, max_num_batched_tokens: int) -> None:
+    """Raises PromptTooLongError for a prompt whose tokens see each other and do not fit into one step."""
+    _check_step("The prompt", num_tokens, max_num_batched_tokens)
+
+
+def _check_step(what: str, num_tokens: int, max_num_batched_tokens: int) -> None:
+    if num_tokens > max_num_batched_tokens:
+        raise PromptTooLongError(
+            f"{what} takes {num_tokens} tokens that must run in one step, which has {max_num_batched_tokens}; "
+            "raise max_num_batched_tokens."
+        )
 
 
 def _too_long(what: str, max_model_len: int) -> PromptTooLongError:

@@ -81,6 +81,16 @@ def check_placeholders(token_ids: Sequence[int], placeholder_id: int | None, num
         raise PlaceholderError(f"The prompt has {count} image {placeholders} for {images}; there must be one for each.")
 
 
+def framed(text: str, placeholder: str, offsets: Sequence[int] | None, start: str, end: str) -> str:
+    """`text` with `start` behind its last placeholder, or in front where it has none, and `end` behind all of it.
+
+    `offsets` of the placeholders, as in Prompt.
+    """
+    last = text.rfind(placeholder) if offsets is None else max(offsets, default=-1)
+    words = last + len(placeholder) if last >= 0 else 0
+    return text[:words] + start + text[words:] + end
+
+
 def expand_placeholders(
     token_ids: Sequence[int],
     placeholder_id: int,

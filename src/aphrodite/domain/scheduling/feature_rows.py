@@ -16,19 +16,17 @@ class FeatureRows:
     def cut(self, request: Request, num_tokens: int, most: int) -> int:
         """How many of a request's next tokens to run, about `num_tokens`, and `most` at most.
 
-        An image whose features see each other is run whole: to its end where there is room, else not at all. A row
-        stops in front of an image while the features in use leave no room for its own.
+        Tokens that see each other are run whole: to their end where there is room, else not at all. A row stops in
+        front of an image while the features in use leave no room for its own.
         """
         self.let_go(request)
-        stop = request.num_computed + num_tokens
-        for span in request.images[request.num_images_done :] if num_tokens else ():
-            if span.start >= stop:
-                break
-            if span.sees_forward and stop < span.stop:
-                end = span.stop if span.stop - request.num_computed <= most else span.start
-                num_tokens = max(0, end - request.num_computed)
-                break
-        return self._stop_before_image(request, num_tokens)
+        start = request.num_computed
+        split = _split(request, start + num_tokens) if num_tokens else None
+        if split is not None:
+            num_tokens = max(0, (split.stop if split.stop - start <= most else split.start) - start)
+        num_tokens = self._stop_before_image(request, num_tokens)
+        split = _split(request, start + num_tokens)
+        return num_tokens if split is None else max(0, split.start - start)
 
     def let_go(self, request: Request) -> None:
         """Images of which all tokens were run in earlier steps are needed no more."""
@@ -75,3 +73,8 @@ class FeatureRows:
             if not self._cache.can_hold(claimed):
                 return max(0, span.start - start)
         return num_tokens
+
+
+def _split(request: Request, stop: int) -> range | None:
+    """The tokens that see each other and would be split in front of `stop`."""
+    return next((whole for whole in request.whole_ranges if whole.start < stop < whole.stop), None)

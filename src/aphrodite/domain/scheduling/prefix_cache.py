@@ -4,8 +4,9 @@ A full block is named by a hash chained over everything before it:
 
     hash(block i) = H(hash(block i - 1), its token ids, content hashes of the images that it touches)
 
-so that equal hashes mean equal tokens and pictures from the first token on. What a running request is about to compute
-is known by its hash as well, so that another can wait for it and need not compute it too.
+so that equal hashes mean equal tokens and pictures from the first token on. Where a prompt's tokens see each other, its
+first block stands behind the hash of the whole prompt: such a prompt is shared as a whole only. What a running request
+is about to compute is known by its hash as well, so that another can wait for it and need not compute it too.
 """
 
 import hashlib
@@ -30,8 +31,9 @@ class PrefixCache:
     def extend_hashes(self, request: Request) -> None:
         """Hash the blocks that `request`'s known tokens have filled since the last call."""
         for index in range(len(request.block_hashes), request.num_tokens // self._block_size):
-            parent = request.block_hashes[-1] if index else b""
-            request.block_hashes.append(self._hash(parent, request, index * self._block_size))
+            start = index * self._block_size
+            parent = request.block_hashes[-1] if index else self._root(request)
+            request.block_hashes.append(self._hash(parent, request, start, start + self._block_size))
 
     def match(self, request: Request) -> list[int]:
         """The longest run of cached blocks that begins `request`, its last token left out: that one is always run."""
@@ -89,8 +91,11 @@ class PrefixCache:
         self._hash_of.clear()
         self._coming.clear()
 
-    def _hash(self, parent: bytes, request: Request, start: int) -> bytes:
-        stop = start + self._block_size
+    def _root(self, request: Request) -> bytes:
+        """What stands before the first block."""
+        return self._hash(b"whole", request, 0, request.num_prompt_tokens) if request.is_prefix_masked else b""
+
+    def _hash(self, parent: bytes, request: Request, start: int, stop: int) -> bytes:
         digest = hashlib.blake2b(parent, digest_size=16)
         digest.update(np.ascontiguousarray(request.tokens[start:stop], dtype="<i4").tobytes())
         for span in request.images:

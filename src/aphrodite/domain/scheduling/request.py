@@ -40,6 +40,7 @@ class Request:
         "block_hashes",
         "block_ids",
         "images",
+        "is_prefix_masked",
         "max_total_tokens",
         "num_blocks",
         "num_cached_tokens",
@@ -64,6 +65,7 @@ class Request:
         "status",
         "stop_token_ids",
         "tokens",
+        "whole_ranges",
     )
 
     def __init__(
@@ -78,6 +80,7 @@ class Request:
         stop_token_ids: tuple[int, ...] = (),
         images: tuple[ImageSpan, ...] = (),
         owner: Owner = NOBODY,
+        is_prefix_masked: bool = False,
     ) -> None:
         self.request_id = request_id
         self.sampling = sampling
@@ -88,6 +91,9 @@ class Request:
         self.images = images  # in the order of their tokens
         # int32 [3, prompt tokens], and from a later token's place to its position; None, 0: positions are places
         self.rope_positions, self.rope_offset = rope_positions(len(prompt_token_ids), images)
+        self.is_prefix_masked = (
+            is_prefix_masked  # whether the prompt's tokens see each other, those behind them as well
+        )
         self.num_images_done = 0  # images whose tokens were all planned: their features are needed no more
         self.owner = owner
         self.seniority = -1  # place in the order of first admissions; -1 before
@@ -95,6 +101,7 @@ class Request:
         self.status = RequestStatus.NEW
         self.tokens = np.array(prompt_token_ids, dtype=np.int32)  # [capacity], the first num_tokens are set
         self.num_tokens = self.num_prompt_tokens = len(prompt_token_ids)
+        self.whole_ranges = _whole_ranges(self)  # places of tokens that see each other and run in one step
         self.num_cached_tokens = -1  # of the prompt, found in the prefix cache; -1 before the first admission
         self.slot = -1
         self.slot_started = False  # whether the slot samples: from now on every row is a decode row
@@ -154,3 +161,9 @@ class Request:
         self.slot_started = False
         self.num_blocks = self.num_computed = self.num_registered_blocks = self.num_images_done = 0
         return taken
+
+
+def _whole_ranges(request: Request) -> tuple[range, ...]:
+    if request.is_prefix_masked:
+        return (range(request.num_prompt_tokens),)
+    return tuple(range(span.start, span.stop) for span in request.images if span.sees_forward)

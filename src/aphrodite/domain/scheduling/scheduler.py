@@ -41,7 +41,7 @@ class Scheduler:
         self._turns = Turns()
         self._running: list[Request] = []  # by seniority
         self._num_admitted = 0  # for the first time
-        self._longest_whole_span = 0  # tokens of an image that is never split, of all that there were
+        self._longest_whole_range = 0  # tokens that are never split, of all that there were
         self._free_slots = list(range(limits.max_num_seqs - 1, -1, -1))
 
     @property
@@ -54,8 +54,7 @@ class Scheduler:
 
     def add(self, request: Request) -> None:
         request.status = RequestStatus.WAITING
-        whole = (span.num_tokens for span in request.images if span.sees_forward)
-        self._longest_whole_span = max(self._longest_whole_span, *whole, 0)
+        self._longest_whole_range = max(self._longest_whole_range, *map(len, request.whole_ranges), 0)
         self.num_waiting += 1
         self._turns.add(request)
 
@@ -66,6 +65,8 @@ class Scheduler:
         step = StepBuilder(self._budget(len(self._running) - len(prompting)), self._slots)
         if self._schedule_running(step, prompting):
             self._schedule_waiting(step)
+        elif step.is_empty:  # who has no share of the step may hold the room for images that all others wait for
+            self._schedule_running(step, prompting, are_shared=False)
         return None if step.is_empty else step.build()
 
     def commit(self, schedule: Schedule, result: StepResult) -> list[tuple[Request, int]]:
@@ -126,10 +127,10 @@ class Scheduler:
         most = self._limits.max_num_batched_tokens
         if self._turns.only_nobody:
             return most
-        wanted = max(self.step_size.num_tokens(is_shared=self._turns.is_shared), self._longest_whole_span)
+        wanted = max(self.step_size.num_tokens(is_shared=self._turns.is_shared), self._longest_whole_range)
         return min(most, num_decoding + wanted)
 
-    def _schedule_running(self, step: StepBuilder, prompting: list[Request]) -> bool:
+    def _schedule_running(self, step: StepBuilder, prompting: list[Request], *, are_shared: bool = True) -> bool:
         """Returns whether more may be admitted: not while a request that runs lacks blocks or room for its images."""
         index, num_preemptions, all_fit = 0, self.num_preemptions, True
         num_for_prompts = step.budget - len(self._running) + len(prompting)
@@ -141,7 +142,8 @@ class Scheduler:
                 if not self._decode(request, step, index):
                     continue  # the request itself was preempted; the next one has its place
             else:
-                wanted = max(0, min(request.num_runnable, shares[request.owner], step.budget))
+                share = shares[request.owner] if are_shared else num_left
+                wanted = max(0, min(request.num_runnable, share, step.budget))
                 num_tokens = self._features.cut(request, wanted, num_left)
                 shares[request.owner] -= num_tokens
                 num_left -= num_tokens

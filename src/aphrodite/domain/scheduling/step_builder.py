@@ -109,8 +109,11 @@ def _rope_positions(request: Request, start: int, stop: int) -> np.ndarray | Non
 
 
 def _visible_until(request: Request, start: int, stop: int) -> np.ndarray | None:
-    """For tokens [start, stop), where an image's features among them see each other."""
+    """For tokens [start, stop), where some among them see each other."""
     until: np.ndarray | None = None
+    if request.is_prefix_masked and start < request.num_prompt_tokens:
+        until = np.zeros(stop - start, np.int32)
+        until[: request.num_prompt_tokens - start] = request.num_prompt_tokens
     for span in request.images:
         first, last = max(start, span.start), min(stop, span.stop)
         if span.sees_forward and first < last:

@@ -17,6 +17,7 @@ from aphrodite.domain.prompting.prompts import (
     check_placeholders,
     check_token_ids,
     expand_placeholders,
+    framed,
 )
 
 
@@ -74,7 +75,7 @@ class HuggingFaceProcessor:
             images = [self._read(image, layout) for image in prompt.images]
             encode = partial(self._tokenizer.encode, add_special_tokens=False)
             token_ids, spans = expand_placeholders(
-                token_ids, layout.placeholder_id, images, encode, self._model.sees_forward
+                token_ids, layout.placeholder_id, images, encode, self._model.sees_forward == "image"
             )
         check_token_ids(token_ids, self._model.decoder.vocab_size)
         return ProcessedPrompt(prompt.text, token_ids, spans)
@@ -83,6 +84,10 @@ class HuggingFaceProcessor:
         if prompt.token_ids is not None:
             return list(prompt.token_ids)
         text, special = prompt.text or "", prompt.add_special_tokens
+        if self._model.text_end:
+            assert self._tokenizer.image_token is not None
+            start, end = self._model.text_start, self._model.text_end
+            text, special = framed(text, self._tokenizer.image_token, prompt.placeholder_offsets, start, end), False
         if prompt.placeholder_offsets is None:
             return self._tokenizer.encode(text, add_special_tokens=special)
         return self._tokenizer.encode_with_placeholders(text, prompt.placeholder_offsets, add_special_tokens=special)

@@ -9,7 +9,6 @@ from aphrodite.domain.architectures.spec import DecoderSpec
 
 def read_gemma(config: ConfigFields) -> DecoderSpec:
     """Raises UnsupportedModelError."""
-    check_causal(config)
     bias = config.flag("attention_bias")
     return as_gemma(read_decoder(config, qkv_bias=bias, output_bias=bias))
 
@@ -17,9 +16,3 @@ def read_gemma(config: ConfigFields) -> DecoderSpec:
 def as_gemma(decoder: DecoderSpec) -> DecoderSpec:
     """What all Gemmas have in common."""
     return replace(decoder, norm_offset=1.0, embedding_scale=decoder.hidden_size**0.5)
-
-
-def check_causal(config: ConfigFields) -> None:
-    """Raises UnsupportedModelError for a Gemma made to embed text."""
-    if config.flag("use_bidirectional_attention"):
-        raise config.unsupported("use_bidirectional_attention", "false, as in models that write text")

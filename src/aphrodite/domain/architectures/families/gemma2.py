@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.decoder_config import read_decoder, read_layer_windows
-from aphrodite.domain.architectures.families.gemma import as_gemma, check_causal
+from aphrodite.domain.architectures.families.gemma import as_gemma
 from aphrodite.domain.architectures.spec import DecoderSpec, SandwichNorms
 
 _NORMS = SandwichNorms("post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
@@ -12,7 +12,6 @@ _NORMS = SandwichNorms("post_attention_layernorm", "pre_feedforward_layernorm", 
 
 def read_gemma2(config: ConfigFields) -> DecoderSpec:
     """Raises UnsupportedModelError."""
-    check_causal(config)
     bias = config.flag("attention_bias")
     decoder = read_decoder(
         config,

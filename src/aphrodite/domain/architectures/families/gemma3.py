@@ -42,4 +42,4 @@ def read_gemma3(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec) -
         after="<end_of_image>\n\n",
         feature_id=read_image_token_id(config),
     )
-    return ModelSpec(with_ties(config, decoder), vision, layout, sees_forward=True)
+    return ModelSpec(with_ties(config, decoder), vision, layout, sees_forward="image")

@@ -13,7 +13,7 @@ from tests.processors import save_processor
 
 TokenizerKind = Literal["bytelevel", "metaspace"]
 Family = Literal[
-    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite"
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite", "ministral3"
 ]  # fmt: skip
 Tower = Literal["clip", "siglip"]
 LlavaKind = Literal["Llava", "LlavaNext", "LlavaOnevision", "VipLlava"]
@@ -328,18 +328,22 @@ def tiny_internvl(folder: Path, text: Family = "qwen2", **vision_overrides: Any)
     return folder
 
 
-def tiny_pixtral(folder: Path, kind: Literal["Llava", "Mistral3"] = "Mistral3") -> Path:
-    """Save a LLaVA or a Mistral 3 with Pixtral's tower, over a Mistral."""
+def tiny_pixtral(
+    folder: Path, kind: Literal["Llava", "Mistral3", "LightOnOcr"] = "Mistral3", text: Family = "mistral"
+) -> Path:
+    """Save a LLaVA, a Mistral 3 or a LightOnOCR with Pixtral's tower, over a Mistral or another decoder."""
     import transformers
     from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
-    tokenizer = tiny_tokenizer(folder, "metaspace")
-    tokenizer.add_special_tokens({"additional_special_tokens": ["[IMG_BREAK]", "[IMG_END]"]})
+    tiny_tokenizer(folder, "metaspace")
+    tokens = {"image_token": IMAGE_TOKEN, "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
     tokenizer.save_pretrained(folder)
-    size, patch_size, side = 48, 8, 2 if kind == "Mistral3" else 1
+    size, patch_size, side = 48, 8, 1 if kind == "Llava" else 2
     choices: dict[str, Any] = {
         "Llava": {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"},
         "Mistral3": {"spatial_merge_size": side, "tie_word_embeddings": False},
+        "LightOnOcr": {"spatial_merge_size": side, "tie_word_embeddings": False},
     }[kind]
     config = getattr(transformers, f"{kind}Config")(
         vision_config=transformers.PixtralVisionConfig(
@@ -350,14 +354,18 @@ def tiny_pixtral(folder: Path, kind: Literal["Llava", "Mistral3"] = "Mistral3") 
             image_size=size,
             patch_size=patch_size,
         ),
-        text_config=_text_config("mistral", tokenizer, {}),
+        text_config=_text_config(text, tokenizer, {}),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         **choices,
     )
     _fill_and_save(getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer, folder)
-    image_processor = PixtralImageProcessorPil(size={"longest_edge": size}, patch_size=patch_size)
-    settings = {"patch_size": patch_size, "spatial_merge_size": side, "image_token": IMAGE_TOKEN}
-    save_processor("PixtralProcessor", image_processor, folder, **settings)
+    unit = 2 * patch_size if kind == "LightOnOcr" else patch_size  # the others' processors say so themselves
+    image_processor = PixtralImageProcessorPil(size={"longest_edge": size}, patch_size=unit)
+    settings = {"patch_size": patch_size, "spatial_merge_size": side}
+    if kind == "LightOnOcr":
+        save_processor("LightOnOcrProcessor", image_processor, folder, **settings)
+    else:
+        save_processor("PixtralProcessor", image_processor, folder, image_token=IMAGE_TOKEN, **settings)
     return folder
 
 
@@ -459,7 +467,7 @@ def _vision_tokenizer(folder: Path) -> Any:
 
 
 def _tokenizer_kind(family: Family) -> TokenizerKind:
-    return "metaspace" if family in ("llama", "mistral") else "bytelevel"
+    return "metaspace" if family in ("llama", "mistral", "ministral3") else "bytelevel"
 
 
 def _strategy(tower: Tower) -> str:
@@ -487,6 +495,16 @@ def _text_config(family: Family, tokenizer: Any, overrides: dict[str, Any]) -> A
         settings["head_dim"] = 12  # Qwen2's is always hidden_size / heads
     if family == "mistral":
         settings["sliding_window"] = None
+    if family == "ministral3":
+        settings["rope_parameters"] = {
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 16,
+            "beta_fast": 2.0,
+            "beta_slow": 0.2,
+            "llama_4_scaling_beta": 0.4,
+        }
     if family == "gemma2":
         settings |= {
             "sliding_window": 7,

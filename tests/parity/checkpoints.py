@@ -116,6 +116,8 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "internvl": tiny_internvl,
     "internvl-rms": partial(tiny_internvl, text="qwen3", norm_type="rms_norm", use_qk_norm=True, attention_bias=False),
     "mistral3": tiny_pixtral,
+    "ministral3-vision": partial(tiny_pixtral, text="ministral3"),
+    "lighton-ocr": partial(tiny_pixtral, kind="LightOnOcr", text="qwen3"),
     "llava-pixtral": partial(tiny_pixtral, kind="Llava"),
     "paligemma": tiny_paligemma,
     "paligemma2": partial(tiny_paligemma, text="gemma2"),

@@ -14,6 +14,7 @@ from transformers import (
     GraniteConfig,
     LlamaConfig,
     LlavaConfig,
+    Ministral3Config,
     MistralConfig,
     PreTrainedConfig,
     Qwen2Config,
@@ -23,7 +24,7 @@ from transformers import (
 
 _DECODERS: tuple[type[PreTrainedConfig], ...] = (
     LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, GemmaConfig, Gemma2Config, Gemma3TextConfig,
-    GlmConfig, Glm4Config, GraniteConfig,
+    GlmConfig, Glm4Config, GraniteConfig, Ministral3Config,
 )  # fmt: skip
 _TOWERS: tuple[type[PreTrainedConfig], ...] = (CLIPVisionConfig, SiglipVisionConfig)
 

@@ -137,3 +137,32 @@ def test_partial_frequencies_and_axes_are_those_of_transformers() -> None:
     assert len(axes) == 16
     doubled = module.recomposition_frequencies(torch.arange(3.0)[:, None, None].expand(3, 1, 8))
     np.testing.assert_array_equal(axes[:8], doubled[0, ::2].int().numpy())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {
+            "factor": 16.0,
+            "original_max_position_embeddings": 16384,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+        },  # Ministral 3
+        {"factor": 4.0, "original_max_position_embeddings": 32768},  # Qwen2.5, for long texts
+        {"factor": 8.0, "original_max_position_embeddings": 512, "mscale": 0.7, "mscale_all_dim": 0.4},
+        {
+            "factor": 2.0,
+            "original_max_position_embeddings": 64,
+            "attention_factor": 1.3,
+            "beta_fast": 4,
+            "beta_slow": 2,
+        },
+    ],
+)
+def test_yarn(settings: dict[str, Any]) -> None:
+    rope = {"rope_type": "yarn", "rope_theta": 10000.0, **settings}
+    config = LlamaConfig(head_dim=64, max_position_embeddings=4096, rope_parameters=rope)
+    frequencies, amplitude = ROPE_INIT_FUNCTIONS["yarn"](config)
+    (found,) = set(read_model(config.to_dict()).decoder.ropes)
+    np.testing.assert_allclose(found.inverse_frequencies(64), np.asarray(frequencies), rtol=1e-6)
+    assert found.amplitude == pytest.approx(amplitude)

@@ -69,6 +69,7 @@ class TorchOperations:
     def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
         heads, kv_heads = self._spec.num_heads, self._spec.num_kv_heads
         queries, keys = qkv[:, :heads], qkv[:, heads : heads + kv_heads]
+        self._rotary[layer].scale_queries(queries)
         if norm is not None:
             queries.copy_(self._normed(queries, norm.queries))
             keys.copy_(self._normed(keys, norm.keys))

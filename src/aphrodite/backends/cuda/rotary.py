@@ -16,6 +16,12 @@ class Rotary(NamedTuple):
 
     cos: Tensor  # [T, D / 2]
     sin: Tensor
+    query_scale: Tensor | None  # [T]; None: 1
+
+    def scale_queries(self, queries: Tensor) -> None:
+        """Multiply queries [T, H, D] in place with what their positions ask for."""
+        if self.query_scale is not None:
+            queries *= self.query_scale[:, None, None]
 
 
 class RotaryTables:
@@ -38,12 +44,20 @@ class _Table:
         self, rope: RopeSpec, head_dim: int, max_model_len: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         frequencies = torch.from_numpy(rope.inverse_frequencies(head_dim)).to(device)
-        angles = torch.outer(torch.arange(max_model_len, device=device, dtype=torch.float32), frequencies)
-        self._cos, self._sin = angles.cos().to(dtype), angles.sin().to(dtype)  # [max_model_len, D / 2]
+        positions = torch.arange(max_model_len, device=device, dtype=torch.float32)
+        angles = torch.outer(positions, frequencies)
+        self._cos = (angles.cos() * rope.amplitude).to(dtype)  # [max_model_len, D / 2]
+        self._sin = (angles.sin() * rope.amplitude).to(dtype)
+        self._query_scale: Tensor | None = None  # [max_model_len]
+        if rope.query_growth:
+            periods = (positions / rope.original_max_position).floor()
+            self._query_scale = (1 + rope.query_growth * periods.log1p()).to(dtype)
         self._axes = torch.from_numpy(rope.axes(head_dim)).to(device) if rope.sections else None
 
     def look_up(self, rope_positions: Tensor) -> Rotary:
         if self._axes is None:
-            return Rotary(self._cos[rope_positions[0]], self._sin[rope_positions[0]])
+            positions = rope_positions[0]
+            scale = None if self._query_scale is None else self._query_scale[positions]
+            return Rotary(self._cos[positions], self._sin[positions], scale)
         positions = rope_positions[self._axes].T.long()  # [T, D / 2]
-        return Rotary(self._cos.gather(0, positions), self._sin.gather(0, positions))
+        return Rotary(self._cos.gather(0, positions), self._sin.gather(0, positions), None)

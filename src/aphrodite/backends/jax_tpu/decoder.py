@@ -125,6 +125,8 @@ def _attend(
     """Normed hidden states [T, E] to the heads' outputs [T, H * D], and the layer's cache."""
     num_tokens = hidden.shape[0]
     qkv = _linear(kernels.multiply, hidden, weights, "qkv").reshape(num_tokens, -1, spec.head_dim)  # [T, H + 2K, D]
+    if rotary.query_scale is not None:
+        qkv = qkv.at[:, : qkv.shape[1] - cache.shape[2]].multiply(rotary.query_scale[:, None, None])
     norm = QkNorm(weights["q_norm"], weights["k_norm"], spec.rms_norm_eps) if "q_norm" in weights else None
     queries, cache = kernels.rotate_and_store(qkv, norm, rotary, inputs.kv_slots, cache)
     attended = kernels.attend(
@@ -142,7 +144,12 @@ def _attend(
 def _rotary(rope: RopeSpec, head_dim: int, rope_positions: Array, dtype: jnp.dtype) -> Rotary:
     positions = rope_positions[rope.axes(head_dim)] if rope.sections else rope_positions[:1]  # [D / 2 or 1, T]
     angles = positions.T.astype(jnp.float32) * jnp.asarray(rope.inverse_frequencies(head_dim))
-    return Rotary(jnp.cos(angles).astype(dtype), jnp.sin(angles).astype(dtype))
+    query_scale = None
+    if rope.query_growth:
+        periods = (rope_positions[0] // rope.original_max_position).astype(jnp.float32)
+        query_scale = (1 + rope.query_growth * jnp.log1p(periods)).astype(dtype)
+    cos, sin = rope.amplitude * jnp.cos(angles), rope.amplitude * jnp.sin(angles)
+    return Rotary(cos.astype(dtype), sin.astype(dtype), query_scale)
 
 
 def _part(weights: Weights, prefix: str) -> Weights:

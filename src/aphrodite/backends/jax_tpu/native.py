@@ -59,7 +59,7 @@ def rotate_and_store_native(
     )
     norms = jnp.zeros((0, head_dim), qkv.dtype) if norm is None else jnp.stack((norm.queries, norm.keys))
     epsilon = np.float32(0 if norm is None else norm.epsilon)
-    turned, written = call(qkv, norms, *rotary, kv_slots, cache, epsilon=epsilon)
+    turned, written = call(qkv, norms, rotary.cos, rotary.sin, kv_slots, cache, epsilon=epsilon)
     return turned, written
 
 

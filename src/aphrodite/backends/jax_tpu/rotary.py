@@ -15,6 +15,7 @@ class Rotary(NamedTuple):
 
     cos: Array  # [T, D / 2]
     sin: Array
+    query_scale: Array | None = None  # [T]; None: 1
 
 
 class QkNorm(NamedTuple):

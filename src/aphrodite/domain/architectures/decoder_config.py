@@ -1,12 +1,13 @@
 """What the configurations of all decoder families share."""
 
+import math
 from collections.abc import Mapping
 
 from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, RopeSpec
 
-_ROPE_TYPES = ("default", "linear", "llama3")
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -120,7 +121,33 @@ def _read_rope(rope: ConfigFields, head_dim: int, is_partial: bool) -> RopeSpec:
             original_max_position=rope.integer("original_max_position_embeddings"),
             num_rotated=num_rotated,
         )
+    if kind == "yarn":
+        if num_rotated is not None:
+            raise rope.unsupported("partial_rotary_factor", "1 with rope_type yarn")
+        return _read_yarn(rope, theta)
     return RopeSpec(theta, num_rotated=num_rotated)
+
+
+def _read_yarn(rope: ConfigFields, theta: float) -> RopeSpec:
+    if rope.values.get("truncate") is False:
+        raise rope.unsupported("truncate", "true")
+    factor = rope.number("factor")
+    amplitude = rope.optional_number("attention_factor")
+    if amplitude is None:
+        scale, scale_all = rope.optional_number("mscale"), rope.optional_number("mscale_all_dim")
+        scales = (scale, scale_all) if scale and scale_all else (1.0, 0.0)
+        grown, grown_all = (1 + 0.1 * each * math.log(max(factor, 1.0)) for each in scales)
+        amplitude = grown / grown_all
+    return RopeSpec(
+        theta,
+        "yarn",
+        factor,
+        original_max_position=rope.integer("original_max_position_embeddings"),
+        beta_fast=rope.optional_number("beta_fast") or 32.0,
+        beta_slow=rope.optional_number("beta_slow") or 1.0,
+        amplitude=amplitude,
+        query_growth=rope.optional_number("llama_4_scaling_beta") or 0.0,
+    )
 
 
 def _read_num_rotated(rope: ConfigFields, head_dim: int, is_partial: bool) -> int | None:

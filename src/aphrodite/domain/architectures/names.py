@@ -15,6 +15,8 @@ from aphrodite.domain.architectures.spec import ModelSpec
 _PREFIXES = (
     (re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?"), "vision."),
     (re.compile(r"model\.vision_model\.(?:vision_model\.)?"), "vision."),
+    (re.compile(r"model\.vision_encoder\."), "vision."),
+    (re.compile(r"model\.vision_projection\."), "projector."),
     (re.compile(r"model\.aligner\.linear(?=[12]\.)"), "projector.linear_"),
     (re.compile(r"(?:model\.)?visual\.merger\.mlp\.0\."), "projector.linear_1."),
     (re.compile(r"(?:model\.)?visual\.merger\.mlp\.2\."), "projector.linear_2."),

@@ -20,7 +20,7 @@ from aphrodite.domain.architectures.families.llava import read_llava
 from aphrodite.domain.architectures.families.llava_next import read_llava_next
 from aphrodite.domain.architectures.families.llava_onevision import read_llava_onevision
 from aphrodite.domain.architectures.families.mistral import read_mistral
-from aphrodite.domain.architectures.families.mistral3 import read_mistral3
+from aphrodite.domain.architectures.families.mistral3 import read_lighton_ocr, read_mistral3
 from aphrodite.domain.architectures.families.paligemma import read_paligemma
 from aphrodite.domain.architectures.families.pixtral import read_pixtral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
@@ -42,6 +42,7 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
     {
         "llama": read_llama,
         "mistral": read_mistral,
+        "ministral3": read_mistral,
         "qwen2": read_qwen2,
         "qwen2_vl_text": read_qwen2,
         "qwen2_5_vl_text": read_qwen2,
@@ -79,6 +80,7 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "internvl": read_internvl,
         "llava": read_llava,
         "mistral3": read_mistral3,
+        "lighton_ocr": read_lighton_ocr,
         "paligemma": read_paligemma,
         "llava_next": read_llava_next,
         "llava_onevision": read_llava_onevision,
@@ -97,6 +99,7 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
 _OF_ANY_SIZE = (
     "llava",
     "mistral3",
+    "lighton_ocr",
     "glm4v",
     "glm_ocr",
     "qwen2_vl",

@@ -3,6 +3,7 @@
 Letters: T tokens of a step, H heads, K key/value heads, D head size, E hidden size, P patches, L layers.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,14 +16,18 @@ from aphrodite.domain.architectures.vision_spec import VisionSpec
 
 @dataclass(frozen=True, slots=True)
 class RopeSpec:
-    """Rotary position embedding (arXiv 2104.09864), with linear or Llama 3.1 stretching of its wavelengths."""
+    """Rotary position embedding (arXiv 2104.09864), with linear, Llama 3.1 or YaRN stretching of its wavelengths."""
 
     theta: float
-    kind: Literal["default", "linear", "llama3"] = "default"
+    kind: Literal["default", "linear", "llama3", "yarn"] = "default"
     factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position: int = 8192
+    beta_fast: float = 32.0  # YaRN keeps pairs that turn so often within the original positions, and stretches those
+    beta_slow: float = 1.0  # that turn less often than this
+    amplitude: float = 1.0  # of cosines and sines
+    query_growth: float = 0.0  # queries are multiplied with 1 + so much * log(1 + position // original_max_position)
     sections: tuple[int, ...] = ()  # pairs that turn by a token's time, row and column each (M-RoPE, arXiv 2409.12191);
     # (): all by time, which in text is the one position
     alternates: bool = False  # sections take turns pair by pair, time, row, column ..., as long as each has pairs left;
@@ -60,12 +65,28 @@ class RopeSpec:
             return plain
         if self.kind == "linear":
             return (plain / np.float32(self.factor)).astype(np.float32)
+        if self.kind == "yarn":
+            stretched = self._yarn_ramp(num_rotated)
+            turned: np.ndarray = plain / np.float32(self.factor) * stretched + plain * (1 - stretched)
+            return turned.astype(np.float32)
         # Llama 3.1: long wavelengths are stretched, short ones kept, those between blended.
         wavelengths = 2 * np.pi / plain
         rotations = self.original_max_position / wavelengths
         blend = (rotations - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
         kept = np.clip(blend, 0.0, 1.0)
         return ((1 - kept) * plain / self.factor + kept * plain).astype(np.float32)
+
+    def _yarn_ramp(self, num_rotated: int) -> np.ndarray:
+        """How much of its stretching each pair gets, 0 to 1, float32 [num_rotated / 2] (YaRN, arXiv 2309.00071)."""
+
+        def pair(num_turns: float) -> float:
+            wavelengths = self.original_max_position / (num_turns * 2 * math.pi)
+            return num_rotated * math.log(wavelengths) / (2 * math.log(self.theta))
+
+        low, high = max(math.floor(pair(self.beta_fast)), 0), min(math.ceil(pair(self.beta_slow)), num_rotated - 1)
+        places = np.arange(num_rotated // 2, dtype=np.float32)
+        ramp: np.ndarray = (places - low) / np.float32(high - low if high != low else 0.001)
+        return ramp.clip(0, 1)
 
 
 @dataclass(frozen=True, slots=True)

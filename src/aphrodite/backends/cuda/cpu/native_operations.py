@@ -40,6 +40,7 @@ class NativeOperations:
         return self._kernels.add_rms_norm(residual, x, weight, self._spec.rms_norm_eps)
 
     def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
+        self._rotary[layer].scale_queries(qkv[:, : self._spec.num_heads])
         self._kernels.rotate_and_store(
             layer,
             qkv,

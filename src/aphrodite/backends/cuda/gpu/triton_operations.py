@@ -48,6 +48,7 @@ class TritonOperations:
         return add_rms_norm(residual, x, weight, self._spec.rms_norm_eps)
 
     def rotate_and_store(self, layer: int, qkv: Tensor, norm: QkNorm | None) -> Tensor:
+        self._rotary[layer].scale_queries(qkv[:, : self._spec.num_heads])
         return rotate_and_cache(
             qkv,
             self._rotary[layer].cos,

@@ -1,4 +1,5 @@
-"""Mistral (arXiv 2310.06825): no biases, one sliding window for all layers."""
+"""Mistral (arXiv 2310.06825): no biases, one sliding window for all layers; Ministral 3, whose queries grow with their
+positions."""
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.decoder_config import read_decoder

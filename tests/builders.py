@@ -13,7 +13,8 @@ from tests.processors import save_processor
 
 TokenizerKind = Literal["bytelevel", "metaspace"]
 Family = Literal[
-    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite", "ministral3"
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite", "ministral3",
+    "phi3", "ernie4_5"
 ]  # fmt: skip
 Tower = Literal["clip", "siglip"]
 LlavaKind = Literal["Llava", "LlavaNext", "LlavaOnevision", "VipLlava"]
@@ -495,6 +496,11 @@ def _text_config(family: Family, tokenizer: Any, overrides: dict[str, Any]) -> A
         settings["head_dim"] = 12  # Qwen2's is always hidden_size / heads
     if family == "mistral":
         settings["sliding_window"] = None
+    if family == "phi3":
+        settings["head_dim"] = 12  # Phi-3's is always hidden_size / heads
+        settings["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.67}
+    if family == "ernie4_5":
+        settings["use_bias"] = True
     if family == "ministral3":
         settings["rope_parameters"] = {
             "rope_type": "yarn",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from transformers import (
     CLIPVisionConfig,
+    Ernie4_5Config,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
@@ -16,6 +17,7 @@ from transformers import (
     LlavaConfig,
     Ministral3Config,
     MistralConfig,
+    Phi3Config,
     PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
@@ -24,7 +26,7 @@ from transformers import (
 
 _DECODERS: tuple[type[PreTrainedConfig], ...] = (
     LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, GemmaConfig, Gemma2Config, Gemma3TextConfig,
-    GlmConfig, Glm4Config, GraniteConfig, Ministral3Config,
+    GlmConfig, Glm4Config, GraniteConfig, Ministral3Config, Phi3Config, Ernie4_5Config,
 )  # fmt: skip
 _TOWERS: tuple[type[PreTrainedConfig], ...] = (CLIPVisionConfig, SiglipVisionConfig)
 
@@ -51,7 +53,7 @@ def _decoder_config(family: str, **overrides: Any) -> PreTrainedConfig:
         "num_key_value_heads": 2,
         "head_dim": 8,
     }
-    if family in ("glm", "glm4"):
+    if family in ("glm", "glm4", "phi3"):
         settings["pad_token_id"] = None  # theirs is beyond so small a vocabulary
     kind = next(config for config in _DECODERS if config.model_type == family)
     return kind(**(settings | overrides))

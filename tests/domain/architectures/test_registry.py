@@ -268,3 +268,12 @@ def test_an_image_size_may_be_two_equal_numbers(make_llava: Maker) -> None:
     vision = read_model(config).vision
     assert vision is not None
     assert vision.image_size == 30
+
+
+def test_a_phi3_for_long_contexts_is_refused(make_decoder: Maker) -> None:
+    """Its frequencies change with the length of the text, and what is cached would have to change with them."""
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 1.0, **factors}
+    config = make_decoder("phi3", rope_parameters=rope, original_max_position_embeddings=2048).to_dict()
+    with pytest.raises(UnsupportedModelError, match="rope_type = 'longrope'"):
+        read_model(config)

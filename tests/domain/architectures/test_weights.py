@@ -105,7 +105,7 @@ def test_every_pairing_declares_what_transformers_holds(
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(
-    "family", [*FAMILIES, "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite", "ministral3"]
+    "family", [*FAMILIES, "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite", "ministral3", "phi3", "ernie4_5"]
 )
 def test_every_decoder_alone_declares_what_transformers_holds(
     make_decoder: Maker, family: str, tied: bool, tmp_path: Path

@@ -7,6 +7,7 @@ from typing import Any
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.families.clip import read_clip
 from aphrodite.domain.architectures.families.deepseek_vl import read_deepseek_vl
+from aphrodite.domain.architectures.families.ernie4_5 import read_ernie4_5
 from aphrodite.domain.architectures.families.gemma import read_gemma
 from aphrodite.domain.architectures.families.gemma2 import read_gemma2
 from aphrodite.domain.architectures.families.gemma3 import read_gemma3, read_gemma3_text
@@ -22,6 +23,7 @@ from aphrodite.domain.architectures.families.llava_onevision import read_llava_o
 from aphrodite.domain.architectures.families.mistral import read_mistral
 from aphrodite.domain.architectures.families.mistral3 import read_lighton_ocr, read_mistral3
 from aphrodite.domain.architectures.families.paligemma import read_paligemma
+from aphrodite.domain.architectures.families.phi3 import read_phi3
 from aphrodite.domain.architectures.families.pixtral import read_pixtral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
 from aphrodite.domain.architectures.families.qwen2_vl import read_qwen2_vl
@@ -43,6 +45,8 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "llama": read_llama,
         "mistral": read_mistral,
         "ministral3": read_mistral,
+        "phi3": read_phi3,
+        "ernie4_5": read_ernie4_5,
         "qwen2": read_qwen2,
         "qwen2_vl_text": read_qwen2,
         "qwen2_5_vl_text": read_qwen2,

@@ -129,7 +129,8 @@ class DecoderSpec:
     tied_embeddings: bool
     norm_offset: float = 0.0  # RMS norms multiply with so much more than the checkpoint's weights
     sandwich_norms: SandwichNorms | None = None  # RMSNorm behind attention and MLP too, before their results are added
-    is_gate_up_merged: bool = False  # in the checkpoint
+    is_qkv_merged: bool = False  # in the checkpoint
+    is_gate_up_merged: bool = False  # as well
     num_spare_layers: int = 0  # behind the others in the checkpoint, never run
     deepstack_layers: tuple[int, ...] = ()  # behind each of these a further level of an image's features is added
     embedding_scale: float = 1.0  # of the tokens' embeddings; pictures' features stay as they are

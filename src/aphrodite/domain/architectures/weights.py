@@ -8,7 +8,7 @@ from aphrodite.domain.architectures.names import canonical_name, is_unused
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.tying import EMBEDDING, HEAD
 from aphrodite.domain.architectures.vision_weights import vision_weights
-from aphrodite.domain.architectures.weight import Reader, Source, Weight, linear
+from aphrodite.domain.architectures.weight import Axis, Reader, Source, Weight, linear
 from aphrodite.domain.errors import CheckpointError
 
 
@@ -76,13 +76,16 @@ def _decoder_weights(spec: DecoderSpec) -> list[Weight]:
     for i in range(spec.num_layers):
         name, source = f"layers.{i}", f"decoder.layers.{i}"
         attention, mlp = f"{source}.self_attn.", f"{source}.mlp."
-        qkv = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
+        merged = {"qkv_proj": queries + 2 * keys}
+        qkv = merged if spec.is_qkv_merged else {"q_proj": queries, "k_proj": keys, "v_proj": keys}
         gate_up = {"gate_up_proj": 2 * inner} if spec.is_gate_up_merged else {"gate_proj": inner, "up_proj": inner}
         added, sandwich = spec.residual_scale, spec.sandwich_norms
         in_order = _in_order(spec.ropes[i].head_order(spec.head_dim))
         weights.append(norm(f"{name}.attention_norm", f"{source}.input_layernorm"))
-        reads = {"q_proj": in_order, "k_proj": in_order}
-        weights += linear(f"{name}.qkv", attention, qkv, hidden, spec.qkv_bias, ("heads", "hidden"), reads=reads)
+        reads = {"q_proj": in_order, "k_proj": in_order, "qkv_proj": _first(queries + keys, in_order)}
+        parts = {"qkv_proj": (queries, keys, keys), "gate_up_proj": (inner, inner)}
+        axes: tuple[Axis, ...] = ("heads", "hidden")
+        weights += linear(f"{name}.qkv", attention, qkv, hidden, spec.qkv_bias, axes, reads=reads, parts=parts)
         if spec.qk_norm:
             weights.append(norm(f"{name}.q_norm", f"{attention}q_norm", spec.head_dim, read=in_order))
             weights.append(norm(f"{name}.k_norm", f"{attention}k_norm", spec.head_dim, read=in_order))
@@ -93,7 +96,6 @@ def _decoder_weights(spec: DecoderSpec) -> list[Weight]:
             weights.append(norm(f"{name}.attention_post_norm", f"{source}.{sandwich.after_attention}"))
         before_mlp = "post_attention_layernorm" if sandwich is None else sandwich.before_mlp
         weights.append(norm(f"{name}.mlp_norm", f"{source}.{before_mlp}"))
-        parts = {"gate_up_proj": (inner, inner)}
         weights += linear(f"{name}.gate_up", mlp, gate_up, hidden, spec.mlp_bias, ("mlp", "hidden"), parts=parts)
         weights += linear(f"{name}.down", mlp, {"down_proj": hidden}, inner, spec.mlp_bias, ("hidden", "mlp"), added)
         if sandwich is not None:
@@ -110,3 +112,10 @@ def _in_order(head_order: np.ndarray) -> Reader | None:
     if np.array_equal(head_order, np.arange(len(head_order))):
         return None
     return lambda rows: rows.reshape(-1, len(head_order), *rows.shape[1:])[:, head_order].reshape(rows.shape)
+
+
+def _first(num_rows: int, read: Reader | None) -> Reader | None:
+    """What does so to the first rows, and leaves those behind them."""
+    if read is None:
+        return None
+    return lambda rows: np.concatenate((read(rows[:num_rows]), rows[num_rows:]))

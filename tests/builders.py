@@ -456,6 +456,42 @@ def tiny_glm_v(folder: Path, kind: Literal["Glm4v", "GlmOcr"] = "Glm4v") -> Path
     return folder
 
 
+def tiny_paddleocr_vl(folder: Path) -> Path:
+    """Save a PaddleOCR-VL: positions interpolated from five on a side."""
+    import transformers
+    from transformers.models.paddleocr_vl.image_processing_pil_paddleocr_vl import PaddleOCRVLImageProcessorPil
+
+    tokenizer = _vision_tokenizer(folder)
+    patch_size, side = 4, 2
+    text = _text_config("ernie4_5", tokenizer, {}).to_dict()
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+    config = transformers.PaddleOCRVLConfig(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 40,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 5 * patch_size + 1,
+            "patch_size": patch_size,
+            "spatial_merge_size": side,
+        },
+        text_config={key: value for key, value in text.items() if key != "model_type"},
+        image_token_id=tokenizer.image_token_id,
+        video_token_id=tokenizer.video_token_id,
+        vision_start_token_id=tokenizer.start_token_id,
+        vision_end_token_id=tokenizer.end_token_id,
+        tie_word_embeddings=False,
+    )
+    _fill_and_save(transformers.PaddleOCRVLForConditionalGeneration(config), tokenizer, folder)
+    image_processor = PaddleOCRVLImageProcessorPil(
+        size={"shortest_edge": (2 * side * patch_size) ** 2, "longest_edge": (8 * side * patch_size) ** 2},
+        patch_size=patch_size,
+        merge_size=side,
+    )
+    save_processor("PaddleOCRVLProcessor", image_processor, folder)
+    return folder
+
+
 def _vision_tokenizer(folder: Path) -> Any:
     """With tokens for pictures and videos."""
     import transformers

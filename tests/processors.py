@@ -7,8 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 _WANT_TORCHVISION = (
-    "Glm4vProcessor", "InternVLProcessor", "LightOnOcrProcessor", "LlavaOnevisionProcessor", "PixtralProcessor",
-    "Qwen2VLProcessor", "Qwen3VLProcessor",
+    "Glm4vProcessor", "InternVLProcessor", "LightOnOcrProcessor", "LlavaOnevisionProcessor", "PaddleOCRVLProcessor",
+    "PixtralProcessor", "Qwen2VLProcessor", "Qwen3VLProcessor",
 )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ _PREFIXES = (
     (re.compile(r"model\.vision_encoder\."), "vision."),
     (re.compile(r"model\.vision_projection\."), "projector."),
     (re.compile(r"model\.aligner\.linear(?=[12]\.)"), "projector.linear_"),
+    (re.compile(r"(?:model\.)?visual\.vision_model\."), "vision."),
+    (re.compile(r"(?:model\.projector|mlp_AR)\."), "projector."),
     (re.compile(r"(?:model\.)?visual\.merger\.mlp\.0\."), "projector.linear_1."),
     (re.compile(r"(?:model\.)?visual\.merger\.mlp\.2\."), "projector.linear_2."),
     (re.compile(r"(?:model\.)?visual\.(?:merger\.|(?=(?:post_layernorm|downsample)\.))"), "projector."),
@@ -65,7 +67,7 @@ _TOWER_NAMES = (
 _ROTARY_BUFFER = re.compile(r"decoder\.(?:layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _DECODER_LAYER = re.compile(r"decoder\.layers\.(\d+)\.")
 _UNUSED_VISION = re.compile(
-    r"vision\.(?:post_layernorm\.(?:weight|bias)|embeddings\.(?:position_ids|mask_token)|head\..+)"
+    r"vision\.(?:post_layernorm\.(?:weight|bias)|embeddings\.(?:position_ids|mask_token|packing_position_embedding\.weight)|head\..+)"
 )
 _VISION_LAYER = re.compile(
     r"vision\.encoder\.layers\.(\d+)"

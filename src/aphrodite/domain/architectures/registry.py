@@ -22,6 +22,11 @@ from aphrodite.domain.architectures.families.llava_next import read_llava_next
 from aphrodite.domain.architectures.families.llava_onevision import read_llava_onevision
 from aphrodite.domain.architectures.families.mistral import read_mistral
 from aphrodite.domain.architectures.families.mistral3 import read_lighton_ocr, read_mistral3
+from aphrodite.domain.architectures.families.paddleocr_vl import (
+    read_paddleocr_vl,
+    read_paddleocr_vl_text,
+    read_paddleocr_vl_tower,
+)
 from aphrodite.domain.architectures.families.paligemma import read_paligemma
 from aphrodite.domain.architectures.families.phi3 import read_phi3
 from aphrodite.domain.architectures.families.pixtral import read_pixtral
@@ -47,6 +52,7 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "ministral3": read_mistral,
         "phi3": read_phi3,
         "ernie4_5": read_ernie4_5,
+        "paddleocr_vl_text": read_paddleocr_vl_text,
         "qwen2": read_qwen2,
         "qwen2_vl_text": read_qwen2,
         "qwen2_5_vl_text": read_qwen2,
@@ -70,6 +76,7 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
         "smolvlm_vision": read_siglip,
         "internvl_vision": read_intern_vit,
         "pixtral": read_pixtral,
+        "paddleocr_vl_vision": read_paddleocr_vl_tower,
         "glm4v_vision": read_glm4v_tower,
         "glm_ocr_vision": read_glm_ocr_tower,
         "qwen2_vl_vision": read_qwen2_vl_tower,
@@ -86,6 +93,7 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "mistral3": read_mistral3,
         "lighton_ocr": read_lighton_ocr,
         "paligemma": read_paligemma,
+        "paddleocr_vl": read_paddleocr_vl,
         "llava_next": read_llava_next,
         "llava_onevision": read_llava_onevision,
         "vipllava": read_vipllava,
@@ -104,6 +112,7 @@ _OF_ANY_SIZE = (
     "llava",
     "mistral3",
     "lighton_ocr",
+    "paddleocr_vl",
     "glm4v",
     "glm_ocr",
     "qwen2_vl",

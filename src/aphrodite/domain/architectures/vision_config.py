@@ -1,6 +1,7 @@
 """What the configurations of all vision towers share, and the projector that most models have."""
 
 from dataclasses import replace
+from typing import Literal
 
 from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.config_fields import ConfigFields
@@ -76,9 +77,9 @@ def read_packed_tower(
     )
 
 
-def with_position_square(vision: VisionSpec, side: int, *, is_cubic: bool) -> VisionSpec:
+def with_position_square(vision: VisionSpec, side: int, *, kind: Literal["corners", "linear", "cubic"]) -> VisionSpec:
     """A packed tower whose positions are interpolated from side * side learned ones."""
-    square = PositionSquare(side, is_cubic)
+    square = PositionSquare(side, kind)
     return replace(vision, image_size=side * vision.patch_size, has_position_table=True, position_square=square)
 
 

@@ -1,5 +1,7 @@
 """Interpolated positions, against transformers' own functions."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from transformers.vision_utils import get_vision_interpolation_indices_and_weigh
 
 from aphrodite.domain.architectures.images.positions import PositionSquare
 
+Kind = Literal["corners", "linear", "cubic"]
 sides = st.integers(1, 20)
 
 
@@ -26,15 +29,17 @@ def dense(taps: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
 
 
 @given(rows=sides, columns=sides, side=sides)
-@pytest.mark.parametrize("is_cubic", [False, True])
-def test_weights_are_those_of_transformers(is_cubic: bool, rows: int, columns: int, side: int) -> None:
-    square = PositionSquare(side, is_cubic)
+@pytest.mark.parametrize("kind", ["corners", "linear", "cubic"])
+def test_weights_are_those_of_transformers(
+    kind: Literal["corners", "linear", "cubic"], rows: int, columns: int, side: int
+) -> None:
+    square = PositionSquare(side, kind)
     taps, weights = square.taps(places(rows, columns), rows, columns)
     assert taps.shape == weights.shape == (rows * columns, square.taps_per_position)
     assert (taps.dtype, weights.dtype) == (np.int32, np.float32)
-    mode = "bicubic" if is_cubic else "bilinear"
+    mode = "bicubic" if kind == "cubic" else "bilinear"
     theirs, their_weights = get_vision_interpolation_indices_and_weights(
-        torch.tensor([[1, rows, columns]]), side, mode=mode, align_corners=not is_cubic
+        torch.tensor([[1, rows, columns]]), side, mode=mode, align_corners=kind == "corners"
     )
     expected = dense(theirs.numpy(), their_weights.numpy(), side**2)
     np.testing.assert_allclose(dense(taps, weights, side**2), expected, atol=1e-5)
@@ -49,5 +54,5 @@ def test_cubic_sums_are_glms(rows: int, columns: int) -> None:
     at, size = places(rows, columns), torch.tensor([[1, rows, columns]])
     row, column = torch.from_numpy(at).unbind(1)
     expected = embeddings(torch.zeros(len(at), 8), torch.tensor([len(at)]), size, row, column)
-    taps, weights = PositionSquare(5, True).taps(at, rows, columns)
+    taps, weights = PositionSquare(5, "cubic").taps(at, rows, columns)
     np.testing.assert_allclose(dense(taps, weights, 25) @ table.numpy(), expected.numpy(), atol=2e-5)

@@ -139,8 +139,10 @@ class HuggingFaceImageProcessing:
         return pixels.reshape(-1, *pixels.shape[-3:]).transpose(0, 2, 3, 1), rows, columns
 
     def _whole(self, patches: np.ndarray, rows: int, columns: int) -> np.ndarray:
-        """The picture uint8 [1, 3, height, width] that Qwen's processor cut, by squares and twice for time."""
-        size, side, channels_and_time = self._processor.patch_size, self._processor.merge_size, (3, -1)
+        """The picture uint8 [1, 3, height, width] that Qwen's processor cut, by squares and twice for time, or
+        PaddleOCR's, whose patches keep their sides, row by row."""
+        side = 1 if patches.ndim == 4 else self._processor.merge_size
+        size, channels_and_time = self._processor.patch_size, (3, -1)
         first = patches.reshape(len(patches), *channels_and_time, size, size)[:, :, 0].astype(np.uint8)
         squares = first.reshape(rows // side, columns // side, side, side, 3, size, size)
         return squares.transpose(4, 0, 2, 5, 1, 3, 6).reshape(1, 3, rows * size, columns * size)

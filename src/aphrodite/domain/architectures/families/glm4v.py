@@ -18,7 +18,7 @@ def read_glm4v_tower(config: ConfigFields) -> VisionSpec:
     side = config.side("image_size") // tower.patch_size
     if side == 0:
         raise config.unsupported("image_size", f"at least patch_size, {tower.patch_size}")
-    return replace(with_position_square(tower, side, is_cubic=True), has_patch_norm=True)
+    return replace(with_position_square(tower, side, kind="cubic"), has_patch_norm=True)
 
 
 def read_glm_ocr_tower(config: ConfigFields) -> VisionSpec:

@@ -45,7 +45,7 @@ def read_qwen3_vl_tower(config: ConfigFields) -> VisionSpec:
         name = f"deepstack.{level}."
         levels.append(DeepLevel(layer + 1, (squares, _norm(name, merged), *_layers(name, merged, outputs))))
     return replace(
-        with_position_square(tower, side, is_cubic=False),
+        with_position_square(tower, side, kind="corners"),
         patch_bias=True,
         projector=(_norm("", hidden_size), squares, *_layers("", merged, outputs)),
         deep_levels=tuple(levels),

@@ -13,6 +13,7 @@ import numpy as np
 
 from aphrodite.domain.architectures.images.image import PatchPlan
 from aphrodite.domain.architectures.images.layout import LaidOutImage, Tiles
+from aphrodite.domain.architectures.images.positions import neighbours
 from aphrodite.domain.errors import ImageError
 
 _TOLERATED = 1.1  # times what a side may have
@@ -96,16 +97,8 @@ def shrunk(grid: np.ndarray, max_features: int) -> tuple[np.ndarray, np.ndarray]
     ratio = math.sqrt(rows * columns / max_features)
     if ratio <= _TOLERATED:
         return np.repeat(grid[:, :, None], 4, axis=2), np.broadcast_to(_ALONE, (rows, columns, 4))
-    upper, lower, down = _neighbours(rows, int(rows // ratio))
-    left, right, across = _neighbours(columns, int(columns // ratio))
+    upper, lower, down = neighbours(rows, int(rows // ratio))
+    left, right, across = neighbours(columns, int(columns // ratio))
     taps = [grid[one][:, other] for one in (upper, lower) for other in (left, right)]
     weights = [one[:, None] * other for one in (1 - down, down) for other in (1 - across, across)]
     return np.stack(taps, axis=2), np.stack(weights, axis=2)
-
-
-def _neighbours(size: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of `wanted` places spread over `size`: those before and behind, and the share of the latter (bilinear)."""
-    scale = np.float32(size) / np.float32(wanted)
-    places = np.maximum((np.arange(wanted, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5), 0)
-    before = places.astype(np.int32)
-    return before, np.minimum(before + 1, size - 1), places - before.astype(np.float32)

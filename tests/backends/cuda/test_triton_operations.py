@@ -38,7 +38,7 @@ def spec(*, qk_norm: bool) -> DecoderSpec:
         head_dim=16,
         max_position=64,
         rms_norm_eps=1e-5,
-        ropes=(RopeSpec(10000.0),) * 2,
+        ropes=(RopeSpec(10000.0), RopeSpec(10000.0, original_max_position=4, amplitude=1.2, query_growth=0.5)),
         activation="silu",
         qkv_bias=not qk_norm,
         output_bias=False,

@@ -277,3 +277,12 @@ def test_a_phi3_for_long_contexts_is_refused(make_decoder: Maker) -> None:
     config = make_decoder("phi3", rope_parameters=rope, original_max_position_embeddings=2048).to_dict()
     with pytest.raises(UnsupportedModelError, match="rope_type = 'longrope'"):
         read_model(config)
+
+
+def test_queries_grow_in_ministral3_alone(make_decoder: Maker) -> None:
+    """Transformers' other decoders do not look at that number."""
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
+    rope["llama_4_scaling_beta"] = 0.1
+    for family, growth in (("ministral3", 0.1), ("mistral", 0.0)):
+        (found,) = set(read_model(make_decoder(family).to_dict() | {"rope_parameters": rope}).decoder.ropes)
+        assert (found.query_growth, found.original_max_position) == (growth, 64)

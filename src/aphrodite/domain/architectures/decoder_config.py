@@ -146,7 +146,6 @@ def _read_yarn(rope: ConfigFields, theta: float) -> RopeSpec:
         beta_fast=rope.optional_number("beta_fast") or 32.0,
         beta_slow=rope.optional_number("beta_slow") or 1.0,
         amplitude=amplitude,
-        query_growth=rope.optional_number("llama_4_scaling_beta") or 0.0,
     )
 
 

@@ -20,7 +20,7 @@ from aphrodite.domain.architectures.families.llama import read_llama
 from aphrodite.domain.architectures.families.llava import read_llava
 from aphrodite.domain.architectures.families.llava_next import read_llava_next
 from aphrodite.domain.architectures.families.llava_onevision import read_llava_onevision
-from aphrodite.domain.architectures.families.mistral import read_mistral
+from aphrodite.domain.architectures.families.mistral import read_ministral3, read_mistral
 from aphrodite.domain.architectures.families.mistral3 import read_lighton_ocr, read_mistral3
 from aphrodite.domain.architectures.families.paddleocr_vl import (
     read_paddleocr_vl,
@@ -49,7 +49,7 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
     {
         "llama": read_llama,
         "mistral": read_mistral,
-        "ministral3": read_mistral,
+        "ministral3": read_ministral3,
         "phi3": read_phi3,
         "ernie4_5": read_ernie4_5,
         "paddleocr_vl_text": read_paddleocr_vl_text,

@@ -29,7 +29,7 @@ def spec(heads: tuple[int, int], head_dim: int, activation: Activation, *, qk_no
         head_dim=head_dim,
         max_position=MAX_POSITION,
         rms_norm_eps=1e-5,
-        ropes=(RopeSpec(10000.0),) * 2,
+        ropes=(RopeSpec(10000.0), RopeSpec(10000.0, original_max_position=4, amplitude=1.2, query_growth=0.5)),
         activation=activation,
         qkv_bias=not qk_norm,
         output_bias=False,

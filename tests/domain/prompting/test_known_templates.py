@@ -36,7 +36,7 @@ INTERNVL = (
     "{{ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
-EXAMPLE = Path(__file__).parents[3] / "examples/chat_templates/llava.jinja"
+EXAMPLES = Path(__file__).parents[3] / "examples/chat_templates"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Known:
 KNOWN = [
     Known(
         "LLaVA-1.5",
-        EXAMPLE.read_text(encoding="utf-8"),
+        (EXAMPLES / "llava.jinja").read_text(encoding="utf-8"),
         "USER: <image>\nWhat is it? ASSISTANT: A cat.</s>USER: Sure? ASSISTANT:",
         "<image>",
     ),
@@ -59,6 +59,12 @@ KNOWN = [
         "LLaVA-NeXT-Mistral",
         LLAVA_NEXT_MISTRAL,
         "[INST] <image>\nWhat is it? [/INST] A cat.</s>[INST] Sure? [/INST]",
+        "<image>",
+    ),
+    Known(
+        "PaliGemma",
+        (EXAMPLES / "paligemma.jinja").read_text(encoding="utf-8"),
+        "<image>What is it?\nA cat.\nSure?",
         "<image>",
     ),
     Known(

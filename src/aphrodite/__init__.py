@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from aphrodite.cpus import share_cpus
 
 if TYPE_CHECKING:
+    from aphrodite.adapters.inbound.async_llm import AsyncLLM
     from aphrodite.adapters.inbound.llm import LLM
     from aphrodite.domain.generation.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
     from aphrodite.domain.prompting.sampling_params import SamplingParams
 
-__all__ = ["LLM", "CompletionOutput", "Logprob", "RequestMetrics", "RequestOutput", "SamplingParams"]
+__all__ = ["LLM", "AsyncLLM", "CompletionOutput", "Logprob", "RequestMetrics", "RequestOutput", "SamplingParams"]
 
 _HOMES = {
+    "AsyncLLM": "aphrodite.adapters.inbound.async_llm",
     "LLM": "aphrodite.adapters.inbound.llm",
     "CompletionOutput": "aphrodite.domain.generation.outputs",
     "Logprob": "aphrodite.domain.generation.outputs",

@@ -92,15 +92,6 @@ class EngineParts:
     eos_token_ids: frozenset[int]
 
 
-def build(config: EngineConfig) -> tuple[Frontend, Engine]:
-    """Everything that `LLM` needs, in this process.
-
-    Raises ModelError, BackendError or ConfigError before anything is served.
-    """
-    frontend, parts = prepare(config)
-    return frontend, build_engine(parts)
-
-
 def prepare(config: EngineConfig) -> tuple[Frontend, EngineParts]:
     """All that can be done before weights are loaded. Raises ModelError, BackendError or ConfigError."""
     _backend_factory(config.backend)  # to hear of a wrong name before the model is read

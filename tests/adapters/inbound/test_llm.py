@@ -28,7 +28,7 @@ QUESTION = "USER: <image>\nWhat is it?\nASSISTANT:"
 
 def test_exported_names() -> None:
     assert sorted(aphrodite.__all__) == [
-        "CompletionOutput", "LLM", "Logprob", "RequestMetrics", "RequestOutput", "SamplingParams",
+        "AsyncLLM", "CompletionOutput", "LLM", "Logprob", "RequestMetrics", "RequestOutput", "SamplingParams",
     ]  # fmt: skip
     for name in aphrodite.__all__:
         assert getattr(aphrodite, name).__name__ == name

@@ -180,9 +180,9 @@ class _Completion:
         return CompletionOutput(
             index=self._index,
             text="".join(self._pieces),
-            token_ids=self._token_ids,
+            token_ids=list(self._token_ids),
             cumulative_logprob=None if self.logprobs is None else self._cumulative_logprob,
-            logprobs=self.logprobs,
+            logprobs=None if self.logprobs is None else list(self.logprobs),
             finish_reason=self.finish_reason,
             stop_reason=self.stop_reason,
         )

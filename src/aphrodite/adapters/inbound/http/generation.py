@@ -15,6 +15,7 @@ from aphrodite.domain.ports import Clock, Metrics, Tokenizer
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.request import Owner
+from aphrodite.engine.answers import answers
 from aphrodite.engine.client import EngineClient
 from aphrodite.engine.engine import EngineRequest
 
@@ -128,21 +129,12 @@ class Generation:
     async def _text_deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         try:
             requests = await self._prepare()
-            places = {request.request_id: place for place, request in enumerate(requests)}
-            async with aclosing(self._client.submit(*requests)) as deltas:
-                async for delta in deltas:
-                    prompt_index = places[delta.request_id]
-                    assembler = self._assemblers[prompt_index]
-                    text = assembler.push(delta, self._clock.now_s())
-                    if assembler.error is not None:
-                        raise assembler.error
+            async with aclosing(answers(self._client, requests, self._assemblers, self._clock)) as deltas:
+                async for prompt_index, delta, text in deltas:
                     self._keep(delta.report)
-                    if text is None:
-                        continue
-                    self._count(len(text.token_ids))
-                    if text.abort:
-                        self._client.abort_sequence(delta.request_id, delta.index)
-                    yield prompt_index * self._sampling.n + text.index, text
+                    if text is not None:
+                        self._count(len(text.token_ids))
+                        yield prompt_index * self._sampling.n + text.index, text
         except AphroditeError as error:
             self._metrics.note_error(error)
             raise

@@ -289,7 +289,14 @@ def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3
     return folder
 
 
-def tiny_internvl(folder: Path, text: Family = "qwen2", **vision_overrides: Any) -> Path:
+def tiny_internvl(
+    folder: Path,
+    text: Family = "qwen2",
+    *,
+    image_token: str = IMAGE_TOKEN,
+    vision_feature_layer: int = -1,
+    **vision_overrides: Any,
+) -> Path:
     """Save an InternVL: an InternViT, patches shuffled together, tiles with a thumbnail."""
     import transformers
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
@@ -298,7 +305,7 @@ def tiny_internvl(folder: Path, text: Family = "qwen2", **vision_overrides: Any)
     tokens = {
         "start_image_token": "<img>",
         "end_image_token": "</img>",
-        "context_image_token": IMAGE_TOKEN,
+        "context_image_token": image_token,
         "video_token": "<video>",
     }
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
@@ -320,11 +327,17 @@ def tiny_internvl(folder: Path, text: Family = "qwen2", **vision_overrides: Any)
         vision_config=vision,
         text_config=_text_config(text, tokenizer, {}),
         image_token_id=tokenizer.context_image_token_id,
+        vision_feature_layer=vision_feature_layer,
         image_seq_length=num_features,
         tie_word_embeddings=False,
     )
     _fill_and_save(transformers.InternVLForConditionalGeneration(config), tokenizer, folder)
-    image_processor = GotOcr2ImageProcessorPil(size={"height": size, "width": size}, max_patches=4)
+    image_processor = GotOcr2ImageProcessorPil(
+        size={"height": size, "width": size},
+        max_patches=4,
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+    )
     save_processor("InternVLProcessor", image_processor, folder, image_seq_length=num_features)
     return folder
 

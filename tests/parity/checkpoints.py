@@ -20,6 +20,7 @@ from tests.builders import (
     tiny_qwen_vl,
     tiny_text,
 )
+from tests.internvl_chat import tiny_internvl_chat
 
 TOWERS: tuple[Tower, ...] = get_args(Tower)
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -50,6 +51,7 @@ TEXT_VARIANTS: dict[str, tuple[Family, dict[str, Any]]] = {
     "mistral-window": ("mistral", {"sliding_window": WINDOW}),
     "qwen2-window": ("qwen2", _SLIDING),
     "qwen2-all-windows": ("qwen2", _SLIDING | {"max_window_layers": 0, "sliding_window": 5}),
+    "qwen2-dynamic-rope": ("qwen2", {"rope_parameters": _LINEAR | {"rope_type": "dynamic"}}),
     "qwen2-tied": ("qwen2", {"tie_word_embeddings": True}),
     "gemma-tied": ("gemma", {"tie_word_embeddings": True}),
     "gemma2-wide-heads": ("gemma2", {"head_dim": 256, "num_attention_heads": 2, "num_key_value_heads": 1}),
@@ -118,6 +120,15 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     ),
     "idefics3": tiny_idefics3,
     "internvl": tiny_internvl,
+    "internvl-chat": tiny_internvl_chat,
+    "internvl-chat-rms": partial(
+        tiny_internvl_chat,
+        text="qwen3",
+        vision_feature_layer=-2,
+        norm_type="rms_norm",
+        use_qk_norm=True,
+        attention_bias=False,
+    ),
     "internvl-rms": partial(tiny_internvl, text="qwen3", norm_type="rms_norm", use_qk_norm=True, attention_bias=False),
     "mistral3": tiny_pixtral,
     "ministral3-vision": partial(tiny_pixtral, text="ministral3"),

@@ -59,8 +59,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 
 @pytest.fixture(scope="session")
 def reference(folder: Folders) -> References:
-    """Transformers with the checkpoint of that name."""
-    return cache(lambda name: Reference(folder(name)))
+    """Transformers with the checkpoint of that name, or with the same in its own form where that lies beside it."""
+
+    def theirs(path: Path) -> Path:
+        return path / "transformers" if (path / "transformers").is_dir() else path
+
+    return cache(lambda name: Reference(theirs(folder(name))))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ ASKED: list[tuple[str, list[int]]] = [
     *((PROMPT, [index]) for index in range(len(SIZES))), (TWO, [1, 6]), (TWO, [6, 1]), ("The quick brown fox", [])
 ]  # fmt: skip
 ONE_FEATURE = ("mistral3", "ministral3-vision")  # transformers' code fails for a picture of a single one
-PLACEHOLDERS = {"gemma3": "<start_of_image>"}
+PLACEHOLDERS = {"gemma3": "<start_of_image>", "internvl-chat": "<IMG_CONTEXT>", "internvl-chat-rms": "<IMG_CONTEXT>"}
 CHUNKS = {"max_num_batched_tokens": 13}
 PREFIX_MASKED = ("paligemma", "paligemma2")  # whose prompts are never split: steps of one or two of them
 # Programs of many sizes take long to compile: with JAX whole prompts are one family's.

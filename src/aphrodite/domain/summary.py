@@ -8,7 +8,7 @@ from aphrodite.domain.ports import BackendDescription, BackendLimits
 
 def describe_family(config: Mapping[str, Any]) -> str:
     """The families of a model, from its config.json: "llava (clip_vision_model, llama)"."""
-    parts = [config.get(name) or {} for name in ("vision_config", "text_config")]
+    parts = [config.get(name) or {} for name in ("vision_config", "text_config", "llm_config")]
     inner = ", ".join(str(part["model_type"]) for part in parts if "model_type" in part)
     return f"{config.get('model_type')} ({inner})" if inner else str(config.get("model_type"))
 

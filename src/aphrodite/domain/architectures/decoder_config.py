@@ -7,7 +7,7 @@ from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, RopeSpec
 
-_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+_ROPE_TYPES = ("default", "dynamic", "linear", "llama3", "yarn")
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -125,7 +125,7 @@ def _read_rope(rope: ConfigFields, head_dim: int, is_partial: bool) -> RopeSpec:
         if num_rotated is not None:
             raise rope.unsupported("partial_rotary_factor", "1 with rope_type yarn")
         return _read_yarn(rope, theta)
-    return RopeSpec(theta, num_rotated=num_rotated)
+    return RopeSpec(theta, num_rotated=num_rotated)  # dynamic too: it stretches beyond max_position_embeddings alone
 
 
 def _read_yarn(rope: ConfigFields, theta: float) -> RopeSpec:

@@ -14,12 +14,15 @@ from aphrodite.domain.architectures.spec import ModelSpec
 
 _PREFIXES = (
     (re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?"), "vision."),
-    (re.compile(r"model\.vision_model\.(?:vision_model\.)?"), "vision."),
+    (re.compile(r"(?:model\.)?vision_model\.(?:vision_model\.)?"), "vision."),
     (re.compile(r"model\.vision_encoder\."), "vision."),
     (re.compile(r"model\.vision_projection\."), "projector."),
     (re.compile(r"model\.aligner\.linear(?=[12]\.)"), "projector.linear_"),
     (re.compile(r"(?:model\.)?visual\.vision_model\."), "vision."),
     (re.compile(r"(?:model\.projector|mlp_AR)\."), "projector."),
+    (re.compile(r"mlp1\.0\."), "projector.layer_norm."),
+    (re.compile(r"mlp1\.1\."), "projector.linear_1."),
+    (re.compile(r"mlp1\.3\."), "projector.linear_2."),
     (re.compile(r"(?:model\.)?visual\.merger\.mlp\.0\."), "projector.linear_1."),
     (re.compile(r"(?:model\.)?visual\.merger\.mlp\.2\."), "projector.linear_2."),
     (re.compile(r"(?:model\.)?visual\.(?:merger\.|(?=(?:post_layernorm|downsample)\.))"), "projector."),
@@ -43,7 +46,7 @@ _TOWER_NAMES = (
     (re.compile(r"\.layernorm_before\."), ".layer_norm1."),
     (re.compile(r"\.layernorm_after\."), ".layer_norm2."),
     (re.compile(r"embeddings\.cls_token$"), "embeddings.class_embedding"),
-    (re.compile(r"embeddings\.position_embeddings$"), "embeddings.position_embedding.weight"),
+    (re.compile(r"embeddings\.position_embeddings?$"), "embeddings.position_embedding.weight"),
     (re.compile(r"embeddings\.patch_embeddings\.projection\."), "embeddings.patch_embedding."),
     (re.compile(r"vision\.layernorm\."), "vision.post_layernorm."),
     (re.compile(r"vision\.patch_conv\."), "vision.embeddings.patch_embedding."),
@@ -56,6 +59,7 @@ _TOWER_NAMES = (
     (re.compile(r"vision\.patch_embed\.proj\."), "vision.embeddings.patch_embedding."),
     (re.compile(r"vision\.blocks\."), "vision.encoder.layers."),
     (re.compile(r"\.norm(?=[12]\.)"), ".layer_norm"),
+    (re.compile(r"\.ls(?=[12]$)"), ".lambda_"),
     (re.compile(r"\.attn\.qkv\."), ".self_attn.qkv."),
     (re.compile(r"\.attn\.proj\."), ".self_attn.out_proj."),
     (re.compile(r"\.attn\.(?=[qk]_norm\.)"), ".self_attn."),
@@ -71,7 +75,7 @@ _UNUSED_VISION = re.compile(
 )
 _VISION_LAYER = re.compile(
     r"vision\.encoder\.layers\.(\d+)"
-    r"\.(?:(?:layer_norm[12]|self_attn\.(?:(?:q|k|v|out)_proj|[qk]_norm)|mlp\.(?:fc[12]|(?:gate|up|down)_proj))\.(?:weight|bias)|lambda_[12])"
+    r"\.(?:(?:layer_norm[12]|self_attn\.(?:(?:q|k|v|out)_proj|qkv|[qk]_norm)|mlp\.(?:fc[12]|(?:gate|up|down)_proj))\.(?:weight|bias)|lambda_[12])"
 )
 
 

@@ -16,6 +16,7 @@ from aphrodite.domain.architectures.families.glm4v import read_glm4v, read_glm4v
 from aphrodite.domain.architectures.families.granite import read_granite
 from aphrodite.domain.architectures.families.idefics3 import read_idefics3
 from aphrodite.domain.architectures.families.internvl import read_intern_vit, read_internvl
+from aphrodite.domain.architectures.families.internvl_chat import read_intern_vit_6b, read_internvl_chat
 from aphrodite.domain.architectures.families.llama import read_llama
 from aphrodite.domain.architectures.families.llava import read_llava
 from aphrodite.domain.architectures.families.llava_next import read_llava_next
@@ -75,6 +76,7 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
         "idefics3_vision": read_siglip,
         "smolvlm_vision": read_siglip,
         "internvl_vision": read_intern_vit,
+        "intern_vit_6b": read_intern_vit_6b,
         "pixtral": read_pixtral,
         "paddleocr_vl_vision": read_paddleocr_vl_tower,
         "glm4v_vision": read_glm4v_tower,
@@ -89,6 +91,7 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "deepseek_vl": read_deepseek_vl,
         "gemma3": read_gemma3,
         "internvl": read_internvl,
+        "internvl_chat": read_internvl_chat,
         "llava": read_llava,
         "mistral3": read_mistral3,
         "lighton_ocr": read_lighton_ocr,
@@ -136,7 +139,8 @@ def read_model(config: Mapping[str, Any]) -> ModelSpec:
     vision = TOWERS[tower.choice("model_type", TOWERS)](tower)
     if vision.is_packed and model_type not in _OF_ANY_SIZE:
         raise tower.unsupported("model_type", f"a tower of one size for {model_type}")
-    decoder = _read_decoder(fields.section("text_config"), is_causal=model_type not in _PREFIX_MASKED)
+    text = fields.section("llm_config" if model_type == "internvl_chat" else "text_config")
+    decoder = _read_decoder(text, is_causal=model_type not in _PREFIX_MASKED)
     return VISION_MODELS[model_type](fields, decoder, vision)
 
 

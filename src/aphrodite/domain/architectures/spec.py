@@ -4,8 +4,9 @@ Letters: T tokens of a step, H heads, K key/value heads, D head size, E hidden s
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -160,6 +161,8 @@ class ModelSpec:
     # image's features, or all of a prompt
     text_start: str = ""  # written behind the last image of a prompt, in place of the tokenizer's own start; with
     text_end: str = ""  # this behind the prompt
+    image_processor: Mapping[str, Any] | None = None  # in the words of a preprocessor_config.json; None: the
+    # folder's own
 
     @property
     def feature_size(self) -> int:

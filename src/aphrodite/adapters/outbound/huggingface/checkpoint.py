@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from aphrodite.adapters.outbound.huggingface.configuration import read_config, read_generation_config, read_json
+from aphrodite.adapters.outbound.huggingface.configuration import read_config, read_generation_config
+from aphrodite.adapters.outbound.huggingface.json_file import read_json
 from aphrodite.domain.errors import CheckpointError, UnsupportedModelError
 
 _SINGLE = "model.safetensors"

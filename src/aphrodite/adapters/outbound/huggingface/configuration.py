@@ -1,9 +1,10 @@
 """A model's config.json and generation_config.json, read through transformers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from aphrodite.adapters.outbound.huggingface.internvl_chat import complete_internvl_chat
+from aphrodite.adapters.outbound.huggingface.json_file import read_json
 from aphrodite.domain.errors import CheckpointError, ModelNotFoundError, UnsupportedModelError
 
 
@@ -23,6 +24,8 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> dict[str, A
     if not path.is_file():
         raise ModelNotFoundError(f"The folder {folder} holds no model: it has no config.json.")
     raw = read_json(path)
+    if raw.get("model_type") == "internvl_chat":
+        return complete_internvl_chat(raw, folder)
     if str(raw.get("model_type")) not in CONFIG_MAPPING:
         if "auto_map" not in raw:
             return raw
@@ -41,14 +44,3 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
     """generation_config.json, or {} where there is none. Raises CheckpointError for a damaged one."""
     path = folder / "generation_config.json"
     return read_json(path) if path.is_file() else {}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises CheckpointError, which names the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON; it is damaged or incomplete.") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object.")
-    return value

@@ -62,8 +62,9 @@ class HuggingFaceImageProcessing:
     picture's content hash.
 
     Raises CheckpointError when the folder has no image processor, or one that makes pictures of another size than
-    `tile_size`, which the tower reads. `options` go to each of its calls. Raises ConfigError when the operator's
-    `settings`, which stand in place of the processor's own, are not for it.
+    `tile_size`, which the tower reads. `options` go to each of its calls. `described`, in the words of
+    a preprocessor_config.json, stands in place of the folder's. Raises ConfigError when the operator's `settings`,
+    which stand in place of the processor's own, are not for it.
     """
 
     def __init__(
@@ -73,16 +74,22 @@ class HuggingFaceImageProcessing:
         *,
         fingerprint: bytes,
         options: Mapping[str, Any] | None = None,
+        described: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        self._folder, self._tile_size, self._options = folder, tile_size, dict(options or {})
+        self._folder, self._tile_size, self._options, self._described = (
+            folder,
+            tile_size,
+            dict(options or {}),
+            described,
+        )
         self._settings = dict(settings or {})
         self._fingerprint, self._trust_remote_code = fingerprint, trust_remote_code
-        self._processor = _load(folder, trust_remote_code)
+        self._processor = _load(folder, described, trust_remote_code)
         if self._settings:
             _check_settings(self._settings, self._processor)
-            self._processor = _load(folder, trust_remote_code, self._settings)
+            self._processor = _load(folder, described, trust_remote_code, self._settings)
         # Pillow reads files late and not thread-safely, and one image may stand in several prompts: the same image
         # always meets the same lock.
         self._locks = [threading.Lock() for _ in range(16)]
@@ -102,6 +109,7 @@ class HuggingFaceImageProcessing:
             self._tile_size,
             fingerprint=self._fingerprint,
             options=self._options,
+            described=self._described,
             settings=self._settings,
             trust_remote_code=self._trust_remote_code,
         )
@@ -173,6 +181,7 @@ def load_in_worker(
     *,
     fingerprint: bytes,
     options: Mapping[str, Any],
+    described: Mapping[str, Any] | None,
     settings: Mapping[str, Any],
     trust_remote_code: bool,
 ) -> HuggingFaceImageProcessing:
@@ -185,6 +194,7 @@ def load_in_worker(
         tile_size,
         fingerprint=fingerprint,
         options=options,
+        described=described,
         settings=settings,
         trust_remote_code=trust_remote_code,
     )
@@ -202,12 +212,20 @@ def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
         )
 
 
-def _load(folder: Path, trust_remote_code: bool, settings: Mapping[str, Any] | None = None) -> Any:
-    from transformers import AutoImageProcessor
+def _load(
+    folder: Path,
+    described: Mapping[str, Any] | None,
+    trust_remote_code: bool,
+    settings: Mapping[str, Any] | None = None,
+) -> Any:
+    import transformers
 
-    loader: Any = AutoImageProcessor
+    loader: Any = transformers.AutoImageProcessor
     try:
         # Pillow on every machine: torchvision, where there is one, rounds in other places.
+        if described is not None:
+            loader = getattr(transformers, f"{described['image_processor_type']}Pil")
+            return loader.from_dict({**described, **(settings or {})})
         return loader.from_pretrained(
             folder, backend="pil", trust_remote_code=trust_remote_code, local_files_only=True, **(settings or {})
         )

@@ -54,6 +54,7 @@ class HuggingFaceProcessor:
                 TileSize.of(model.vision),
                 fingerprint=fingerprint,
                 options=model.images.processor_options,
+                described=model.image_processor,
                 settings=settings,
                 trust_remote_code=trust_remote_code,
             )

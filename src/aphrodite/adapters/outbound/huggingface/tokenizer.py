@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aphrodite.adapters.outbound.huggingface.configuration import read_json
+from aphrodite.adapters.outbound.huggingface.json_file import read_json
 from aphrodite.adapters.outbound.huggingface.location import ModelLocation
 from aphrodite.domain.errors import CheckpointError, PromptError, UnsupportedModelError
 

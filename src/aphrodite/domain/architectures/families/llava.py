@@ -51,14 +51,14 @@ def with_projector(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec
     return replace(tower, projector=projector)
 
 
-def feature_layers(config: ConfigFields, num_layers: int) -> tuple[int, ...]:
-    """`vision_feature_layer`, one or several, as indexes from 0 (the embeddings) to `num_layers` (the last layer)."""
-    value = config.values.get("vision_feature_layer")
+def feature_layers(config: ConfigFields, num_layers: int, name: str = "vision_feature_layer") -> tuple[int, ...]:
+    """One layer or several, as indexes from 0 (the embeddings) to `num_layers` (the last layer)."""
+    value = config.values.get(name)
     layers: list[int] = []
     for layer in value if isinstance(value, list | tuple) else (value,):
         if not isinstance(layer, int) or isinstance(layer, bool) or not -num_layers - 1 <= layer <= num_layers:
-            raise config.unsupported("vision_feature_layer", f"integers from {-num_layers - 1} to {num_layers}")
+            raise config.unsupported(name, f"integers from {-num_layers - 1} to {num_layers}")
         layers.append(layer % (num_layers + 1))
     if not layers:
-        raise config.unsupported("vision_feature_layer", "at least one layer")
+        raise config.unsupported(name, "at least one layer")
     return tuple(layers)

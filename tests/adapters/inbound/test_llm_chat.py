@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 from tests.builders import CHAT_TEMPLATE, IMAGE_TOKEN
+from tests.internvl_chat import tiny_internvl_chat
+from tests.processors import load_processor
 from transformers import AutoProcessor
 
 from aphrodite import LLM, SamplingParams
@@ -48,6 +50,18 @@ def test_prompt_is_that_of_transformers(llm: LLM, processor: Any, image: Image.I
         tokenize=True,
         return_dict=True,
     )
+    assert output.prompt_token_ids == expected["input_ids"][0]
+
+
+def test_a_template_of_strings_in_a_folder_with_code_of_its_own(tmp_path: Path, image: Image.Image) -> None:
+    folder = tiny_internvl_chat(tmp_path)
+    wide = image.resize((90, 30))
+    expected = load_processor(folder / "transformers")(
+        text=f"<|im_start|>user\n<IMG_CONTEXT>\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n", images=wide
+    )
+    with LLM(str(folder), device="cpu", dtype="float32") as llm:
+        conversation = [user({"type": "image_pil", "image_pil": wide}, text(QUESTION))]
+        (output,) = llm.chat(conversation, GREEDY, use_tqdm=False)
     assert output.prompt_token_ids == expected["input_ids"][0]
 
 

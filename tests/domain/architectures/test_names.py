@@ -45,6 +45,14 @@ _NAMES = st.lists(
         ("model.visual.downsample.bias", "projector.downsample.bias"),
         ("model.visual.merger.linear_fc2.weight", "projector.linear_fc2.weight"),
         ("model.visual.deepstack_merger_list.1.norm.bias", "projector.deepstack.1.norm.bias"),
+        # InternVL's own code
+        ("language_model.model.layers.0.self_attn.k_proj.bias", "decoder.layers.0.self_attn.k_proj.bias"),
+        ("vision_model.embeddings.position_embedding", "vision.embeddings.position_embedding.weight"),
+        ("vision_model.encoder.layers.7.attn.qkv.weight", "vision.encoder.layers.7.self_attn.qkv.weight"),
+        ("vision_model.encoder.layers.7.norm2.bias", "vision.encoder.layers.7.layer_norm2.bias"),
+        ("vision_model.encoder.layers.7.ls1", "vision.encoder.layers.7.lambda_1"),
+        ("mlp1.0.bias", "projector.layer_norm.bias"),
+        ("mlp1.3.weight", "projector.linear_2.weight"),
         # unknown names stay recognisable
         ("model.image_newline", "image_newline"),
         ("image_newline", "image_newline"),

@@ -190,8 +190,8 @@ def test_activations_mean_what_transformers_means(make_decoder: Maker, name: str
         ({"text_config": {"attention_bias": "yes"}}, "text_config.attention_bias = 'yes'"),
         ({"text_config": {"quantization_config": {}}}, "quantised (unknown)"),
         (
-            {"text_config": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}}},
-            "text_config.rope_parameters.rope_type = 'dynamic'; supported is one of default, linear, llama3, yarn",
+            {"text_config": {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0}}},
+            "text_config.rope_parameters.rope_type = 'longrope'; supported is one of default, dynamic, linear",
         ),
         (
             {

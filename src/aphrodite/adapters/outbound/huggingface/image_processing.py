@@ -78,13 +78,8 @@ class HuggingFaceImageProcessing:
         settings: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        self._folder, self._tile_size, self._options, self._described = (
-            folder,
-            tile_size,
-            dict(options or {}),
-            described,
-        )
-        self._settings = dict(settings or {})
+        self._folder, self._tile_size, self._described = folder, tile_size, described
+        self._options, self._settings = dict(options or {}), dict(settings or {})
         self._fingerprint, self._trust_remote_code = fingerprint, trust_remote_code
         self._processor = _load(folder, described, trust_remote_code)
         if self._settings:

@@ -1,7 +1,8 @@
 """Aphrodite: a serving engine for vision-language models.
 
 The names below are loaded when they are first used: `import aphrodite` loads neither torch nor jax. It says in the
-environment how their threads are to wait, which they read as they are loaded; see `cpus.py`.
+environment how their threads are to wait and how much they may keep, which they read as they are loaded; see `cpus.py`
+and `shape_caches.py`.
 """
 
 from importlib import import_module
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from aphrodite.cpus import share_cpus
+from aphrodite.shape_caches import bound_shape_caches
 
 if TYPE_CHECKING:
     from aphrodite.adapters.inbound.async_llm import AsyncLLM
@@ -30,6 +32,7 @@ _HOMES = {
 
 
 share_cpus()
+bound_shape_caches()
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from aphrodite import cpus
+from aphrodite import cpus, shape_caches
 from aphrodite.bench.token_workload import TokenPrompt
 from aphrodite.domain.errors import BackendError, ConfigError
 
@@ -144,14 +144,15 @@ class Peer:
         return next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
 
     def _environment(self) -> dict[str, str]:
-        """Ours, so that threads are as many, but how they wait is the peer's own affair; vLLM on a CPU is told to use
-        all cores, of which it else leaves one idle.
+        """Ours, so that threads are as many, but how they wait and what libraries keep is the peer's own affair; vLLM
+        on a CPU is told to use all cores, of which it else leaves one idle.
 
         It is also given Intel's OpenMP where that is installed beside it, as its documentation advises.
         """
         environment = dict(os.environ)
-        if environment.get("GOMP_SPINCOUNT") == cpus.settings().get("GOMP_SPINCOUNT"):
-            environment.pop("GOMP_SPINCOUNT", None)
+        for name, value in {**shape_caches.SETTINGS, "GOMP_SPINCOUNT": cpus.settings().get("GOMP_SPINCOUNT")}.items():
+            if environment.get(name) == value:
+                environment.pop(name, None)
         if self.name == "vllm":
             cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
             environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))

@@ -28,8 +28,9 @@ class TransformersPeer:
             "device": str(device),
             "max_num_seqs": max_num_seqs,
             "image_token_id": model.image_token_id,
-            "num_image_tokens": model.vision.num_image_tokens,
         }
+        self._placeholder_id = model.image_token_id
+        self._num_image_tokens = model.vision.num_image_tokens
         self._peer = TransformersModel(settings)
         self._device = device
         self._image_size = model.vision.image_size
@@ -64,7 +65,14 @@ class TransformersPeer:
         return self._median_s(encode)
 
     def _answer(self, prompts: list[TokenPrompt]) -> list[list[int]]:
-        return self._peer.answer([Asked(one.token_ids, one.num_output_tokens, one.picture) for one in prompts])
+        return self._peer.answer(
+            [Asked(one.token_ids, self._expand(one.token_ids), one.num_output_tokens, one.picture) for one in prompts]
+        )
+
+    def _expand(self, token_ids: list[int]) -> list[int]:
+        """The image token as often as a picture has features."""
+        counts = (self._num_image_tokens if token_id == self._placeholder_id else 1 for token_id in token_ids)
+        return [token_id for token_id, count in zip(token_ids, counts, strict=True) for _ in range(count)]
 
     def _median_s(self, call: Callable[[], object]) -> float:
         call()

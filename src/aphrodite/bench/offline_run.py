@@ -59,16 +59,18 @@ def run_offline(settings: OfflineSettings, say: Callable[[str], None]) -> Offlin
         workload = _workload(settings, model)
         say(f"Starting {settings.engine.model}")
         subject = stack.enter_context(Subject(config, model))
+        warm_up = workload.warm_up(config.max_num_seqs, _WARM_UP_TOKENS)
+        warm_prompts = subject.run(warm_up).prompt_token_ids
+        num_added = max(len(long) - len(short.token_ids) for long, short in zip(warm_prompts, warm_up, strict=True))
+        longest = workload.input_tokens.high + 1 + num_added + workload.output_tokens.high
         peers: list[Peer] = []
         if settings.compare is not None:
             shared = shared_folder(model, config.load_format, folder) if settings.compare in LIBRARIES else folder
             for dtype in settings.compare_dtypes or (subject.dtype,):
                 say(f"Starting {settings.compare}, {dtype}")
-                peers.append(stack.enter_context(_peer(settings, config, model, shared, dtype, workload)))
-        warm_up = workload.warm_up(config.max_num_seqs, _WARM_UP_TOKENS)
-        subject.run(warm_up)
+                peers.append(stack.enter_context(_peer(settings, config, model, shared, dtype, longest)))
         for peer in peers:
-            peer.run(warm_up)
+            peer.run(warm_up, warm_prompts)
         device, rates = measure_rates(config.backend, config.device, subject.dtype)
         rounds: list[Round] = []
         peer_rounds: list[list[PeerRound]] = [[] for _ in peers]
@@ -77,7 +79,7 @@ def run_offline(settings: OfflineSettings, say: Callable[[str], None]) -> Offlin
             prompts = workload.prompts(number)
             rounds.append(subject.run(prompts))
             for peer, done in zip(peers, peer_rounds, strict=True):
-                done.append(peer.run(prompts))
+                done.append(peer.run(prompts, rounds[-1].prompt_token_ids))
         phase_s = None if settings.profile is None else _profile(subject, workload, settings, settings.profile, say)
         rates = better(rates, measure_rates(config.backend, config.device, subject.dtype)[1])
         figures = offline_figures.summarize_rounds(
@@ -104,18 +106,11 @@ def _workload(settings: OfflineSettings, model: OpenedModel) -> TokenWorkload:
         vocab_size=model.spec.decoder.vocab_size,
         image_token_id=model.spec.image_token_id,
     )
-    longest = _longest(workload, model)
-    limit = min(settings.engine.max_model_len or longest, model.spec.decoder.max_position)
-    if longest > limit:
-        raise ConfigError(f"Prompts and answers of up to {longest} tokens do not fit into a context of {limit}.")
+    text = workload.input_tokens.high + workload.output_tokens.high
+    limit = min(settings.engine.max_model_len or text, model.spec.decoder.max_position)
+    if text > limit:
+        raise ConfigError(f"Prompts and answers of up to {text} tokens do not fit into a context of {limit}.")
     return workload
-
-
-def _longest(workload: TokenWorkload, model: OpenedModel) -> int:
-    """Tokens of the longest prompt with its answer."""
-    has_picture = workload.image_size is not None and model.spec.vision is not None
-    image = model.spec.vision.num_image_tokens if has_picture and model.spec.vision is not None else 0
-    return workload.input_tokens.high + workload.output_tokens.high + image
 
 
 def _peer(
@@ -124,20 +119,19 @@ def _peer(
     model: OpenedModel,
     folder: Path,
     dtype: str,
-    workload: TokenWorkload,
+    longest: int,
 ) -> Peer:
+    """`longest` is how many tokens it must hold of a prompt with its answer."""
     assert settings.compare is not None
-    vision = model.spec.vision
     peer_settings: dict[str, Any] = {
         "model": str(folder),
         "dtype": dtype,
         "device": config.device,
         "max_num_seqs": config.max_num_seqs,
-        "max_model_len": _longest(workload, model),
+        "max_model_len": longest,
         "gpu_memory_utilization": config.gpu_memory_utilization,
-        "images_per_prompt": int(workload.image_size is not None),
+        "images_per_prompt": int(settings.image_size is not None),
         "image_token_id": model.spec.image_token_id,
-        "num_image_tokens": 0 if vision is None else vision.num_image_tokens,
         "engine": asdict(replace(config, backend=settings.compare, dtype=dtype)),  # type: ignore[arg-type]
     }
     return Peer(settings.compare, dtype, settings.compare_python, peer_settings)

@@ -19,9 +19,10 @@ from aphrodite.domain.scheduling.step import StepPlan
 
 @dataclass(frozen=True)
 class Round:
-    """One round's times, the tokens of each answer, and what its steps could not avoid."""
+    """One round's times, the tokens of each prompt and answer, and what its steps could not avoid."""
 
     measurement: Measurement
+    prompt_token_ids: list[list[int]]  # with all that stands for a picture
     token_ids: list[list[int]]
     steps: list[StepCost]
 
@@ -75,7 +76,8 @@ class Subject:
         steps = [self._costs.step(plan) for plan in self._plans]
         self._plans.clear()
         token_ids = [output.outputs[0].token_ids for output in outputs]
-        return Round(Measurement(started_s, ended_s, answers), token_ids, steps)
+        prompt_token_ids = [list(output.prompt_token_ids) for output in outputs]
+        return Round(Measurement(started_s, ended_s, answers), prompt_token_ids, token_ids, steps)
 
     def run_clocked(self, prompts: list[TokenPrompt], clock: PhaseClock) -> Round:
         """As `run`, with a clock around each phase."""

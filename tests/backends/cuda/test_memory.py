@@ -41,7 +41,7 @@ def test_a_failed_step_keeps_none_of_its_tensors(backend: CudaBackend, monkeypat
     """Its error lives on in the outputs of its requests, and more steps follow."""
     kept = []
 
-    def run_out(hidden: torch.Tensor, _: object) -> torch.Tensor:
+    def run_out(hidden: torch.Tensor, *_: object) -> torch.Tensor:
         kept.append(weakref.ref(hidden))
         raise torch.OutOfMemoryError
 

@@ -51,8 +51,8 @@ class Peer:
     """A process with a model loaded, from `with` on; it is stopped while others are measured.
 
     `settings` are what its file in this folder reads: model (a folder), dtype, device, max_num_seqs, max_model_len,
-    gpu_memory_utilization, images_per_prompt, image_token_id, num_image_tokens; for a backend of ours engine, which are
-    the arguments of `LLM`.
+    gpu_memory_utilization, images_per_prompt, image_token_id; for a backend of ours engine, which are the arguments of
+    `LLM`.
 
     Raises ConfigError when it cannot be started, BackendError when it fails later.
     """
@@ -85,10 +85,13 @@ class Peer:
         self._signal(signal.SIGSTOP)
         return self
 
-    def run(self, prompts: list[TokenPrompt]) -> PeerRound:
-        """Answer all prompts; the seconds are the peer's own, without those of the pipe."""
+    def run(self, prompts: list[TokenPrompt], expanded: list[list[int]]) -> PeerRound:
+        """Answer all prompts; the seconds are the peer's own, without those of the pipe.
+
+        `expanded` are the prompts' token ids with all that stands for a picture, for who does not write that itself.
+        """
         self._signal(signal.SIGCONT)
-        answer = self._exchange([_message(prompt) for prompt in prompts])
+        answer = self._exchange([_message(*pair) for pair in zip(prompts, expanded, strict=True)])
         self._signal(signal.SIGSTOP)
         return PeerRound(answer["seconds"], answer["token_ids"])
 
@@ -162,9 +165,14 @@ class Peer:
         return environment
 
 
-def _message(prompt: TokenPrompt) -> dict[str, Any]:
+def _message(prompt: TokenPrompt, expanded_token_ids: list[int]) -> dict[str, Any]:
     picture = prompt.picture and {
         "rgb": base64.b64encode(prompt.picture.tobytes()).decode(),
         "size": prompt.picture.size,
     }
-    return {"token_ids": prompt.token_ids, "num_output_tokens": prompt.num_output_tokens, "picture": picture}
+    return {
+        "token_ids": prompt.token_ids,
+        "expanded_token_ids": expanded_token_ids,
+        "num_output_tokens": prompt.num_output_tokens,
+        "picture": picture,
+    }

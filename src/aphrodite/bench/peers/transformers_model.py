@@ -22,12 +22,11 @@ class TransformersModel:
 
         self.versions = {"transformers": transformers.__version__, "torch": torch.__version__}
         self._batch_size: int = settings["max_num_seqs"]
-        self._image_token_id: int | None = settings["image_token_id"]
-        self._num_image_tokens: int = settings["num_image_tokens"]
         device = settings["device"]
         self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self._dtype = getattr(torch, settings["dtype"])
-        sees = self._image_token_id is not None
+        image_token_id: int | None = settings["image_token_id"]
+        sees = image_token_id is not None
         loader: Any = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
         if settings.get("load_format") == "dummy":
             configs: Any = transformers.AutoConfig
@@ -39,7 +38,8 @@ class TransformersModel:
         processors: Any = transformers.AutoImageProcessor
         self._image_processor = processors.from_pretrained(settings["model"]) if sees else None
         # Without an end-of-sequence token every answer has its full length, and none of its tokens is forbidden.
-        self._padding_id = 0 if self._image_token_id != 0 else 1
+        self._padding_id = 0 if image_token_id != 0 else 1
+        self._feature_id: int = self._model.config.image_token_id if sees else -1
         settings_of: Any = transformers.GenerationConfig
         self._model.generation_config = settings_of(do_sample=False, use_cache=True, pad_token_id=self._padding_id)
 
@@ -52,7 +52,7 @@ class TransformersModel:
     def _answer_batch(self, batch: "list[Asked]") -> list[list[int]]:
         import torch
 
-        prompts = [self._expand(prompt.token_ids) for prompt in batch]
+        prompts = [prompt.expanded_token_ids for prompt in batch]
         width = max(map(len, prompts))
         ids = [[self._padding_id] * (width - len(prompt)) + prompt for prompt in prompts]
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -62,17 +62,13 @@ class TransformersModel:
         }
         pictures = [prompt.picture for prompt in batch if prompt.picture is not None]
         if pictures and self._image_processor is not None:
-            pixels = self._image_processor(pictures, return_tensors="pt")["pixel_values"]
-            inputs["pixel_values"] = pixels.to(self._device, self._dtype)
+            # Each prompt's list of its pictures; what it takes beside pixels goes by the family.
+            read = self._image_processor([[picture] for picture in pictures], return_tensors="pt")
+            inputs |= read.to(self._device, self._dtype)
+            if "image_grid_thw" in read:  # places in rows and columns are of the tokens that this names
+                inputs["mm_token_type_ids"] = torch.eq(inputs["input_ids"], self._feature_id).int()
         longest = max(prompt.num_output_tokens for prompt in batch)
         with torch.inference_mode():
             output = self._model.generate(**inputs, max_new_tokens=longest)
         rows: list[list[int]] = output[:, width:].tolist()
         return [row[: prompt.num_output_tokens] for row, prompt in zip(rows, batch, strict=True)]
-
-    def _expand(self, token_ids: list[int]) -> list[int]:
-        """The image token as often as a picture has features."""
-        if self._image_token_id is None or self._image_token_id not in token_ids:
-            return token_ids
-        place = token_ids.index(self._image_token_id)
-        return token_ids[:place] + [self._image_token_id] * self._num_image_tokens + token_ids[place + 1 :]

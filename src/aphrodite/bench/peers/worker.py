@@ -4,7 +4,8 @@ python worker.py MODULE     MODULE: a file beside this one
 
 first line in     settings, see `Peer`                  first line out   {"versions": {...}}
 each further one  the prompts of a round, a list of     each further one {"seconds": ..., "token_ids": [[...]...]}
-                  {"token_ids", "num_output_tokens",
+                  {"token_ids", "expanded_token_ids",
+                   "num_output_tokens",
                    "picture": null or {"rgb", "size"}}
 what goes wrong   {"error": "one sentence"}, and the process ends
 """
@@ -24,6 +25,7 @@ class Asked:
     """One request: greedy, exactly so many tokens, whatever ends a sequence."""
 
     token_ids: list[int]  # the image token once
+    expanded_token_ids: list[int]  # with all that stands for the picture
     num_output_tokens: int
     picture: Any  # PIL image or None
 
@@ -67,7 +69,7 @@ def _read(prompt: dict[str, Any]) -> Asked:
         from PIL import Image
 
         picture = Image.frombytes("RGB", tuple(picture["size"]), base64.b64decode(picture["rgb"]))
-    return Asked(prompt["token_ids"], prompt["num_output_tokens"], picture)
+    return Asked(prompt["token_ids"], prompt["expanded_token_ids"], prompt["num_output_tokens"], picture)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import gguf
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.builders import CHAT_TEMPLATE, TokenizerKind, smollm2_gguf, tiny_tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
@@ -218,11 +218,12 @@ def test_no_text_that_fits_is_found_to_be_too_long(
 
 
 @given(st.text(max_size=40))
+@example("▁")
 def test_a_text_is_made_of_the_bytes_of_its_tokens(any_tokenizer: HuggingFaceTokenizer, text: str) -> None:
     ids = any_tokenizer.encode(text, add_special_tokens=False)
-    # SmolLM2's vocabulary lacks a few bytes.
+    # SmolLM2's vocabulary lacks a few bytes; others write U+2581 for a blank, and cannot tell the two apart.
     written = b"".join(map(any_tokenizer.token_bytes, ids)).decode(errors="replace")
-    assert written == any_tokenizer.decode(ids, skip_special_tokens=False) or written == f" {text}"
+    assert written == any_tokenizer.decode(ids, skip_special_tokens=False) or written == f" {text}".replace("▁", " ")
 
 
 def test_every_byte_has_its_letter_in_byte_level_vocabularies(any_tokenizer: HuggingFaceTokenizer) -> None:

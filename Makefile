@@ -5,6 +5,7 @@ STAMP := .venv/.installed
 IMAGE ?=
 QUESTION ?=
 LAYERS ?=
+CHIPS ?=
 
 .PHONY: setup demo serve check test test-slow attack soak test-gpu bench-gpu test-tpu-compile
 
@@ -57,11 +58,11 @@ serve: setup
 	$(BIN)/aphrodite run demo
 
 # The TPU compiler (libtpu, some 480 MB) needs no TPU; it has an environment of its own. LAYERS=2 takes a quarter of the
-# time: layers are alike, and what must fit the chips is added up for the whole model.
+# time: layers are alike, and what must fit the chips is added up for the whole model. CHIPS=v5e halves it again.
 test-tpu-compile: .venv-tpu/.installed
-	PYTHONPATH=src .venv-tpu/bin/python tools/tpu_compile.py $(if $(LAYERS),--layers $(LAYERS))
+	PYTHONPATH=src .venv-tpu/bin/python tools/tpu_compile.py $(if $(LAYERS),--layers $(LAYERS)) $(if $(CHIPS),--chips $(CHIPS))
 
 .venv-tpu/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-tpu
-	.venv-tpu/bin/python -m pip install --quiet --constraint constraints.txt "jax[tpu]==0.10.2" tqdm
+	.venv-tpu/bin/python -m pip install --quiet --constraint constraints.txt "jax[tpu]==0.10.2" tqdm msgspec
 	@touch $@

@@ -162,12 +162,24 @@ def _turned(heads: Array, angles: Array) -> Array:
 
 
 def _attend(queries: Array, keys: Array, values: Array) -> Array:
-    """Attention among each image's positions [N, P, H, D], of as many images at once as there is fast memory for."""
+    """Attention among each image's positions [N, P, H, D]: of as many images at once as there is fast memory for, and
+    where there is too little for one, of a part of its queries.
+    """
     _, positions, num_heads, _ = queries.shape
-    num_images = max(1, _SCORES_BYTES // (4 * num_heads * positions**2))
-    attended: Array = lax.map(
-        lambda image: jax.nn.dot_product_attention(*image), (queries, keys, values), batch_size=num_images
-    )
+    scores_bytes = 4 * num_heads * positions**2
+    num_queries = -(-positions // -(-scores_bytes // _SCORES_BYTES))
+
+    def attend_image(image: tuple[Array, Array, Array]) -> Array:
+        asked, *seen = image
+        if num_queries == positions:
+            return jax.nn.dot_product_attention(asked, *seen)
+        parts: Array = lax.map(
+            lambda one: jax.nn.dot_product_attention(one[None], *seen)[0], asked, batch_size=num_queries
+        )
+        return parts
+
+    num_images = max(1, _SCORES_BYTES // scores_bytes)
+    attended: Array = lax.map(attend_image, (queries, keys, values), batch_size=num_images)
     return attended
 
 

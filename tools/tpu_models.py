@@ -71,6 +71,50 @@ _QWEN = {  # Qwen2.5-VL-7B-Instruct's configuration
         "rope_parameters": {"rope_type": "axial", "rope_theta": 1e4},
     },
 }
+_GEMMA = {  # gemma-3-4b-it's configuration
+    "model_type": "gemma3",
+    "image_token_index": 262144,
+    "boi_token_index": 255999,
+    "eoi_token_index": 256000,
+    "tie_word_embeddings": True,
+    "mm_tokens_per_image": 256,
+    "text_config": {
+        "model_type": "gemma3_text",
+        "vocab_size": 262208,
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "max_position_embeddings": 131072,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "attention_bias": False,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+        "sliding_window": 1024,
+        "layer_types": ["full_attention" if layer % 6 == 5 else "sliding_attention" for layer in range(34)],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    },
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": 896,
+        "patch_size": 14,
+        "hidden_act": "gelu_pytorch_tanh",
+        "vision_use_head": False,
+        "num_channels": 3,
+        "layer_norm_eps": 1e-6,
+        "attention_dropout": 0.0,
+    },
+}
 _DEFAULTS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 
 
@@ -112,6 +156,21 @@ def qwen(devices: list[Any]) -> DeviceModel:
         spec,
         decoder=replace(decoder, num_layers=2, attention=decoder.attention[:2], ropes=decoder.ropes[:2]),
         vision=replace(vision, num_layers=2, feature_layers=(2,), windowed_layers=(0,)),
+    )
+    return _device_model(spec, devices, KERNELS["ours"], 1024, DECODE_ROWS, MIXED_TOKENS)
+
+
+def gemma(devices: list[Any]) -> DeviceModel:
+    """Six layers of Gemma-3-4B's decoder, the last without a window, and one of its tower."""
+    spec = read_model(_GEMMA)
+    decoder, vision = spec.decoder, spec.vision
+    assert vision is not None
+    spec = replace(
+        spec,
+        decoder=replace(
+            decoder, num_layers=6, max_position=8192, attention=decoder.attention[:6], ropes=decoder.ropes[:6]
+        ),
+        vision=replace(vision, num_layers=1, feature_layers=(1,)),
     )
     return _device_model(spec, devices, KERNELS["ours"], 1024, DECODE_ROWS, MIXED_TOKENS)
 

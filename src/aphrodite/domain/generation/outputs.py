@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from aphrodite.domain.generation.delta import FinishReason
 
 
-@dataclass(frozen=True, slots=True)
-class Logprob:
+class Logprob(msgspec.Struct, frozen=True, gc=False):  # there may be a million; the garbage collector visits none
     """One candidate at one position."""
 
     logprob: float  # natural logarithm of its probability

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.generation import Generation
-from aphrodite.adapters.inbound.http.json_response import json_response
+from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
 from aphrodite.adapters.inbound.http.openai.parsing import read_request
 from aphrodite.adapters.inbound.http.openai.protocol import (
@@ -54,7 +54,8 @@ async def chat_completions(request: Request) -> Response:
         answer_id, created = f"chatcmpl-{request.state.request_id}", int(time.time())
         if asked.stream:
             return EventStream(_events(asked, echoed, generation, answer_id, created, model))
-        return json_response(await _whole(asked, echoed, generation, answer_id, created, model))
+        answer = await _whole(asked, echoed, generation, answer_id, created, model)
+        return await large_json_response(answer) if asked.logprobs else json_response(answer)
 
 
 def _check_templates(asked: ChatCompletionRequest, service: Service) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.generation import Generation
-from aphrodite.adapters.inbound.http.json_response import json_response
+from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
 from aphrodite.adapters.inbound.http.openai.logprobs import Candidates, completion_logprobs, echo_logprobs
 from aphrodite.adapters.inbound.http.openai.parsing import read_request
 from aphrodite.adapters.inbound.http.openai.protocol import (
@@ -53,7 +53,8 @@ async def completions(request: Request) -> Response:
         answer_id, created = f"cmpl-{request.state.request_id}", int(time.time())
         if asked.stream:
             return EventStream(_events(asked, echoes, generation, answer_id, created, model))
-        return json_response(await _whole(asked, echoes, generation, answer_id, created, model))
+        answer = await _whole(asked, echoes, generation, answer_id, created, model)
+        return json_response(answer) if asked.logprobs is None else await large_json_response(answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -326,3 +326,19 @@ def test_what_such_a_prompt_was_answered_stays_causal_after_a_preemption() -> No
     assert row.num_tokens > len(PROMPT)
     assert row.visible_until is not None
     assert row.visible_until.tolist() == [len(PROMPT)] * len(PROMPT) + [0] * (row.num_tokens - len(PROMPT))
+
+
+def test_who_holds_the_room_for_images_goes_on_though_it_has_no_share_of_the_step() -> None:
+    driver = Driver(replace(LIMITS, max_num_batched_tokens=4, num_feature_rows=7), enable_prefix_caching=False)
+    asked: list[tuple[str, list[list[int]], list[tuple[int, int]], int]] = [  # client, words, images, steps before
+        ("one", [[14] * 4, [19] * 2, [14]], [(0, 5), (1, 3)], 0),
+        ("other", [[35] * 4, [32] * 2, [17] * 2], [(2, 5), (3, 3)], 0),
+        ("other", [[29], [34]], [(4, 7)], 2),
+        ("other", [[], [29] * 2, [20] * 2], [(5, 7), (6, 3)], 0),
+    ]
+    for number, (client, words, images, num_steps) in enumerate(asked):
+        for _ in range(num_steps):
+            driver.step()
+        driver.add(*image_prompt(words, images), max_tokens=1, owner=Owner(client, str(number)))
+    driver.drain()
+    assert len(driver.finished) == 4

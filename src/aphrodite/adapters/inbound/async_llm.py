@@ -81,7 +81,7 @@ class AsyncLLM(OfflineModel):
         template = self._chat_template(chat_template)
 
         def prompt() -> Prompt:
-            return self._written(messages, template, datetime.now(), add_generation_prompt)
+            return self._render(messages, template, datetime.now(), add_generation_prompt)
 
         async with aclosing(self._answer(prompt, sampling_params, request_id)) as outputs:
             async for output in outputs:

@@ -81,7 +81,7 @@ class LLM(OfflineModel):
         now = datetime.now()
 
         def prompt(conversation: object) -> Prompt:
-            return self._written(conversation, template, now, add_generation_prompt)
+            return self._render(conversation, template, now, add_generation_prompt)
 
         return self._run([_each(i, prompt, item) for i, item in enumerate(conversations)], sampling_params, use_tqdm)
 

@@ -19,7 +19,7 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 
 class OfflineModel:
-    """A model with its tokenizer and image processor; where its engine runs, the children say."""
+    """A model with its tokenizer and image processor; its subclasses say where its engine runs."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class OfflineModel:
     def _validate(self, prompt: object) -> Prompt:
         return prompts.validate(prompt, self.config.max_images)
 
-    def _written(
+    def _render(
         self, conversation: object, template: ChatTemplate, now: datetime, add_generation_prompt: bool
     ) -> Prompt:
         """A conversation as its template writes it."""

@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from aphrodite.adapters.inbound.llm import LLM
     from aphrodite.domain.generation.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
     from aphrodite.domain.prompting.sampling_params import SamplingParams
+    from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
-__all__ = ["LLM", "AsyncLLM", "CompletionOutput", "Logprob", "RequestMetrics", "RequestOutput", "SamplingParams"]
+__all__ = [
+    "LLM",
+    "AsyncLLM",
+    "CompletionOutput",
+    "Logprob",
+    "RequestMetrics",
+    "RequestOutput",
+    "SamplingParams",
+    "StructuredOutputs",
+]
 
 _HOMES = {
     "AsyncLLM": "aphrodite.adapters.inbound.async_llm",
@@ -28,6 +38,7 @@ _HOMES = {
     "RequestMetrics": "aphrodite.domain.generation.outputs",
     "RequestOutput": "aphrodite.domain.generation.outputs",
     "SamplingParams": "aphrodite.domain.prompting.sampling_params",
+    "StructuredOutputs": "aphrodite.domain.prompting.structured_outputs",
 }
 
 

@@ -17,6 +17,7 @@ from aphrodite.domain.errors import AphroditeError, GenerationError, SamplingPar
 from aphrodite.domain.generation.delta import SequenceDelta, TokenReport
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 from aphrodite.domain.scheduling.request import Owner
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import EngineRequest
@@ -60,6 +61,13 @@ DELTAS = st.builds(
     first_scheduled_s=st.none() | NUMBER,
 )
 STATS = st.builds(EngineStats, COUNT, COUNT, NUMBER, NUMBER, COUNT, COUNT, COUNT, COUNT)
+SOME_TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+FORMS = st.one_of(
+    st.builds(StructuredOutputs, json=st.dictionaries(TEXT, COUNT)),
+    st.builds(StructuredOutputs, regex=SOME_TEXT),
+    st.builds(StructuredOutputs, choice=st.lists(SOME_TEXT, min_size=1)),
+    st.just(StructuredOutputs(json_object=True)),
+)
 FROM_ENGINE = st.one_of(
     st.builds(Ready, st.builds(BackendLimits, *[COUNT] * 8), NUMBER),
     st.builds(StepDone, st.lists(DELTAS, max_size=3), STATS),
@@ -91,8 +99,12 @@ def samplings(draw: st.DrawFn) -> SamplingParams:
         "stop": st.lists(st.text(min_size=1, max_size=5), max_size=2),
         "include_stop_str_in_output": st.booleans(),
         "skip_special_tokens": st.booleans(),
+        "structured_outputs": st.none() | FORMS,
     }
-    return SamplingParams(**{name: draw(values[name]) for name in draw(st.sets(st.sampled_from(sorted(values))))})
+    names = draw(st.sets(st.sampled_from(sorted(values))))
+    if "structured_outputs" in names:
+        names.discard("allowed_token_ids")
+    return SamplingParams(**{name: draw(values[name]) for name in names})
 
 
 @st.composite

@@ -4,7 +4,13 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from aphrodite.domain.architectures.images.image import ImageSpan
-from aphrodite.domain.errors import AphroditeError, CacheLostError, EngineClosedError, StepError
+from aphrodite.domain.errors import (
+    AphroditeError,
+    CacheLostError,
+    EngineClosedError,
+    SamplingParamsError,
+    StepError,
+)
 from aphrodite.domain.generation.delta import SequenceDelta, collect_reports
 from aphrodite.domain.generation.stopping import StopChecker
 from aphrodite.domain.ports import BackendDescription, BackendLimits, Clock, ComputeBackend, PendingStep
@@ -118,6 +124,8 @@ class Engine:
         if self._is_prefix_masked:
             check_whole_prompt(len(request.prompt_token_ids), self._backend.limits.max_num_batched_tokens)
         request.sampling.check_vocabulary(self._vocab_size)
+        if request.sampling.structured_outputs is not None:
+            raise SamplingParamsError("structured_outputs is not followed yet; leave it out.")
 
     def add(self, request: EngineRequest) -> None:
         """Take a request. Raises as `check` does, and EngineClosedError."""

@@ -17,6 +17,7 @@ from aphrodite.domain.errors import AphroditeError, GenerationError, SamplingPar
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 from aphrodite.domain.scheduling.request import Owner
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.engine.engine import EngineRequest
@@ -147,7 +148,7 @@ def decode_for_engine(frames: Sequence[Frame]) -> EngineRequest | Abort | AbortS
     if not isinstance(message, _Add):
         return message
     images = tuple(_span(header, frame) for header, frame in zip(message.images, frames[1:], strict=True))
-    sampling = SamplingParams(**message.sampling)
+    sampling = SamplingParams(**_with_form(message.sampling))
     return EngineRequest(message.request_id, message.prompt_token_ids, sampling, images, message.owner)
 
 
@@ -209,6 +210,11 @@ def _array(data: bytes | None, dtype: type[np.generic], shape: tuple[int, ...]) 
 def _sampling_to_fields(sampling: SamplingParams) -> dict[str, Any]:
     given = {name: getattr(sampling, name) for name in _SAMPLING_DEFAULTS}
     return {name: value for name, value in given.items() if value != _SAMPLING_DEFAULTS[name]}
+
+
+def _with_form(sampling: dict[str, Any]) -> dict[str, Any]:
+    form = sampling.get("structured_outputs")
+    return sampling if form is None else sampling | {"structured_outputs": StructuredOutputs(**form)}
 
 
 def _to_plain(value: object) -> object:

@@ -29,6 +29,7 @@ QUESTION = "USER: <image>\nWhat is it?\nASSISTANT:"
 def test_exported_names() -> None:
     assert sorted(aphrodite.__all__) == [
         "AsyncLLM", "CompletionOutput", "LLM", "Logprob", "RequestMetrics", "RequestOutput", "SamplingParams",
+        "StructuredOutputs",
     ]  # fmt: skip
     for name in aphrodite.__all__:
         assert getattr(aphrodite, name).__name__ == name

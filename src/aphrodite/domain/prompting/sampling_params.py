@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aphrodite.domain.errors import CheckpointError, SamplingParamsError
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
 MAX_COMPLETIONS = 128
 """Most completions of one prompt."""
@@ -47,6 +48,7 @@ class SamplingParams:
     prompt_logprobs: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # token id -> added to its logit
     allowed_token_ids: tuple[int, ...] | list[int] | None = None
+    structured_outputs: StructuredOutputs | None = None  # the form that the answer must have
     skip_special_tokens: bool = True
     detokenize: bool = True
 
@@ -83,6 +85,8 @@ class SamplingParams:
             raise SamplingParamsError("stop needs text to look in; set detokenize=True.")
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             raise SamplingParamsError("allowed_token_ids must hold at least one token id, or be None.")
+        if self.structured_outputs is not None:
+            _check_structured_outputs(self.structured_outputs, self.allowed_token_ids)
 
     @property
     def greedy(self) -> bool:
@@ -119,6 +123,15 @@ class SamplingParams:
             return cls(**values)
         except SamplingParamsError as error:
             raise CheckpointError(f"The model's generation_config.json is wrong: {error}") from error
+
+
+def _check_structured_outputs(value: object, allowed_token_ids: object) -> None:
+    if not isinstance(value, StructuredOutputs):
+        raise SamplingParamsError(
+            f"structured_outputs must be a StructuredOutputs, such as StructuredOutputs(json=...), got {_shown(value)}."
+        )
+    if allowed_token_ids is not None:
+        raise SamplingParamsError("allowed_token_ids cannot be given beside structured_outputs: no token may be left.")
 
 
 def _shown(value: object) -> str:

@@ -52,18 +52,21 @@ class Conversation:
 
     messages: tuple[Message, ...]
     images: tuple[Any, ...] = ()  # PIL images, opaque to the domain; a string is the URL of one yet to be fetched
+    tools: tuple[Mapping[str, Any], ...] = ()  # what may be called, plain JSON values: {"type": "function", ...}
 
     @property
     def num_chars(self) -> int:
         """Characters of all that templates may show; a picture has none."""
-        return sum(_num_chars(message.extra) + len(message.text) for message in self.messages)
+        messages = sum(_num_chars(message.extra) + len(message.text) for message in self.messages)
+        return messages + sum(map(_num_chars, self.tools))
 
 
-def parse(messages: object, max_images: int) -> Conversation:
+def parse(messages: object, max_images: int, tools: object = ()) -> Conversation:
     """Check a conversation: a list of messages, each with a role and a content, a string or a list of parts.
 
-    Parts are those of OpenAI's API, `{"type": "text", "text": ...}` and `{"type": "image_url", "image_url": {"url":
-    ...}}` (or the bare URL), and `{"type": "image_pil", "image_pil": PIL image}`, also as `"image"`.
+    Parts are those of OpenAI's APIs, `{"type": "text", "text": ...}` and `{"type": "image_url", "image_url": {"url":
+    ...}}` (or the bare URL), also as `"input_text"` and `"input_image"`, and `{"type": "image_pil", "image_pil": PIL
+    image}`, also as `"image"`. `tools` is a list of `{"type": "function", "function": {"name": ...}}`, or None.
 
     Raises PromptError or ImageError, with a sentence that says what to pass.
     """
@@ -74,7 +77,14 @@ def parse(messages: object, max_images: int) -> Conversation:
     images: list[object] = []
     parsed = tuple(_parse_message(message, images) for message in messages)
     check_num_images(len(images), max_images)
-    return Conversation(parsed, tuple(images))
+    return Conversation(parsed, tuple(images), _parse_tools(tools))
+
+
+def _parse_tools(tools: object) -> tuple[Mapping[str, Any], ...]:
+    given = () if tools is None else tools
+    if not isinstance(given, list | tuple) or not all(isinstance(tool, Mapping) for tool in given):
+        raise PromptError('tools must be a list of {"type": "function", "function": {"name": ..., ...}}.')
+    return tuple(_plain(tool, "A tool") for tool in given)
 
 
 def _parse_message(message: object, images: list[object]) -> Message:
@@ -116,16 +126,16 @@ def _parse_part(part: object, images: list[object]) -> Part:
     if not isinstance(part, Mapping):
         raise PromptError(f'A part of a message must be {{"type": ...}}, got {_type_name(part)}.')
     match part.get("type"):
-        case "text" | "refusal" as kind:
-            text = part.get(kind)
+        case "text" | "refusal" | "input_text" as kind:
+            text = part.get("refusal" if kind == "refusal" else "text")
             if not isinstance(text, str):
-                raise PromptError(f'A {kind} part needs its "{kind}", a string, got {_type_name(text)}.')
+                raise PromptError(f"A {kind} part needs its text, a string, got {_type_name(text)}.")
             return TextPart(str(text))
-        case "image_url":
+        case "image_url" | "input_image" as kind:
             value = part.get("image_url")
             url = value.get("url") if isinstance(value, Mapping) else value
             if not isinstance(url, str) or not url:
-                raise PromptError('An image_url part needs {"image_url": {"url": ...}}, the URL a string.')
+                raise PromptError(f'An {kind} part needs {{"image_url": {{"url": ...}}}}, the URL a string.')
             images.append(str(url))
         case "image_pil" | "image" as kind:
             image = part.get(kind)

@@ -11,18 +11,21 @@ the second text, a template, or we, wrote it; the offset is the same in the firs
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from typing import Any
 
 from aphrodite.domain.errors import PlaceholderError, PromptError
-from aphrodite.domain.prompting.chat import Conversation, ImagePart, Message
+from aphrodite.domain.prompting.chat import Conversation, ImagePart, Message, TextPart
 from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.content_format import ContentFormat
 from aphrodite.domain.prompting.json_object import JsonObject
 from aphrodite.domain.prompting.prompts import Prompt
 
 _Disguise = Callable[[str], str]
+
+_END = "\U0010fffd "  # stands behind a text that is to be continued: a character for private use, and a blank
 
 
 def render(
@@ -33,6 +36,7 @@ def render(
     special_tokens: Mapping[str, str],
     now: datetime,
     add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
     content_format: ContentFormat | None = None,
     variables: Mapping[str, Any] | None = None,
 ) -> Prompt:
@@ -43,7 +47,7 @@ def render(
     them in their order and writes the images' places itself. `content_format` overrides what the template looks like.
 
     `image_token` is None for a text-only model. Prompt.images are the conversation's; one that has a URL is still to be
-    fetched.
+    fetched. With `continue_final_message` the prompt ends where the last message's text does, for the model to go on.
 
     As in transformers, a tokenizer adds no special tokens behind a template, while the processor of a vision-language
     model does, unless the template began with `bos_token`.
@@ -51,18 +55,23 @@ def render(
     Raises PromptError when the template refuses or fails on the messages, PlaceholderError when it leaves an image
     out, repeats it, or the model reads text only.
     """
+    beginning = ""
+    if continue_final_message:
+        conversation, beginning = _with_end_marked(conversation)
     if conversation.images and image_token is None:
         raise PlaceholderError("This model reads text only; remove the image, or choose a vision-language model.")
 
     def write(disguise: _Disguise) -> str:
         messages = _template_messages(conversation, template, content_format, image_token, disguise)
-        return template.render(
+        text = template.render(
             messages,
             now=now,
+            tools=_map_strings(list(conversation.tools), disguise),
             add_generation_prompt=add_generation_prompt,
             special_tokens=special_tokens,
             variables=variables,
         )
+        return _cut_at_end(text, disguise(beginning)) if continue_final_message else text
 
     written: list[str] = []
 
@@ -85,6 +94,27 @@ def render(
         placeholder_offsets=offsets,
         add_special_tokens=image_token is not None and not (bos and text.startswith(bos)),
     )
+
+
+def _with_end_marked(conversation: Conversation) -> tuple[Conversation, str]:
+    """The conversation with a mark behind its last text, and that text."""
+    *others, last = conversation.messages
+    places = [index for index, part in enumerate(last.parts) if isinstance(part, TextPart)]
+    if last.role != "assistant" or not places:
+        raise PromptError("To be continued, the last message must be the assistant's, and have a text.")
+    parts = list(last.parts)
+    beginning = last.parts[places[-1]]
+    assert isinstance(beginning, TextPart)
+    parts[places[-1]] = TextPart(beginning.text + _END)
+    return replace(conversation, messages=(*others, replace(last, parts=tuple(parts)))), beginning.text
+
+
+def _cut_at_end(text: str, beginning: str) -> str:
+    """The text up to the mark; a template that trims messages took the blank from behind it, and those before it."""
+    end = text.rfind(_END[0])
+    if end < 0 or beginning.strip() not in text:
+        raise PromptError("The chat template leaves the last message's text out or changes it; it cannot be continued.")
+    return text[:end] if text.startswith(_END, end) else text[:end].rstrip()
 
 
 def _template_messages(

@@ -40,11 +40,12 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         *,
         now: datetime,
+        tools: Sequence[Mapping[str, Any]] = (),
         add_generation_prompt: bool = True,
         special_tokens: Mapping[str, str] | None = None,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """The text for `messages`, which hold plain JSON values.
+        """The text for `messages` and `tools`, which hold plain JSON values.
 
         Templates know `special_tokens` by name ("bos_token"), further `variables`, and `now` as `strftime_now(format)`.
 
@@ -52,16 +53,16 @@ class ChatTemplate:
         when it does what the sandbox forbids.
         """
         values = {
-            "tools": None,
             "documents": None,
             **(special_tokens or {}),
             **(variables or {}),
             "messages": messages,
+            "tools": tools or None,
             "add_generation_prompt": add_generation_prompt,
             "strftime_now": now.strftime,
         }
         try:
-            budget = Budget(_num_chars(messages))
+            budget = Budget(_num_chars(messages) + _num_chars(tools))
             return "".join(self._pieces(values, budget))
         except RaisedByTemplateError as error:
             message = (error.message or "").strip()[:_MAX_MESSAGE_CHARS]

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from aphrodite.adapters.inbound.http.kept_logprobs import LogprobShare
-from aphrodite.adapters.inbound.http.openai.protocol import PromptTokensDetails, Usage
 from aphrodite.adapters.inbound.http.request_note import RequestNote
 from aphrodite.domain.errors import AphroditeError, RequestError
 from aphrodite.domain.generation.assembler import RequestAssembler, TextDelta
@@ -21,6 +21,16 @@ from aphrodite.engine.engine import EngineRequest
 
 _MAX_LOGPROBS = 1 << 19  # that are kept until an answer is whole
 _PROMPTS_AT_ONCE = 16  # that are made ready before others have their turn
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens that a request takes; a prompt counts once, however many completions it has."""
+
+    num_prompt_tokens: int  # pictures' and cached ones among them
+    num_cached_tokens: int  # found in the prefix cache
+    num_image_tokens: int
+    num_output_tokens: int
 
 
 class Generation:
@@ -96,16 +106,15 @@ class Generation:
         """For each token of one prompt, None for the first; None where they were not asked for."""
         return self._assemblers[prompt_index].prompt_logprobs
 
-    def usage(self) -> Usage:
-        """Tokens by now; a prompt counts once, however many completions it has."""
+    def usage(self) -> TokenUsage:
+        """Tokens by now."""
         outputs = self.outputs()
-        num_prompt = sum(len(output.prompt_token_ids) for output in outputs)
-        num_completion = sum(len(completion.token_ids) for output in outputs for completion in output.outputs)
-        details = PromptTokensDetails(
-            cached_tokens=sum(output.num_cached_tokens for output in outputs),
-            image_tokens=sum(prompt.num_image_tokens for prompt in self._prompts),
+        return TokenUsage(
+            num_prompt_tokens=sum(len(output.prompt_token_ids) for output in outputs),
+            num_cached_tokens=sum(output.num_cached_tokens for output in outputs),
+            num_image_tokens=sum(prompt.num_image_tokens for prompt in self._prompts),
+            num_output_tokens=sum(len(choice.token_ids) for output in outputs for choice in output.outputs),
         )
-        return Usage(num_prompt, num_completion, num_prompt + num_completion, details)
 
     def _count(self, num_tokens: int) -> None:
         """Book new tokens. Raises RequestError where their log-probabilities are too many to be kept."""

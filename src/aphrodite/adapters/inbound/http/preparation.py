@@ -11,7 +11,6 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import msgspec
 
-from aphrodite.adapters.inbound.http.openai.protocol import Message
 from aphrodite.domain.errors import PromptError, PromptTooLongError, QueueFullError
 from aphrodite.domain.ports import Clock, ImageFetcher, ImageReader, Metrics, Processor, Tokenizer
 from aphrodite.domain.prompting.chat import Conversation, parse
@@ -70,28 +69,38 @@ class Preparer:
 
     async def chat(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[object],
         *,
         body_bytes: int,
+        tools: Sequence[Mapping[str, Any]] = (),
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         template: str | None = None,
         variables: Mapping[str, Any] | None = None,
     ) -> ProcessedPrompt:
         """A conversation, rendered with `template` or the server's own; it came in a body of so many bytes.
 
+        Messages are dictionaries, or msgspec structs that become such.
+
         Raises PromptError and its children for what the messages, their image or the template has wrong,
         PromptTooLongError, ConfigError for a `template` that is none, and QueueFullError.
         """
         async with self._place():
-            conversation = await _run(self._executor_for(body_bytes), _conversation, messages, self._max_images)
+            conversation = await _run(self._executor_for(body_bytes), _conversation, messages, tools, self._max_images)
             num_chars = conversation.num_chars
             check_num_chars(num_chars, self._tokenizer, self._max_model_len())
             if self._reader is not None:
                 images = await self._pictures(self._reader, conversation.images)
                 conversation = dataclasses.replace(conversation, images=images)
-            return await _run(
-                self._executor_for(num_chars), self._render, conversation, add_generation_prompt, template, variables
+            work = partial(
+                self._render,
+                conversation,
+                template,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                variables=variables,
             )
+            return await _run(self._executor_for(num_chars), work)
 
     async def prompts(
         self, prompts: Sequence[str | list[int]], *, add_special_tokens: bool = True
@@ -142,8 +151,10 @@ class Preparer:
     def _render(
         self,
         conversation: Conversation,
-        add_generation_prompt: bool,
         template: str | None,
+        *,
+        add_generation_prompt: bool,
+        continue_final_message: bool,
         variables: Mapping[str, Any] | None,
     ) -> ProcessedPrompt:
         prompt = render(
@@ -153,6 +164,7 @@ class Preparer:
             special_tokens=self._tokenizer.special_tokens,
             now=datetime.now(),  # of the operator's time zone, as transformers' own
             add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
             content_format=self._content_format,
             variables=variables,
         )
@@ -179,12 +191,12 @@ class Preparer:
             self._num_open -= 1
 
 
-def _conversation(messages: Sequence[Message], max_images: int) -> Conversation:
+def _conversation(messages: Sequence[object], tools: Sequence[Mapping[str, Any]], max_images: int) -> Conversation:
     try:
         plain = msgspec.to_builtins(messages)
     except RecursionError as error:
         raise PromptError("The messages are nested too deeply.") from error
-    return parse(plain, max_images)
+    return parse(plain, max_images, tools)
 
 
 async def _run(executor: Executor, work: Callable[[*Args], R], *args: *Args) -> R:

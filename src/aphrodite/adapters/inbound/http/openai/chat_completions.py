@@ -5,117 +5,163 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aphrodite.adapters.inbound.http import chat
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
-from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
+from aphrodite.adapters.inbound.http.openai.messages import AssistantMessage as FormerAnswer
+from aphrodite.adapters.inbound.http.openai.messages import Message, RefusalPart
 from aphrodite.adapters.inbound.http.openai.parsing import read_request
 from aphrodite.adapters.inbound.http.openai.protocol import (
-    AssistantMessage,
+    CallDelta,
+    CalledFunction,
+    CalledFunctionDelta,
     ChatChoice,
     ChatChunkChoice,
     ChatCompletion,
     ChatCompletionChunk,
     ChatCompletionRequest,
     Delta,
-    Message,
+    ResponseCall,
     ResponseMessage,
-    TextPart,
 )
 from aphrodite.adapters.inbound.http.openai.sampling import chat_sampling
+from aphrodite.adapters.inbound.http.openai.usage import written_usage
 from aphrodite.adapters.inbound.http.service import Service, service_of
 from aphrodite.adapters.inbound.http.sse import DONE, EventStream, encode_event
+from aphrodite.domain.generation.message import (
+    AssistantMessage,
+    CallArguments,
+    CallStart,
+    Content,
+    Piece,
+    Reasoning,
+)
 
 
 async def chat_completions(request: Request) -> Response:
-    """Answer a conversation, with at most one image in it, at once or in pieces."""
+    """Answer a conversation at once or in pieces."""
     service = service_of(request)
     async with within_deadline(request):
         asked = await read_request(request, ChatCompletionRequest)
         model = service.check_model(asked.model)
-        sampling = chat_sampling(asked, service.default_sampling)
-        _check_templates(asked, service)
-        prompt = await service.preparer.chat(
-            asked.messages,
-            body_bytes=request.state.body_bytes,
-            add_generation_prompt=asked.add_generation_prompt is not False,
-            template=asked.chat_template,
-            variables=asked.chat_template_kwargs,
-        )
         echoed = _echoed(asked)
-        asked.messages = []  # a picture among them is large, and answers may take long
-        request.state.body_lease.release()
-        generation = await service.begin(request, [prompt], sampling, streamed=bool(asked.stream))
+        answer = await chat.ask(request, _question(asked, service))
         answer_id, created = f"chatcmpl-{request.state.request_id}", int(time.time())
         if asked.stream:
-            return EventStream(_events(asked, echoed, generation, answer_id, created, model))
-        answer = await _whole(asked, echoed, generation, answer_id, created, model)
-        return await large_json_response(answer) if asked.logprobs else json_response(answer)
+            return EventStream(_events(asked, echoed, answer, answer_id, created, model))
+        whole = await _whole(asked, echoed, answer, answer_id, created, model)
+        return await large_json_response(whole) if asked.logprobs else json_response(whole)
 
 
-def _check_templates(asked: ChatCompletionRequest, service: Service) -> None:
-    for name in ("chat_template", "chat_template_kwargs"):
-        if getattr(asked, name) is not None and not service.trust_request_chat_template:
-            raise InvalidRequestError(
-                f"{name} is not taken from requests; the operator can allow it with --trust-request-chat-template.",
-                name,
-                "unsupported_parameter",
-            )
+def _question(asked: ChatCompletionRequest, service: Service) -> chat.ChatQuestion:
+    """What is asked for; takes the messages out of `asked`."""
+    if asked.continue_final_message and asked.add_generation_prompt:
+        raise InvalidRequestError(
+            "continue_final_message and add_generation_prompt exclude each other.", "continue_final_message"
+        )
+    messages, asked.messages = asked.messages, []
+    return chat.ChatQuestion(
+        messages=messages,
+        sampling=chat_sampling(asked, service.default_sampling),
+        streamed=bool(asked.stream),
+        add_generation_prompt=asked.add_generation_prompt is not False,
+        continue_final_message=bool(asked.continue_final_message),
+        template=asked.chat_template,
+        variables=_variables(asked),
+    )
 
 
 async def _whole(
-    asked: ChatCompletionRequest, echoed: str, generation: Generation, answer_id: str, created: int, model: str
+    asked: ChatCompletionRequest, echoed: str, answer: chat.ChatAnswer, answer_id: str, created: int, model: str
 ) -> ChatCompletion:
-    [output] = await generation.finish()
+    finished = await answer.finish()
 
     def write() -> list[ChatChoice]:
         return [
             ChatChoice(
-                index=completion.index,
-                message=ResponseMessage(echoed + completion.text),
-                logprobs=chat_logprobs(completion.logprobs, asked.top_logprobs or 0),
-                finish_reason=completion.finish_reason,
-                stop_reason=completion.stop_reason,
+                index=choice.index,
+                message=_message(choice.message, echoed),
+                logprobs=chat_logprobs(choice.logprobs, asked.top_logprobs or 0),
+                finish_reason=choice.finish_reason,
+                stop_reason=choice.stop_reason,
             )
-            for completion in output.outputs
+            for choice in finished
         ]
 
     # Log-probabilities can be many; other requests go on meanwhile.
     choices = await asyncio.to_thread(write) if asked.logprobs else write()
-    return ChatCompletion(id=answer_id, created=created, model=model, choices=choices, usage=generation.usage())
+    usage = written_usage(answer.usage())
+    return ChatCompletion(id=answer_id, created=created, model=model, choices=choices, usage=usage)
 
 
 async def _events(
-    asked: ChatCompletionRequest, echoed: str, generation: Generation, answer_id: str, created: int, model: str
+    asked: ChatCompletionRequest, echoed: str, answer: chat.ChatAnswer, answer_id: str, created: int, model: str
 ) -> AsyncGenerator[bytes, None]:
     """The role, then what was said, then why it ended, for each choice; usage if asked for; [DONE]."""
     chunk = partial(ChatCompletionChunk, id=answer_id, created=created, model=model)
-    async with aclosing(generation):
-        for index in range(generation.num_choices):
+    async with aclosing(answer):
+        for index in range(answer.num_choices):
             role = Delta(role="assistant", content=echoed)
             yield encode_event(chunk(choices=[ChatChunkChoice(index, role)]))
-        async for index, delta in generation:
-            if delta.text or delta.logprobs:
-                logprobs = chat_logprobs(delta.logprobs, asked.top_logprobs or 0)
-                yield encode_event(chunk(choices=[ChatChunkChoice(index, Delta(content=delta.text), logprobs)]))
+        async for delta in answer:
+            logprobs = chat_logprobs(delta.logprobs, asked.top_logprobs or 0)
+            for piece in delta.pieces or ([Content("")] if logprobs else []):
+                yield encode_event(chunk(choices=[ChatChunkChoice(delta.index, _delta(piece), logprobs)]))
+                logprobs = None  # told with the first piece
             if delta.finish_reason:
-                end = ChatChunkChoice(index, Delta(), None, delta.finish_reason, delta.stop_reason)
+                end = ChatChunkChoice(delta.index, Delta(), None, delta.finish_reason, delta.stop_reason)
                 yield encode_event(chunk(choices=[end]))
         if asked.stream_options is not None and asked.stream_options.include_usage:
-            yield encode_event(chunk(choices=[], usage=generation.usage()))
+            yield encode_event(chunk(choices=[], usage=written_usage(answer.usage())))
         yield DONE
+
+
+def _message(answered: AssistantMessage, echoed: str) -> ResponseMessage:
+    content = echoed + (answered.content or "") if echoed else answered.content
+    message = ResponseMessage(content)
+    if answered.reasoning is not None:
+        message.reasoning_content = message.reasoning = answered.reasoning
+    if answered.tool_calls:
+        calls = answered.tool_calls
+        message.tool_calls = [ResponseCall(call.id, CalledFunction(call.name, call.arguments)) for call in calls]
+    return message
+
+
+def _delta(piece: Piece) -> Delta:
+    match piece:
+        case Content(text):
+            return Delta(content=text)
+        case Reasoning(text):
+            return Delta(reasoning_content=text, reasoning=text)
+        case CallStart(number, call_id, name):
+            return Delta(tool_calls=[CallDelta(number, CalledFunctionDelta("", name), call_id, "function")])
+        case CallArguments(number, text):
+            return Delta(tool_calls=[CallDelta(number, CalledFunctionDelta(text))])
+
+
+def _variables(asked: ChatCompletionRequest) -> dict[str, Any]:
+    """What the template is told besides the messages."""
+    variables: dict[str, Any] = {}
+    if asked.reasoning_effort is not None:
+        variables["reasoning_effort"] = asked.reasoning_effort
+    if asked.reasoning_effort == "none":
+        variables["enable_thinking"] = False
+    return variables | (asked.chat_template_kwargs or {})
 
 
 def _echoed(asked: ChatCompletionRequest) -> str:
     """With `echo`, the beginning of the answer that the last message already holds."""
     last: Message = asked.messages[-1]
-    if not asked.echo or not isinstance(last, AssistantMessage) or last.content is None:
+    if not asked.echo or not isinstance(last, FormerAnswer) or last.content is None:
         return ""
     if isinstance(last.content, str):
         return last.content
-    return "\n".join(part.text if isinstance(part, TextPart) else part.refusal for part in last.content)
+    texts = [part.refusal if isinstance(part, RefusalPart) else getattr(part, "text", None) for part in last.content]
+    return "\n".join(text for text in texts if text is not None)

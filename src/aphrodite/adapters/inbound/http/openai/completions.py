@@ -25,6 +25,7 @@ from aphrodite.adapters.inbound.http.openai.protocol import (
     Usage,
 )
 from aphrodite.adapters.inbound.http.openai.sampling import completion_sampling
+from aphrodite.adapters.inbound.http.openai.usage import written_usage
 from aphrodite.adapters.inbound.http.service import Service, service_of
 from aphrodite.adapters.inbound.http.sse import DONE, EventStream, encode_event
 from aphrodite.domain.generation.assembler import TextDelta
@@ -182,7 +183,7 @@ def _hidden(delta: TextDelta) -> TextDelta:
 
 
 def _usage(asked: CompletionRequest, generation: Generation) -> Usage:
-    usage = generation.usage()
+    usage = written_usage(generation.usage())
     if asked.max_tokens == 0:
         usage.completion_tokens, usage.total_tokens = 0, usage.prompt_tokens
     return usage

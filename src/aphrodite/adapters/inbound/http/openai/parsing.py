@@ -10,13 +10,8 @@ import msgspec
 from starlette.requests import Request
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError, shortened
-from aphrodite.adapters.inbound.http.openai.protocol import (
-    ChatCompletionRequest,
-    ImagePart,
-    Message,
-    RefusalPart,
-    TextPart,
-)
+from aphrodite.adapters.inbound.http.openai.messages import Message, Part
+from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest
 from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.adapters.inbound.http.service import service_of
 
@@ -35,7 +30,6 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
-    "reasoning_effort": ("none",),
     "verbosity": ("medium",),
     "web_search_options": (),
     "store": (False,),
@@ -45,7 +39,6 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "use_beam_search": (False,),
     "length_penalty": (1, 1.0),
     "prompt_logprobs": (),
-    "continue_final_message": (False,),
     "documents": ([],),
     "guided_json": (),
     "guided_regex": (),
@@ -71,9 +64,7 @@ _IGNORED = {
 }
 
 _MESSAGE_KINDS: dict[str, type[msgspec.Struct]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Message)}
-_PART_FIELDS = {
-    str(kind.__struct_config__.tag): {"type", *kind.__struct_fields__} for kind in (ImagePart, TextPart, RefusalPart)
-}
+_PART_FIELDS = {str(kind.__struct_config__.tag): {"type", *kind.__struct_fields__} for kind in get_args(Part)}
 
 _MAX_SMALL_BYTES = 64 * 1024  # of a body that is decoded on the event loop
 _MAX_VALUES = 1 << 20  # of JSON in one body

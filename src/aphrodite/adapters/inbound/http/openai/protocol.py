@@ -6,74 +6,16 @@ optional. Ranges are checked here, so that an error can name the field.
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from aphrodite.adapters.inbound.http.openai.messages import Messages
 from aphrodite.domain.generation.delta import FinishReason
+from aphrodite.domain.generation.message import ChatFinishReason
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
-
-
-# Messages
-
-
-class TextPart(Struct, tag_field="type", tag="text"):
-    text: str
-
-
-class RefusalPart(Struct, tag_field="type", tag="refusal"):
-    refusal: str
-
-
-class ImageUrl(Struct, omit_defaults=True):
-    url: str
-    detail: str | None = None
-
-
-class ImagePart(Struct, tag_field="type", tag="image_url"):
-    image_url: ImageUrl | str
-
-
-TextParts = Annotated[list[TextPart], Meta(min_length=1)]
-
-
-class _Message(Struct, kw_only=True, omit_defaults=True, tag_field="role"):
-    name: str | None = None
-
-
-class SystemMessage(_Message, tag="system"):
-    content: str | TextParts
-
-
-class DeveloperMessage(_Message, tag="developer"):
-    content: str | TextParts
-
-
-class UserMessage(_Message, tag="user"):
-    content: str | Annotated[list[TextPart | ImagePart], Meta(min_length=1)]
-
-
-class AssistantMessage(_Message, tag="assistant"):
-    content: str | Annotated[list[TextPart | RefusalPart], Meta(min_length=1)] | None = None
-    # Of former turns; templates may show them.
-    tool_calls: list[dict[str, Any]] | None = None
-    function_call: dict[str, Any] | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    thinking: str | None = None
-    tool_plan: str | None = None
-
-
-class ToolMessage(_Message, tag="tool"):
-    content: str | TextParts
-    tool_call_id: str | None = None
-
-
-Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
-Messages = Annotated[list[Message], Meta(min_length=1)]
 
 
 # Requests
@@ -123,8 +65,10 @@ class ChatCompletionRequest(GenerationFields, kw_only=True):
     response_format: ResponseFormat | None = None
 
     add_generation_prompt: bool | None = None
-    chat_template: str | None = None  # these two only where the operator trusts requests with templates
-    chat_template_kwargs: dict[str, Any] | None = None
+    continue_final_message: bool | None = None
+    chat_template: str | None = None  # only where the operator trusts requests with templates
+    chat_template_kwargs: dict[str, Any] | None = None  # there of any kind, elsewhere plain values
+    reasoning_effort: str | None = None  # goes to the template, too
 
 
 class CompletionRequest(GenerationFields, kw_only=True):
@@ -191,17 +135,31 @@ class CompletionLogprobs(Struct):
     text_offset: list[int]
 
 
+class CalledFunction(Struct):
+    name: str
+    arguments: str  # JSON
+
+
+class ResponseCall(Struct):
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
 class ResponseMessage(Struct):
-    content: str
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    tool_calls: list[ResponseCall] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET  # the same under the two names that clients look for
+    reasoning: str | UnsetType = UNSET
 
 
 class ChatChoice(Struct):
     index: int
     message: ResponseMessage
     logprobs: ChatLogprobs | None
-    finish_reason: FinishReason | None
+    finish_reason: ChatFinishReason | None
     stop_reason: int | str | None  # the stop token or stop string
 
 
@@ -215,16 +173,33 @@ class ChatCompletion(Struct, kw_only=True):
     system_fingerprint: None = None
 
 
+class CalledFunctionDelta(Struct, omit_defaults=True):
+    arguments: str  # the next characters of the JSON
+    name: str | None = None
+
+
+class CallDelta(Struct, omit_defaults=True):
+    """A call begins, with its id and its function's name, or goes on."""
+
+    index: int  # of the message's calls
+    function: CalledFunctionDelta
+    id: str | None = None
+    type: Literal["function"] | None = None
+
+
 class Delta(Struct, omit_defaults=True):
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[CallDelta] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
 class ChatChunkChoice(Struct):
     index: int
     delta: Delta
     logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason | None = None
+    finish_reason: ChatFinishReason | None = None
     stop_reason: int | str | None = None
 
 

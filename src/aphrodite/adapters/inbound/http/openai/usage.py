@@ -1,0 +1,14 @@
+"""Counts of tokens as OpenAI writes them."""
+
+from aphrodite.adapters.inbound.http.generation import TokenUsage
+from aphrodite.adapters.inbound.http.openai.protocol import PromptTokensDetails, Usage
+
+
+def written_usage(used: TokenUsage) -> Usage:
+    """The same, on the wire."""
+    return Usage(
+        used.num_prompt_tokens,
+        used.num_output_tokens,
+        used.num_prompt_tokens + used.num_output_tokens,
+        PromptTokensDetails(used.num_cached_tokens, used.num_image_tokens),
+    )

@@ -168,7 +168,7 @@ def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
         ),
         fetcher=UrlImageFetcher(fetch_options),
         reader=_image_reader(frontend, server),
-        metrics=PrometheusMetrics(),
+        metrics=PrometheusMetrics((server.served_model_name or (config.model,))[0]),
     )
 
 

@@ -52,7 +52,7 @@ class ServerProcess:
 
     def metric(self, name: str) -> float:
         _, text = self.get("/metrics")
-        found = re.search(rf"^aphrodite:{name} (\S+)$", text, re.MULTILINE)
+        found = re.search(rf"^aphrodite:{name}{{model_name=\"[^\"]*\"}} (\S+)$", text, re.MULTILINE)
         assert found, name
         return float(found[1])
 

@@ -1,6 +1,7 @@
 """Text completions, tokenising, and what the server says of itself."""
 
 import json
+import urllib.request
 from importlib.metadata import version
 from typing import Any
 
@@ -51,6 +52,93 @@ def test_no_tokens_but_the_prompt_and_its_logprobs(client: openai.OpenAI) -> Non
     assert choice.logprobs.token_logprobs[1:] == pytest.approx(longer.logprobs.token_logprobs[1:-1])
     chunks = [chunk.choices[0] for chunk in client.completions.create(max_tokens=0, stream=True, **fields)]
     assert ("".join(chunk.text for chunk in chunks), chunks[-1].finish_reason) == (choice.text, "length")
+
+
+def test_a_slash_at_the_end_counts_for_nothing(server: ServerProcess) -> None:
+    body = {"model": MODEL, "prompt": "The quick brown", "max_tokens": 4, "temperature": 0}
+    answers = [post(server, path, body) for path in ("/v1/completions", "/v1/completions/")]
+    assert [status for status, _ in answers] == [200, 200]
+    assert answers[0][1]["choices"] == answers[1][1]["choices"]
+    assert server.get("/health/")[0] == server.get("/v1/models/")[0] == 200
+
+
+def test_what_platforms_ask(server: ServerProcess, checkpoint: Any) -> None:
+    assert server.get("/ping")[0] == post(server, "/ping", {})[0] == 200
+    assert json.loads(server.get("/load")[1])["server_load"] >= 0
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    info = json.loads(server.get("/tokenizer_info")[1])
+    assert info["vocab_size"] >= len(tokenizer)  # ids that no token has may be among them
+    assert info["chat_template"] == tokenizer.chat_template
+    assert info["eos_token_ids"] == [tokenizer.eos_token_id]
+    _, counted = post(server, "/tokenize", {"prompt": "The quick brown"})
+    assert counted["tokens"] == tokenizer("The quick brown").input_ids
+    assert post(server, "/detokenize", {"tokens": counted["tokens"]})[1]["prompt"] == tokenizer.decode(
+        counted["tokens"]
+    )
+
+
+def test_openmetrics_where_that_is_asked_for(server: ServerProcess) -> None:
+    request = urllib.request.Request(server.url + "/metrics", headers={"Accept": "application/openmetrics-text"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        assert response.headers["content-type"].startswith("application/openmetrics-text")
+        text = response.read().decode()
+    assert text.endswith("# EOF\n")
+    assert f'aphrodite:num_requests_running{{model_name="{MODEL}"}}' in text
+    assert "_created" not in text
+
+
+def test_fields_that_ask_for_nothing_more(server: ServerProcess) -> None:
+    """Each gives the answer that comes without it."""
+    body = {"model": MODEL, "prompt": "The quick brown", "max_tokens": 4, "temperature": 0}
+    expected = post(server, "/v1/completions", body)[1]["choices"]
+    for more in (
+        {"stop": ""},
+        {"best_of": 1},
+        {"n": 1, "best_of": 1},
+        {"store": True, "metadata": {"a": "b"}},
+        {"stream_options": {"include_usage": True}},
+        {"priority": 3},
+    ):
+        status, answer = post(server, "/v1/completions", body | more)
+        assert (status, answer.get("choices")) == (200, expected), more
+
+
+def test_a_request_s_own_id(server: ServerProcess) -> None:
+    body = {"model": MODEL, "prompt": "Hi", "max_tokens": 1, "request_id": "mine-1", "stream_options": {}}
+    request = urllib.request.Request(server.url + "/v1/completions", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        assert json.load(response)["id"] == "cmpl-mine-1"
+        assert response.headers["x-request-id"] == "mine-1"
+        assert response.headers["x-aphrodite-ignored"] == "stream_options"
+
+
+def test_token_ids(server: ServerProcess, client: openai.OpenAI, checkpoint: Any) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    fields: Any = {"model": MODEL, "prompt": "The quick brown", "max_tokens": 4, "temperature": 0}
+    more = {"return_token_ids": True}
+    [whole] = client.completions.create(**fields, extra_body=more).choices
+    assert whole.prompt_token_ids == tokenizer("The quick brown").input_ids
+    assert len(whole.token_ids) == 4
+    assert whole.text in tokenizer.decode(whole.token_ids)
+    chunks = [chunk.choices[0] for chunk in client.completions.create(**fields, stream=True, extra_body=more)]
+    assert chunks[0].prompt_token_ids == whole.prompt_token_ids
+    assert [token_id for chunk in chunks for token_id in chunk.token_ids] == whole.token_ids
+    assert not hasattr(client.completions.create(**fields).choices[0], "token_ids")
+
+
+def test_log_probabilities_of_a_prompt(client: openai.OpenAI) -> None:
+    fields: Any = {"model": MODEL, "prompt": "The quick brown", "max_tokens": 1, "temperature": 0}
+    [choice] = client.completions.create(**fields, extra_body={"prompt_logprobs": 2, "return_token_ids": True}).choices
+    [echoed] = client.completions.create(**fields, echo=True, logprobs=2).choices
+    first, *others = choice.prompt_logprobs
+    assert first is None
+    for token_id, candidates, expected in zip(
+        choice.prompt_token_ids[1:], others, echoed.logprobs.token_logprobs[1:-1], strict=True
+    ):
+        assert candidates[str(token_id)]["logprob"] == pytest.approx(expected)
+        assert {1, 2} <= {candidate["rank"] for candidate in candidates.values()}
+    with pytest.raises(openai.BadRequestError, match="not told in a stream"):
+        client.completions.create(**fields, stream=True, extra_body={"prompt_logprobs": 2})
 
 
 def test_values_that_others_allow(server: ServerProcess) -> None:
@@ -129,7 +217,9 @@ def test_the_longest_prompt_is_answered_and_a_longer_one_refused(server: ServerP
             assert (status, body["usage"]["total_tokens"]) == (200, 4096)
         else:
             assert status == 400
-            assert f"{num_tokens} tokens; the context holds 4096" in body["error"]["message"]
+            assert (
+                f"length is 4096 tokens. However, you requested {num_tokens + 1} tokens (" in body["error"]["message"]
+            )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +239,7 @@ def test_what_is_far_too_long_is_refused_before_it_is_read(
     status, answer = post(server, path, {"model": MODEL} | body)
     assert status == 400
     assert answer["error"]["code"] == "context_length_exceeded"
-    assert "the context holds 4096" in answer["error"]["message"]
+    assert "maximum context length is 4096 tokens. However, you requested " in answer["error"]["message"]
 
 
 def test_every_candidate_has_a_key_and_every_token_its_place(client: openai.OpenAI) -> None:

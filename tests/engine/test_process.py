@@ -150,7 +150,9 @@ def test_a_refused_request_is_answered_and_the_others_go_on(tmp_path: Path) -> N
         refused = peer.receive()
         assert isinstance(refused, Refused)
         assert (refused.request_id, type(refused.error)) == ("long", PromptTooLongError)
-        assert str(refused.error).startswith("The prompt has 600 tokens; the context holds 512")
+        assert str(refused.error).startswith(
+            "This model's maximum context length is 512 tokens. However, you requested 601 "
+        )
         assert [delta.request_id for delta in peer.step().deltas] == ["b"]
 
 

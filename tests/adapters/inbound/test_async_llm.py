@@ -116,7 +116,7 @@ def test_wrong_requests_are_typed_and_others_go_on(llava_folder: Path) -> None:
         wrong: list[tuple[AsyncGenerator[RequestOutput, None], type[Exception], str]] = [
             (llm.generate(7), RequestError, "A prompt must be"),  # type: ignore[arg-type]
             (llm.generate(QUESTION), PlaceholderError, "no image"),
-            (llm.generate({"prompt_token_ids": [5] * 100_000}), PromptTooLongError, "100000 tokens"),
+            (llm.generate({"prompt_token_ids": [5] * 100_000}), PromptTooLongError, "100001 tokens"),
             (llm.generate("Hi", {"n": 2}), SamplingParamsError, r"SamplingParams\(n=2\)"),  # type: ignore[arg-type]
             (llm.chat([{"content": "Hi"}], chat_template=TEMPLATE), RequestError, "role"),
         ]

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from aphrodite.adapters.inbound.http import errors as api
-from aphrodite.adapters.inbound.http.auth import BearerAuth
+from aphrodite.adapters.inbound.http.auth import KeyAuth
 from aphrodite.adapters.inbound.http.body_layer import BodyLayer
 from aphrodite.adapters.inbound.http.request_layer import RequestLayer
 from aphrodite.adapters.inbound.http.sse import DONE, EventStream
@@ -27,7 +27,7 @@ def application(handler: Handler, *, timeout_s: float = 5, keys: tuple[str, ...]
         routes=[Route("/{path:path}", handler, methods=["GET", "POST"])],
         middleware=[
             Middleware(RequestLayer, timeout_s=timeout_s),
-            Middleware(BearerAuth, keys=keys),
+            Middleware(KeyAuth, keys=keys),
             Middleware(BodyLayer, max_body_bytes=100),
         ],
     )
@@ -105,6 +105,23 @@ def test_keys(header: str, status: int) -> None:
     if status == 401:
         assert headers["www-authenticate"] == "Bearer"
         assert json.loads(body)["error"]["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-api-key": "sk-one"}, 200),
+        ({"x-api-key": " sk-two "}, 200),
+        ({"x-api-key": "sk-on"}, 401),
+        ({"x-api-key": "Bearer sk-one"}, 401),
+        ({"x-api-key": "sk-three", "Authorization": "Bearer sk-one"}, 200),
+        ({"x-api-key": "sk-one", "Authorization": "Bearer sk-three"}, 200),
+        ({"x-api-key": "sk-three", "Authorization": "Bearer sk-four"}, 401),
+    ],
+)
+def test_keys_as_anthropics_clients_send_them(headers: dict[str, str], status: int) -> None:
+    app = application(hello, keys=("sk-one", "sk-two"))
+    assert asyncio.run(ask(app, "/v1/messages", headers=headers))[0] == status
 
 
 def test_only_the_health_path_is_open() -> None:

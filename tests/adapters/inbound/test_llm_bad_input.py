@@ -154,7 +154,8 @@ def test_prompt_longer_than_the_context(llava_folder: Path, refuses: Callable[..
     length = len(output.prompt_token_ids)
     for limit in (length - 1, length):
         with LLM(str(llava_folder), device="cpu", kv_cache_memory=1 << 20, max_model_len=limit) as llm:
-            sentence = f"^The prompt has {length} tokens, 16 of them for images; the context holds {limit}, "
+            requested = rf"{length + 1} tokens \({length} in the prompt, 16 of them for images; 1 for the answer\)"
+            sentence = f"^This model's maximum context length is {limit} tokens. However, you requested {requested}"
             with pytest.raises(PromptTooLongError, match=sentence):
                 llm.generate(with_image(IMAGE), GREEDY, use_tqdm=False)
             assert llm.generate("Hi", GREEDY, use_tqdm=False)[0].finished

@@ -32,7 +32,7 @@ def endpoints(server: ServerProcess) -> dict[str, list[str]]:
     description = json.loads(server.get("/openapi.json")[1])
     found = {}
     for path, operations in description["paths"].items():
-        if "post" in operations:
+        if "requestBody" in operations.get("post", ()):
             schema = operations["post"]["requestBody"]["content"]["application/json"]["schema"]
             name = schema["$ref"].rpartition("/")[2]
             found[path] = sorted(description["components"]["schemas"][name]["properties"])
@@ -41,7 +41,8 @@ def endpoints(server: ServerProcess) -> dict[str, list[str]]:
 
 def body(field: str, filling: str, num_pieces: int) -> bytes:
     """A request in which one field holds too much, and the others what they should."""
-    needed: dict[str, Any] = {"model": MODEL, "max_tokens": 1}
+    needed: dict[str, Any] = {"model": MODEL, "max_tokens": 1, "max_length": 1, "max_output_tokens": 1, "input": "Hi"}
+    needed["options"] = {"num_predict": 1}
     if field not in ("messages", "prompt"):
         needed |= {"prompt": "Hi", "messages": [{"role": "user", "content": "Hi"}], "tokens": [5]}
     rest = "".join(f', "{name}": {json.dumps(value)}' for name, value in needed.items() if name != field)

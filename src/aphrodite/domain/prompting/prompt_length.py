@@ -11,7 +11,7 @@ from aphrodite.domain.prompting.prompts import Prompt
 def check_num_chars(num_chars: int, tokenizer: Tokenizer, max_model_len: int) -> None:
     """Raises PromptTooLongError for a text of so many characters, whatever it says."""
     if num_chars > tokenizer.max_token_chars * max_model_len:
-        raise _too_long(f"The prompt of {num_chars} characters has more than {max_model_len} tokens", max_model_len)
+        raise _too_long(f"more than {max_model_len} tokens (in a prompt of {num_chars} characters)", max_model_len)
 
 
 def check_prompt(prompt: Prompt, tokenizer: Tokenizer, max_model_len: int) -> None:
@@ -19,14 +19,21 @@ def check_prompt(prompt: Prompt, tokenizer: Tokenizer, max_model_len: int) -> No
     if prompt.token_ids is not None:
         check_num_tokens(len(prompt.token_ids), max_model_len)
     elif prompt.text is not None and tokenizer.exceeds(prompt.text, max_model_len):
-        raise _too_long(f"The prompt has more than {max_model_len} tokens", max_model_len)
+        raise _too_long(f"more than {max_model_len} tokens (in the prompt)", max_model_len)
+
+
+def check_num_decoded(num_tokens: int, max_model_len: int) -> None:
+    """Raises PromptTooLongError for more tokens than any context of this model's has."""
+    if num_tokens > max_model_len:
+        raise _too_long(f"{num_tokens} tokens (to be decoded)", max_model_len)
 
 
 def check_num_tokens(num_tokens: int, max_model_len: int, num_image_tokens: int = 0) -> None:
     """Raises PromptTooLongError unless there is room for an answer behind the prompt."""
     if num_tokens >= max_model_len:
         image = f", {num_image_tokens} of them for images" if num_image_tokens else ""
-        raise _too_long(f"The prompt has {num_tokens} tokens{image}", max_model_len)
+        parts = f"{num_tokens} in the prompt{image}; 1 for the answer"
+        raise _too_long(f"{num_tokens + 1} tokens ({parts})", max_model_len)
 
 
 def check_whole_images(images: Sequence[ImageSpan], max_num_batched_tokens: int) -> None:
@@ -49,8 +56,9 @@ def _check_step(what: str, num_tokens: int, max_num_batched_tokens: int) -> None
         )
 
 
-def _too_long(what: str, max_model_len: int) -> PromptTooLongError:
+def _too_long(requested: str, max_model_len: int) -> PromptTooLongError:
+    """In the words of OpenAI's API, by which clients know what went wrong."""
     return PromptTooLongError(
-        f"{what}; the context holds {max_model_len}, one of them for the answer. "
+        f"This model's maximum context length is {max_model_len} tokens. However, you requested {requested}. "
         "Shorten the prompt, or raise max_model_len where the model allows it."
     )

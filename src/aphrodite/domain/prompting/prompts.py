@@ -81,6 +81,22 @@ def check_placeholders(token_ids: Sequence[int], placeholder_id: int | None, num
         raise PlaceholderError(f"The prompt has {count} image {placeholders} for {images}; there must be one for each.")
 
 
+def place_images(text: str, image_token: str, num_images: int) -> tuple[str, tuple[int, ...]]:
+    """`text` with a place for each image, and the offsets of these places: where it holds the token already, its first
+    occurrences, and in front of it, a line each, for the images beyond them.
+    """
+    pieces = text.split(image_token, num_images)
+    num_missing = num_images + 1 - len(pieces)
+    in_front = f"{image_token}\n" * num_missing
+    offsets = [place * (len(image_token) + 1) for place in range(num_missing)]
+    offset = len(in_front)
+    for piece in pieces[:-1]:
+        offset += len(piece)
+        offsets.append(offset)
+        offset += len(image_token)
+    return in_front + text, tuple(offsets)
+
+
 def framed(text: str, placeholder: str, offsets: Sequence[int] | None, start: str, end: str) -> str:
     """`text` with `start` behind its last placeholder, or in front where it has none, and `end` behind all of it.
 

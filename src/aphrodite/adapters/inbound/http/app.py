@@ -8,17 +8,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aphrodite.adapters.inbound.http.auth import BearerAuth
+from aphrodite.adapters.inbound.http.api_layer import ApiLayer
+from aphrodite.adapters.inbound.http.apis import OPERATIONS, error_type
+from aphrodite.adapters.inbound.http.auth import KeyAuth
 from aphrodite.adapters.inbound.http.body_layer import BodyLayer
 from aphrodite.adapters.inbound.http.cors import Cors
 from aphrodite.adapters.inbound.http.errors import error_response
 from aphrodite.adapters.inbound.http.kept_logprobs import KeptLogprobsLayer
-from aphrodite.adapters.inbound.http.openai.chat_completions import chat_completions
-from aphrodite.adapters.inbound.http.openai.completions import completions
-from aphrodite.adapters.inbound.http.openai.information import health, metrics, model, models, version
-from aphrodite.adapters.inbound.http.openai.openapi import build_openapi, openapi
-from aphrodite.adapters.inbound.http.openai.tokenize import detokenize, tokenize
+from aphrodite.adapters.inbound.http.openapi import build_openapi, openapi
 from aphrodite.adapters.inbound.http.request_layer import RequestLayer
+from aphrodite.adapters.inbound.http.responses.memory import ResponseMemory
+from aphrodite.adapters.inbound.http.responses.thread import ThreadBudget
+from aphrodite.adapters.inbound.http.running import RunningRequests
 from aphrodite.adapters.inbound.http.service import Service
 from aphrodite.domain.config import ServerConfig
 from aphrodite.domain.errors import AphroditeError
@@ -27,41 +28,35 @@ from aphrodite.domain.errors import AphroditeError
 def create_app(service: Service, config: ServerConfig) -> Starlette:
     """The ASGI application. A request passes, in this order:
 
-    RequestLayer (id, deadline, log, last resort) -> CORS -> keys -> body, disconnects -> log-probabilities -> route
+    RequestLayer (id, deadline, log, last resort) -> API -> CORS -> keys -> body, disconnects -> log-probabilities
+    -> route
     """
-    layers = [Middleware(RequestLayer, timeout_s=config.request_timeout)]
+    layers = [Middleware(RequestLayer, timeout_s=config.request_timeout), Middleware(ApiLayer)]
     if config.cors_origins:
         layers.append(
             Middleware(
                 Cors,
                 allow_origins=config.cors_origins,
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=["x-request-id", "x-aphrodite-ignored"],
             )
         )
-    layers.append(Middleware(BearerAuth, keys=config.api_key))
+    layers.append(Middleware(KeyAuth, keys=config.api_key))
     layers.append(Middleware(BodyLayer, max_body_bytes=config.max_body_bytes))
     layers.append(Middleware(KeptLogprobsLayer))
     app = Starlette(
-        routes=[
-            Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-            Route("/v1/completions", completions, methods=["POST"]),
-            Route("/v1/tokenize", tokenize, methods=["POST"]),
-            Route("/v1/detokenize", detokenize, methods=["POST"]),
-            Route("/v1/models", models),
-            Route("/v1/models/{name:path}", model),
-            Route("/health", health),
-            Route("/version", version),
-            Route("/metrics", metrics),
-            Route("/openapi.json", openapi),
-        ],
+        routes=[*(operation.route() for operation in OPERATIONS), Route("/openapi.json", openapi)],
         middleware=layers,
         exception_handlers={HTTPException: _handle, AphroditeError: _handle},
     )
     app.router.redirect_slashes = False
     app.state.service = service
-    app.state.openapi = msgspec.json.encode(build_openapi())
+    app.state.openapi = msgspec.json.encode(build_openapi(OPERATIONS, error_type))
+    app.state.running = RunningRequests()
+    app.state.responses = ResponseMemory()
+    app.state.threads = ThreadBudget()
+    app.state.background = set()
     return app
 
 

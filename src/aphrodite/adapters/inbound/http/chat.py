@@ -107,6 +107,10 @@ class ChatAnswer:
         """Tokens by now."""
         return self._generation.usage()
 
+    def stop(self) -> None:
+        """End the choices where they are; what was made until now is still to be read."""
+        self._generation.stop()
+
     async def aclose(self) -> None:
         """Abort what is left."""
         await self._generation.aclose()

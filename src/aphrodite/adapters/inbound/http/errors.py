@@ -1,8 +1,11 @@
-"""Every error in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
+"""Every error as a status and a sentence, written in the form of the API that was asked; OpenAI's where none was:
+`{"error": {"message", "type", "param", "code"}}`.
+"""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -31,6 +34,10 @@ class UnauthorizedError(domain.AphroditeError):
 
 class UnknownModelError(domain.AphroditeError):
     """A model of that name is not served here."""
+
+
+class NotFoundError(domain.AphroditeError):
+    """What a path names is not there."""
 
 
 class BodyTooLargeError(domain.AphroditeError):
@@ -84,11 +91,13 @@ _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
     (domain.ImageStatusError, _Kind(400, _INVALID, "image_http_status", "messages")),
     (domain.ImageError, _Kind(400, _INVALID, "invalid_image", "messages")),
     (domain.PromptTooLongError, _Kind(400, _INVALID, "context_length_exceeded", "messages")),
-    (domain.RequestError, _Kind(400, _INVALID)),
+    (domain.PromptError, _Kind(400, _INVALID, "invalid_prompt", "messages")),
+    (domain.RequestError, _Kind(400, _INVALID, "invalid_value")),
     # At run time only a template can be misconfigured, one that came with the request.
-    (domain.ConfigError, _Kind(400, _INVALID)),
+    (domain.ConfigError, _Kind(400, _INVALID, "invalid_value", "chat_template")),
     (UnauthorizedError, _Kind(401, _INVALID, "invalid_api_key")),
     (UnknownModelError, _Kind(404, _INVALID, "model_not_found", "model")),
+    (NotFoundError, _Kind(404, _INVALID, "not_found")),
     (domain.UnreadAnswerError, _Kind(408, "timeout_error", "answer_unread")),
     (BodyTimeoutError, _Kind(408, "timeout_error", "body_timeout")),
     (BodyEncodingError, _Kind(415, _INVALID, "unsupported_content_encoding")),
@@ -117,16 +126,31 @@ _FRAMEWORK = {
 }
 
 
+class ErrorForm(Protocol):
+    """The type of an API's errors; ErrorBody is one."""
+
+    def of(self, detail: ErrorDetail, status: int) -> msgspec.Struct:
+        """What is written for an error that has, or would have, an HTTP status."""
+
+
 class ErrorResponse(Response):
     """Says what went wrong, to the client and to the request's note."""
 
     def __init__(self, status: int, body: ErrorBody, headers: Mapping[str, str]) -> None:
-        super().__init__(msgspec.json.encode(body), status, headers, "application/json")
+        super().__init__(status_code=status, headers=headers)
         self._detail = body.error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         note_error(scope, self._detail)
-        await super().__call__(scope, receive, send)
+        body = msgspec.json.encode(written_error(scope, self._detail, self.status_code))
+        headers = {**self.headers, "content-length": str(len(body))}
+        await Response(body, self.status_code, headers, "application/json")(scope, receive, send)
+
+
+def written_error(scope: Scope, detail: ErrorDetail, status: int) -> msgspec.Struct:
+    """The error in the form of the API whose path was asked."""
+    form: ErrorForm = scope["state"].get("error_form", ErrorBody)
+    return form.of(detail, status)
 
 
 def error_response(error: Exception) -> ErrorResponse:
@@ -153,7 +177,7 @@ def describe(error: Exception) -> tuple[int, ErrorBody, dict[str, str]]:
         return 500, ErrorBody(detail), {}
     param, code = kind.param, kind.code
     if isinstance(error, InvalidRequestError):
-        param, code = error.param, error.code
+        param, code = error.param, error.code or code
     elif isinstance(error, domain.SamplingParamsError):
         param = str(error).split(" ", 1)[0]  # its sentences begin with the field
     message, param = shortened(str(error), _MAX_MESSAGE_CHARS), param and shortened(param, _MAX_PARAM_CHARS)

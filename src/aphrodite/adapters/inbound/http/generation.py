@@ -73,15 +73,20 @@ class Generation:
         self._num_logprobs_left = None if streamed or sampling.logprobs is None else _MAX_LOGPROBS
         self._deltas = self._text_deltas()
         self._first: tuple[int, TextDelta] | None = None
+        self._is_stopped = False
 
     async def begin(self) -> None:
-        """Wait for the first delta, so that what goes wrong until then can still be told by a status.
+        """Wait for the first delta, so that what goes wrong until then can still be told by a status; `stop` may come
+        before it.
 
         Raises RequestError, QueueFullError, EngineDeadError, EngineClosedError or StepError.
         """
-        self._first = await anext(self._deltas)
+        if not self._is_stopped:
+            self._first = await anext(self._deltas, None)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, TextDelta]]:
+        if self._is_stopped and self._first is None:
+            await self.aclose()
         if self._first is not None:
             yield self._first
         async for choice_and_delta in self._deltas:
@@ -90,6 +95,13 @@ class Generation:
     async def aclose(self) -> None:
         """Abort what is left."""
         await self._deltas.aclose()
+
+    def stop(self) -> None:
+        """End what is not finished where it is, also before it begins; what was made until now is still to be read."""
+        self._is_stopped = True
+        for index in range(len(self._prompts)):
+            for completion in range(self.num_completions):
+                self._client.abort_sequence(f"{self._owner.request}/{index}", completion)
 
     async def finish(self) -> list[RequestOutput]:
         """Wait for everything. Raises as `begin` does."""
@@ -101,6 +113,10 @@ class Generation:
     def outputs(self) -> list[RequestOutput]:
         """For each prompt, all that is known by now."""
         return [assembler.output() for assembler in self._assemblers]
+
+    def prompt_token_ids(self, prompt_index: int) -> list[int]:
+        """Of one prompt, its images' tokens among them."""
+        return self._prompts[prompt_index].token_ids
 
     def prompt_logprobs(self, prompt_index: int) -> list[dict[int, Logprob] | None] | None:
         """For each token of one prompt, None for the first; None where they were not asked for."""

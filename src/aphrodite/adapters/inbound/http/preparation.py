@@ -11,14 +11,19 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import msgspec
 
-from aphrodite.domain.errors import PromptError, PromptTooLongError, QueueFullError
+from aphrodite.domain.errors import PlaceholderError, PromptError, QueueFullError
 from aphrodite.domain.ports import Clock, ImageFetcher, ImageReader, Metrics, Processor, Tokenizer
 from aphrodite.domain.prompting.chat import Conversation, parse
 from aphrodite.domain.prompting.chat_rendering import render
 from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.content_format import ContentFormat
-from aphrodite.domain.prompting.prompt_length import check_num_chars, check_num_tokens, check_prompt
-from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
+from aphrodite.domain.prompting.prompt_length import (
+    check_num_chars,
+    check_num_decoded,
+    check_num_tokens,
+    check_prompt,
+)
+from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt, check_num_images, place_images
 
 Args = TypeVarTuple("Args")
 R = TypeVar("R")
@@ -66,6 +71,11 @@ class Preparer:
         self._max_images = max_images
         self._max_open = max_open
         self._num_open = 0
+
+    @property
+    def reads_images(self) -> bool:
+        """False for a text-only model."""
+        return self._reader is not None
 
     async def chat(
         self,
@@ -122,10 +132,24 @@ class Preparer:
         async with self._place():
             return await _run(self._executor_for(sum(map(len, prompts))), work)
 
+    async def illustrated(self, text: str, image_urls: Sequence[str]) -> ProcessedPrompt:
+        """A text with pictures: each stands where the image token is written, or in front of the text.
+
+        Raises PromptError and its children, PromptTooLongError or QueueFullError.
+        """
+        check_num_images(len(image_urls), self._max_images)
+        check_num_chars(len(text), self._tokenizer, self._max_model_len())
+        if self._reader is None or self._image_token is None:
+            raise PlaceholderError("This model reads text only; remove the image, or choose a vision-language model.")
+        placed, offsets = place_images(text, self._image_token, len(image_urls))
+        async with self._place():
+            images = await self._pictures(self._reader, image_urls)
+            prompt = Prompt(placed, None, images, placeholder_offsets=offsets)
+            return await _run(self._executor_for(len(text)), self._process, prompt)
+
     async def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens shown. Raises PromptTooLongError or QueueFullError."""
-        if len(token_ids) > self._max_model_len():
-            raise PromptTooLongError(f"There are {len(token_ids)} tokens; the context holds {self._max_model_len()}.")
+        check_num_decoded(len(token_ids), self._max_model_len())
         async with self._place():
             executor = self._executor_for(len(token_ids))
             return await _run(executor, partial(self._tokenizer.decode, token_ids, skip_special_tokens=False))

@@ -14,11 +14,11 @@ from aphrodite.adapters.inbound.http.request_note import note_of
 
 _logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUIET_PATHS = frozenset({"/health", "/metrics"})  # asked every few seconds by machines
+_QUIET_PATHS = frozenset({"/health", "/ping", "/load", "/metrics"})  # asked every few seconds by machines
 
 
 class RequestLayer:
-    """ASGI middleware. A client's own x-request-id is kept where it is a plain word; it is returned with every answer.
+    """ASGI middleware. A client's own x-request-id is kept where it is a plain word; every answer has the id.
 
     The log says method, path, status, time and the request's note; never what was asked or answered.
     """
@@ -43,7 +43,7 @@ class RequestLayer:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
+                headers["x-request-id"] = scope["state"]["request_id"]  # the body may have brought another
                 if note.ignored_fields:
                     headers["x-aphrodite-ignored"] = note.ignored_header
             await send(message)
@@ -64,6 +64,6 @@ class RequestLayer:
                 status or "client went away",
                 duration_s * 1000,
                 note,
-                extra={"request_id": request_id, "status": status, "duration_s": round(duration_s, 6)}
+                extra={"request_id": scope["state"]["request_id"], "status": status, "duration_s": round(duration_s, 6)}
                 | {"note": note.fields()},
             )

@@ -21,10 +21,8 @@ from aphrodite.engine.client import EngineClient
 class ExposedMetrics(Metrics, Protocol):
     """Metrics that can be shown."""
 
-    content_type: str
-
-    def exposition(self) -> bytes:
-        """All of them, as `content_type` says."""
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """All of them, in the format that an Accept header asks for, and its media type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +49,13 @@ class Service:
             )
         return name or self.model_names[0]
 
-    async def begin(
+    def generation(
         self, request: Request, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams, *, streamed: bool
     ) -> Generation:
-        """Have prompts answered; returns when the first token is there. Raises as Generation.begin does."""
-        generation = Generation(
+        """Prompts that are to be answered; `Generation.begin` has them answered."""
+        return Generation(
             request.state.request_id,
-            _client_of(request),
+            client_of(request),
             prompts,
             sampling,
             client=self.client,
@@ -68,11 +66,17 @@ class Service:
             kept_logprobs=request.state.kept_logprobs,
             streamed=streamed,
         )
+
+    async def begin(
+        self, request: Request, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams, *, streamed: bool
+    ) -> Generation:
+        """Have prompts answered; returns when the first token is there. Raises as Generation.begin does."""
+        generation = self.generation(request, prompts, sampling, streamed=streamed)
         await generation.begin()
         return generation
 
 
-def _client_of(request: Request) -> str:
+def client_of(request: Request) -> str:
     """Who asks: a key where keys are needed, else an address."""
     key: str | None = getattr(request.state, "api_key", None)
     return key or (request.client.host if request.client is not None else "")

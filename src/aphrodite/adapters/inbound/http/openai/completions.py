@@ -15,7 +15,12 @@ from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
-from aphrodite.adapters.inbound.http.openai.logprobs import Candidates, completion_logprobs, echo_logprobs
+from aphrodite.adapters.inbound.http.openai.logprobs import (
+    Candidates,
+    completion_logprobs,
+    echo_logprobs,
+    prompt_logprobs,
+)
 from aphrodite.adapters.inbound.http.openai.parsing import read_request
 from aphrodite.adapters.inbound.http.openai.protocol import (
     Completion,
@@ -55,7 +60,7 @@ async def completions(request: Request) -> Response:
         if asked.stream:
             return EventStream(_events(asked, echoes, generation, answer_id, created, model))
         answer = await _whole(asked, echoes, generation, answer_id, created, model)
-        return json_response(answer) if asked.logprobs is None else await large_json_response(answer)
+        return await large_json_response(answer) if _has_logprobs(asked) else json_response(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +80,20 @@ async def _echo(asked: CompletionRequest, given: str | list[int], prompt: Proces
 
 def _check_num_logprobs(asked: CompletionRequest, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams) -> None:
     """Those of the prompts; what is generated is bounded by what a client reads."""
-    if asked.echo and asked.logprobs is not None:
-        num_logprobs = sum(len(prompt.token_ids) for prompt in prompts) * (asked.logprobs + 1) * sampling.n
+    if sampling.prompt_logprobs is not None:
+        num_logprobs = sum(len(prompt.token_ids) for prompt in prompts) * (sampling.prompt_logprobs + 1) * sampling.n
         if num_logprobs > _MAX_PROMPT_LOGPROBS:
+            name = "echo with logprobs" if asked.prompt_logprobs is None else "prompt_logprobs"
             raise InvalidRequestError(
-                f"echo with logprobs asks for {num_logprobs} log-probabilities of prompt tokens in all; at most "
+                f"{name} asks for {num_logprobs} log-probabilities of prompt tokens in all; at most "
                 f"{_MAX_PROMPT_LOGPROBS} may be asked for in one request.",
-                "logprobs",
+                "logprobs" if asked.prompt_logprobs is None else "prompt_logprobs",
             )
+
+
+def _has_logprobs(asked: CompletionRequest) -> bool:
+    """Whether the answer may be long to write."""
+    return asked.logprobs is not None or asked.prompt_logprobs is not None
 
 
 def _prompts(asked: CompletionRequest, n: int) -> list[str | list[int]]:
@@ -120,7 +131,8 @@ async def _whole(
     def write() -> list[CompletionChoice]:
         choices: list[CompletionChoice] = []
         for prompt_index, (echo, output) in enumerate(zip(echoes, generation.outputs(), strict=True)):
-            echoed = _echoed_logprobs(asked, echo, generation.prompt_logprobs(prompt_index))
+            positions = generation.prompt_logprobs(prompt_index)
+            echoed = _echoed_logprobs(asked, echo, positions)
             for completion in output.outputs:
                 logprobs = None
                 if completion.logprobs is not None:
@@ -128,22 +140,25 @@ async def _whole(
                     logprobs = _logprobs(asked, echo, completion.logprobs[shown], offsets[len(choices)][shown])
                     if echoed is not None:
                         logprobs = _joined(echoed, logprobs)
-                if asked.max_tokens == 0:
-                    choices.append(CompletionChoice(len(choices), echo.text, logprobs, "length"))
-                    continue
-                choices.append(
-                    CompletionChoice(
-                        len(choices),
-                        echo.text + completion.text,
-                        logprobs,
-                        completion.finish_reason,
-                        completion.stop_reason,
-                    )
+                choice = CompletionChoice(
+                    len(choices),
+                    echo.text + completion.text,
+                    logprobs,
+                    completion.finish_reason,
+                    completion.stop_reason,
                 )
+                if asked.max_tokens == 0:
+                    choice = CompletionChoice(len(choices), echo.text, logprobs, "length")
+                if asked.prompt_logprobs is not None and positions is not None:
+                    choice.prompt_logprobs = prompt_logprobs(positions, asked.prompt_logprobs)
+                if asked.return_token_ids:
+                    choice.token_ids = completion.token_ids if asked.max_tokens != 0 else []
+                    choice.prompt_token_ids = output.prompt_token_ids
+                choices.append(choice)
         return choices
 
     # Log-probabilities can be many; other requests go on meanwhile.
-    choices = write() if asked.logprobs is None else await asyncio.to_thread(write)
+    choices = await asyncio.to_thread(write) if _has_logprobs(asked) else write()
     return Completion(id=answer_id, created=created, model=model, choices=choices, usage=_usage(asked, generation))
 
 
@@ -162,14 +177,19 @@ async def _events(
             logprobs = None
             if delta.logprobs is not None:
                 logprobs = _logprobs(asked, echo, delta.logprobs, [delta.text_offset] * len(delta.logprobs))
-            if asked.echo and index not in begun:
-                begun.add(index)
+            is_first = index not in begun
+            begun.add(index)
+            if asked.echo and is_first:
                 text = echo.text + text
                 echoed = _echoed_logprobs(asked, echo, generation.prompt_logprobs(prompt_index))
                 if echoed is not None and logprobs is not None:
                     logprobs = _joined(echoed, logprobs)
-            if text or logprobs or delta.finish_reason:
+            if text or logprobs or delta.finish_reason or asked.return_token_ids:
                 choice = CompletionChoice(index, text, logprobs, delta.finish_reason, delta.stop_reason)
+                if asked.return_token_ids:
+                    choice.token_ids = delta.token_ids
+                    if is_first:
+                        choice.prompt_token_ids = generation.prompt_token_ids(prompt_index)
                 yield encode_event(chunk(choices=[choice]))
         if asked.stream_options is not None and asked.stream_options.include_usage:
             yield encode_event(chunk(choices=[], usage=_usage(asked, generation)))
@@ -179,7 +199,9 @@ async def _events(
 def _hidden(delta: TextDelta) -> TextDelta:
     """The one token that was made where none was asked for: its end, not itself."""
     logprobs = delta.logprobs and delta.logprobs[:0]
-    return dataclasses.replace(delta, text="", logprobs=logprobs, finish_reason="length", stop_reason=None)
+    return dataclasses.replace(
+        delta, text="", token_ids=[], logprobs=logprobs, finish_reason="length", stop_reason=None
+    )
 
 
 def _usage(asked: CompletionRequest, generation: Generation) -> Usage:
@@ -199,7 +221,7 @@ def _echoed_logprobs(
     asked: CompletionRequest, echo: _Echo, positions: Sequence[Candidates | None] | None
 ) -> CompletionLogprobs | None:
     """Of the prompt; None where none were asked for."""
-    if positions is None:
+    if positions is None or not asked.echo or asked.logprobs is None:
         return None
     found = [position for position in positions if position is not None]
     return echo_logprobs(echo.text, echo.first_token, found, asked.logprobs or 0)

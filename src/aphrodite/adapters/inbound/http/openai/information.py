@@ -1,4 +1,4 @@
-"""What the server says of itself: GET /v1/models, /health, /version and /metrics."""
+"""What the server says of itself: GET /v1/models, /health, /load, /version, /tokenizer_info and /metrics."""
 
 from importlib.metadata import version as installed_version
 
@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from aphrodite.adapters.inbound.http.errors import UnknownModelError
 from aphrodite.adapters.inbound.http.json_response import json_response
-from aphrodite.adapters.inbound.http.openai.protocol import Health, Model, ModelList, Version
+from aphrodite.adapters.inbound.http.openai.protocol import Health, Load, Model, ModelList, TokenizerInfo, Version
 from aphrodite.adapters.inbound.http.service import Service, service_of
 
 
@@ -33,16 +33,43 @@ async def health(request: Request) -> Response:
     return json_response(Health("unavailable"), 503)
 
 
+async def ping(request: Request) -> Response:
+    """As `health`; any method that it is asked by."""
+    return await health(request)
+
+
+async def load(request: Request) -> Response:
+    """How much is under way, for those who spread requests over servers."""
+    stats = service_of(request).client.stats
+    return json_response(Load(stats.num_running + stats.num_waiting))
+
+
+async def tokenizer_info(request: Request) -> Response:
+    """What clients that count or cut tokens themselves want to know."""
+    service = service_of(request)
+    tokenizer = service.tokenizer
+    return json_response(
+        TokenizerInfo(
+            vocab_size=tokenizer.vocab_size,
+            max_model_len=service.client.limits.max_model_len,
+            eos_token_ids=sorted(tokenizer.eos_token_ids),
+            special_tokens=dict(tokenizer.special_tokens),
+            chat_template=tokenizer.chat_template,
+        )
+    )
+
+
 async def version(request: Request) -> Response:  # noqa: ARG001 - a route's signature
     """The installed package's version."""
     return json_response(Version(installed_version("aphrodite-vlm")))
 
 
 async def metrics(request: Request) -> Response:
-    """Everything that is counted and measured, in Prometheus' text format."""
+    """Everything that is counted and measured, in Prometheus' text format, or OpenMetrics where that is asked for."""
     service = service_of(request)
     service.metrics.note_engine(service.client.stats)
-    return Response(service.metrics.exposition(), headers={"Content-Type": service.metrics.content_type})
+    written, media_type = service.metrics.exposition(request.headers.get("accept", ""))
+    return Response(written, headers={"Content-Type": media_type})
 
 
 def _model(service: Service, name: str) -> Model:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from aphrodite.adapters.inbound.http.openai.protocol import (
     ChatLogprobs,
     CompletionLogprobs,
+    PromptLogprob,
+    PromptLogprobs,
     TokenLogprob,
     TopLogprob,
 )
@@ -29,6 +31,11 @@ def completion_logprobs(positions: Sequence[Candidates], offsets: Sequence[int],
         logprobs.token_logprobs.append(logprob)
         logprobs.top_logprobs.append(named)
     return logprobs
+
+
+def prompt_logprobs(positions: Sequence[Candidates | None], num_top: int) -> PromptLogprobs:
+    """Of each token of a prompt: itself and the best."""
+    return [None if position is None else _by_id(position, num_top) for position in positions]
 
 
 def echo_logprobs(text: str, first_token: bytes, positions: Sequence[Candidates], num_top: int) -> CompletionLogprobs:
@@ -64,6 +71,15 @@ def _chat_position(position: Candidates, num_top: int) -> TokenLogprob:
         for _, item in _best(position, num_top)
     ]
     return TokenLogprob(chosen.decoded_token or "", chosen.logprob, list(chosen.token_bytes or b""), best)
+
+
+def _by_id(position: Candidates, num_top: int) -> dict[int, PromptLogprob]:
+    chosen = next(iter(position))
+    shown = {chosen: position[chosen]} | dict(_best(position, num_top))
+    return {
+        token_id: PromptLogprob(candidate.logprob, candidate.rank, candidate.decoded_token or "")
+        for token_id, candidate in shown.items()
+    }
 
 
 def _named(position: Candidates, num_top: int) -> Iterator[tuple[str, float]]:

@@ -55,6 +55,8 @@ class GenerationFields(Struct, kw_only=True):
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     echo: bool | None = None
+    best_of: int | None = None  # as many as n
+    request_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None  # as the header x-request-id
 
 
 class ChatCompletionRequest(GenerationFields, kw_only=True):
@@ -78,6 +80,8 @@ class CompletionRequest(GenerationFields, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 
     add_special_tokens: bool | None = None
+    prompt_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    return_token_ids: bool | None = None
 
 
 class TokenizeRequest(Struct, kw_only=True):
@@ -213,12 +217,25 @@ class ChatCompletionChunk(Struct, kw_only=True):
     system_fingerprint: None = None
 
 
+class PromptLogprob(Struct):
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[int, PromptLogprob] | None]
+"""For each token of the prompt, None for the first: token id to candidate."""
+
+
 class CompletionChoice(Struct):
     index: int
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
     stop_reason: int | str | None = None
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+    token_ids: list[int] | UnsetType = UNSET  # of the text
+    prompt_token_ids: list[int] | UnsetType = UNSET
 
 
 class Completion(Struct, kw_only=True):
@@ -266,6 +283,18 @@ class Health(Struct):
     status: Literal["ok", "unavailable"]
 
 
+class Load(Struct):
+    server_load: int  # sequences that run or wait
+
+
+class TokenizerInfo(Struct, kw_only=True):
+    vocab_size: int
+    max_model_len: int
+    eos_token_ids: list[int]
+    special_tokens: dict[str, str]
+    chat_template: str | None  # the tokenizer's own
+
+
 class ErrorDetail(Struct):
     message: str
     type: str
@@ -275,3 +304,8 @@ class ErrorDetail(Struct):
 
 class ErrorBody(Struct):
     error: ErrorDetail
+
+    @classmethod
+    def of(cls, detail: ErrorDetail, status: int) -> "ErrorBody":  # noqa: ARG003 - it says nothing of the status
+        """As OpenAI writes an error."""
+        return cls(detail)

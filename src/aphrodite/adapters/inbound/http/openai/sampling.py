@@ -44,12 +44,15 @@ def completion_sampling(request: CompletionRequest, default: SamplingParams) -> 
     """For no tokens at all, one is asked for, which is not shown. Raises SamplingParamsError or InvalidRequestError."""
     if request.max_tokens == 0 and not request.echo:
         raise InvalidRequestError('max_tokens must be at least 1, or 0 with "echo": true.', "max_tokens")
+    if request.prompt_logprobs is not None and request.stream:
+        raise InvalidRequestError("prompt_logprobs are not told in a stream.", "prompt_logprobs")
+    prompt_logprobs = (request.logprobs if request.echo else None, request.prompt_logprobs)
     return _sampling(
         request,
         default,
         max_tokens=_DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else max(request.max_tokens, 1),
         logprobs=request.logprobs,
-        prompt_logprobs=request.logprobs if request.echo else None,
+        prompt_logprobs=max((wanted for wanted in prompt_logprobs if wanted is not None), default=None),
     )
 
 
@@ -61,9 +64,13 @@ def _sampling(
     logprobs: int | None,
     prompt_logprobs: int | None = None,
 ) -> SamplingParams:
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequestError('stream_options needs "stream": true.', "stream_options")
+    if request.best_of is not None and request.best_of != (request.n or 1):
+        raise InvalidRequestError(
+            "best_of is supported where it equals n; leave it out.", "best_of", "unsupported_parameter"
+        )
     given = {name: value for name in _FIELDS if (value := getattr(request, name)) is not None}
+    if given.get("stop") == "":
+        del given["stop"]
     return dataclasses.replace(
         default, max_tokens=max_tokens, logprobs=logprobs, prompt_logprobs=prompt_logprobs, **given
     )

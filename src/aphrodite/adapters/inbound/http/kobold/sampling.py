@@ -1,0 +1,41 @@
+"""Kobold's names of sampling parameters to ours; the model's own where a request says nothing."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from aphrodite.adapters.inbound.http.kobold.protocol import KoboldRequest
+from aphrodite.domain.prompting.sampling_params import SamplingParams
+
+DEFAULT_MAX_LENGTH = 512
+
+_BANNED = -100.0  # what is added to a logit
+_NAMES = {
+    "n": "n",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "rep_pen": "repetition_penalty",
+    "presence_penalty": "presence_penalty",
+    "sampler_seed": "seed",
+    "bypass_eos": "ignore_eos",
+}
+
+
+def kobold_sampling(asked: KoboldRequest, default: SamplingParams, eos_token_ids: Iterable[int]) -> SamplingParams:
+    """Raises SamplingParamsError."""
+    given = {ours: value for name, ours in _NAMES.items() if (value := getattr(asked, name)) is not None}
+    if given.get("seed") == -1:
+        del given["seed"]
+    bias = dict(asked.logit_bias or {})
+    if asked.ban_eos_token or asked.use_default_badwordsids:
+        bias |= dict.fromkeys(eos_token_ids, _BANNED)
+    return dataclasses.replace(
+        default,
+        max_tokens=asked.max_length or DEFAULT_MAX_LENGTH,
+        stop=[words for words in asked.stop_sequence or () if words],
+        include_stop_str_in_output=asked.trim_stop is False,
+        skip_special_tokens=not asked.render_special,
+        logit_bias=bias,
+        **given,
+    )

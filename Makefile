@@ -7,7 +7,7 @@ QUESTION ?=
 LAYERS ?=
 CHIPS ?=
 
-.PHONY: setup demo serve check test test-slow attack soak test-gpu bench-gpu test-tpu-compile
+.PHONY: setup demo serve docs check test test-slow test-browser attack soak test-gpu bench-gpu test-tpu-compile
 
 setup: $(STAMP)
 
@@ -36,6 +36,19 @@ test: check
 # What takes minutes, and what a faster test of the same thing stands for in `make test`.
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow
+
+# The page in a real Chromium: the distribution's, which must be installed, or the one that CHROMIUM names. With
+# SCREENSHOTS=FOLDER it leaves pictures there.
+test-browser: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 0 -m browser tests/browser
+
+# The documentation as a site in build/site; a link that leads nowhere is an error.
+docs: .venv/.docs
+	$(BIN)/mkdocs build --strict --quiet
+
+.venv/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $@
 
 # What strangers can do to a server, with the figures: all attacks, those that take too long for `make test` among them.
 attack: setup

@@ -5,18 +5,19 @@ import importlib.metadata
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
-from aphrodite.adapters.outbound.huggingface.configuration import read_config
+from aphrodite.adapters.outbound.huggingface.configuration import read_config, read_generation_config
 from aphrodite.adapters.outbound.huggingface.dummy_checkpoint import DummyCheckpoint
 from aphrodite.adapters.outbound.huggingface.gguf_checkpoint import GgufCheckpoint
-from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model, locate_tokenizer
+from aphrodite.adapters.outbound.huggingface.location import HubOptions, ModelLocation, locate_model, locate_tokenizer
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.adapters.outbound.images.cache import CachingImageReader
@@ -180,9 +181,10 @@ def _image_reader(frontend: Frontend, server: ServerConfig) -> ImageReader | Non
 
 def open_model(config: EngineConfig) -> OpenedModel:
     """The files behind a model's name, its weights unread. Raises ModelError."""
+    hub = HubOptions(config.revision, config.download_dir, config.hf_token)
     location = locate_model(
         config.model,
-        config.revision,
+        hub,
         # Hear of a model that is not supported before gigabytes are downloaded.
         check=lambda folder: read_model(read_config(folder, trust_remote_code=config.trust_remote_code)),
     )
@@ -204,7 +206,7 @@ def open_model(config: EngineConfig) -> OpenedModel:
             config.model,
         )
     tokenizer = HuggingFaceTokenizer(
-        locate_tokenizer(config.tokenizer, config.revision) if config.tokenizer else location,
+        locate_tokenizer(config.tokenizer, hub) if config.tokenizer else location,
         vocab_size=spec.decoder.vocab_size,
         config=checkpoint.config,
         generation_config=checkpoint.generation_config,
@@ -232,13 +234,29 @@ def _frontend(config: EngineConfig, model: OpenedModel) -> Frontend:
         tokenizer=model.tokenizer,
         model=model.spec,
         image_token=model.tokenizer.image_token,
-        default_sampling=SamplingParams.from_generation_config(model.checkpoint.generation_config),
+        default_sampling=SamplingParams.from_generation_config(_generation_config(config, model.checkpoint)),
         chat_template=config.chat_template or model.tokenizer.chat_template,
         read_image_url=open_picture_url,
         read_image_file=open_picture_file,
         load_image_processing=None if processor.image_processing is None else processor.image_processing.loader,
         clock=SystemClock(),
     )
+
+
+def _generation_config(config: EngineConfig, checkpoint: CheckpointSource) -> Mapping[str, Any]:
+    """Where requests' default parameters come from. Raises ConfigError or CheckpointError."""
+    match config.generation_config:
+        case "auto":
+            return checkpoint.generation_config
+        case "none" | "vllm":
+            return {}
+    folder = Path(config.generation_config)
+    if not (folder / "generation_config.json").is_file():
+        raise ConfigError(
+            "generation_config must be auto, none, or a folder that holds a generation_config.json; "
+            f"got {config.generation_config[:200]!r}."
+        )
+    return read_generation_config(folder)
 
 
 def _automatic_backend() -> str:

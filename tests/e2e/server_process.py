@@ -83,7 +83,7 @@ class ServerProcess:
     def _wait_until_ready(self) -> str:
         deadline_s = time.monotonic() + _READY_WITHIN_S
         while time.monotonic() < deadline_s:
-            found = re.search(r"Aphrodite is ready at (https?://[\d.]+:\d+)", self.log)
+            found = re.search(r"Aphrodite is ready at (https?://[\d.]+:\d+|unix:\S+)", self.log)
             if found:
                 return found[1]
             assert self.process.poll() is None, self.log

@@ -13,7 +13,9 @@ from tests.parity.fixture_types import Folders, OpenLlm, References
 from tests.parity.reference import Reference
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from aphrodite import LLM, CompletionOutput, SamplingParams
+from aphrodite import LLM, CompletionOutput, SamplingParams, bootstrap
+from aphrodite.domain.config import EngineConfig
+from aphrodite.domain.errors import ConfigError
 
 CASES = (*IMAGE_CASES, *TEXT_CASES)
 MAX_TOKENS = 12
@@ -195,6 +197,23 @@ def test_defaults_are_those_of_generation_config(folder: Folders, tmp_path: Path
         answer = reference.generate(case.prompt, case.image)
         assert len(answer.token_ids) == 7
         assert output.outputs[0].token_ids == answer.token_ids
+
+
+def test_defaults_may_come_from_another_folder_or_from_none(folder: Folders, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder("clip-llama"), tmp_path / "copy"))
+    edit(copy, do_sample=True, temperature=0.5, max_new_tokens=7)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.25}')
+
+    def defaults(source: str) -> SamplingParams:
+        return bootstrap.prepare(EngineConfig(model=str(copy), generation_config=source))[0].default_sampling
+
+    assert (defaults("auto").temperature, defaults("auto").max_tokens) == (0.5, 7)
+    assert defaults("none").greedy
+    assert (defaults(str(other)).temperature, defaults(str(other)).max_tokens) == (0.25, SamplingParams().max_tokens)
+    with pytest.raises(ConfigError, match="generation_config must be auto, none, or a folder"):
+        defaults(str(tmp_path))
 
 
 @pytest.mark.parametrize("skip", [True, False])

@@ -1,10 +1,12 @@
 """The engine's and the server's configuration: frozen, validated when built."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from aphrodite.domain.errors import ConfigError
+from aphrodite.domain.prompting.sampling_params import MAX_LOGPROBS
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 _DTYPE_NAMES = {"half": "float16", "fp16": "float16", "bf16": "bfloat16", "float": "float32", "fp32": "float32"}
@@ -30,6 +32,11 @@ class EngineConfig:
     device: str = "auto"
     dtype: Dtype = "auto"
     revision: str | None = None
+    download_dir: str | None = None  # where a hub repository is stored; None: where HF_HOME says
+    hf_token: str | None = field(
+        default=None, repr=False
+    )  # for the hub; None: what `hf auth login` stored, or HF_TOKEN
+    generation_config: str = "auto"  # default parameters: the model's own, "none" of them, or those of a folder
     trust_remote_code: bool = False
     load_format: LoadFormat = "auto"
     max_model_len: int | None = None  # tokens, prompt and output; None: the model's own
@@ -90,12 +97,15 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 2242  # 0: any free one
+    uds: str | None = None  # a Unix socket's path, in place of host and port
+    root_path: str = ""  # what a proxy in front puts before every path
     served_model_name: tuple[str, ...] = ()  # what requests may call the model; its own name when empty
     api_key: tuple[str, ...] = ()  # any of them opens every path; none: everybody may
     cors_origins: tuple[str, ...] = ()  # pages of these may call from a browser; "*" for all
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     max_body_bytes: int = 32 * 1024 * 1024  # of one HTTP request
+    max_logprobs: int = MAX_LOGPROBS  # candidates beside each token that a request may ask for
     max_queue: int = 1024  # sequences that wait, a prompt's completions each counted
     max_connections: int = 2048  # open at once
     max_connections_per_address: int = 1024  # of them; a proxy in front of us is one address
@@ -110,6 +120,7 @@ class ServerConfig:
     image_max_redirects: int = 0
     allowed_image_hosts: tuple[str, ...] = ()  # trusted at private addresses, too
     allowed_local_media_path: str | None = None  # file:// URLs may point below this folder
+    disable_playground: bool = False  # no page at / and /playground
     log_level: LogLevel = "info"
     log_format: LogFormat = "text"
 
@@ -135,6 +146,10 @@ class ServerConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.max_logprobs <= MAX_LOGPROBS:
+            raise ConfigError(f"--max-logprobs must be from 0 to {MAX_LOGPROBS}, got {self.max_logprobs}.")
+        if self.root_path and not re.fullmatch(r"(/[\w.~-]+)+", self.root_path, re.ASCII):
+            raise ConfigError(f"--root-path must be a path as in /aphrodite, got {self.root_path!r}.")
         if self.image_max_redirects < 0:
             raise ConfigError(f"--image-max-redirects must be at least 0, got {self.image_max_redirects}.")
         for name in ("request_timeout", "image_fetch_timeout"):
@@ -159,8 +174,8 @@ class ServerConfig:
 
 
 def _check_limits(limits: object) -> None:
-    """`limit_mm_per_prompt`: most items of each kind in one prompt."""
-    if not isinstance(limits, dict) or set(limits) != {"image"}:
+    """`limit_mm_per_prompt`: most items of each kind in one prompt; of other kinds than images, none."""
+    if not isinstance(limits, dict) or "image" not in limits or any(limits[kind] for kind in limits if kind != "image"):
         raise ConfigError(f'limit_mm_per_prompt must be {{"image": N}}, got {limits!r}.')
     count = limits["image"]
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:

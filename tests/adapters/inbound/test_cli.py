@@ -53,7 +53,9 @@ def test_a_limit_of_images_that_is_none_is_refused(value: str) -> None:
         parameters("demo", "--limit-mm-per-prompt", value)
 
 
-@pytest.mark.parametrize("limits", [{}, {"video": 1}, {"image": -1}, {"image": True}, {"image": 1.0}, 4])
+@pytest.mark.parametrize(
+    "limits", [{}, {"video": 1}, {"image": 1, "video": 1}, {"image": -1}, {"image": True}, {"image": 1.0}, 4]
+)
 def test_limits_of_other_kinds_are_refused(limits: Any) -> None:
     with pytest.raises(ConfigError, match="limit_mm_per_prompt must be"):
         EngineConfig(model="demo", limit_mm_per_prompt=limits)
@@ -138,6 +140,9 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path, text: str, part: str) -> Non
         {"max_body_bytes": 0},
         {"image_max_redirects": -1},
         {"step_timeout": 1.0},
+        {"max_logprobs": 21},
+        {"root_path": "models"},
+        {"root_path": "/models/"},
         {"request_timeout": 0.0},
         {"request_timeout": float("nan")},
         {"shutdown_timeout": -1.0},

@@ -10,7 +10,7 @@ from typing import ClassVar
 import huggingface_hub
 import pytest
 
-from aphrodite.adapters.outbound.huggingface.location import ModelLocation, locate_model, locate_tokenizer
+from aphrodite.adapters.outbound.huggingface.location import HubOptions, ModelLocation, locate_model, locate_tokenizer
 from aphrodite.domain.errors import ModelNotFoundError, UnsupportedModelError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -97,7 +97,7 @@ def test_repository_in_the_cache(cache: Path) -> None:
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     assert locate_model("some/model") == ModelLocation(snapshot)
-    assert locate_model("some/model", revision=COMMIT) == ModelLocation(snapshot)
+    assert locate_model("some/model", HubOptions(revision=COMMIT)) == ModelLocation(snapshot)
 
 
 @pytest.mark.usefixtures("cache")
@@ -123,6 +123,7 @@ class Hub(BaseHTTPRequestHandler):
         "model.bin": b"x",
         "consolidated.safetensors": b"x",
     }
+    TOKENS: ClassVar[list[str | None]] = []  # of the requests
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
@@ -131,6 +132,7 @@ class Hub(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, with_body: bool) -> None:
+        self.TOKENS.append(self.headers.get("Authorization"))
         path = self.path.split("?")[0]
         body, headers, status = b"{}", {}, 200
         if path in ("/api/models/some/model", "/api/models/some/model/revision/main"):
@@ -196,6 +198,15 @@ def test_download_takes_what_a_model_is_read_from() -> None:
     assert (folder / "model.safetensors").read_bytes() == b"weights"
 
 
+def test_a_download_goes_where_it_is_told_to_with_the_token_given(hub: Path, tmp_path: Path) -> None:
+    Hub.TOKENS.clear()
+    folder = locate_model("some/model", HubOptions(folder=str(tmp_path / "models"), token="hf_given")).folder
+    assert (folder / "model.safetensors").is_file()
+    assert folder.is_relative_to(tmp_path / "models")
+    assert not hub.exists()
+    assert set(Hub.TOKENS) == {"Bearer hf_given"}
+
+
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize(
     ("name", "revision", "sentence"),
@@ -207,7 +218,7 @@ def test_download_takes_what_a_model_is_read_from() -> None:
 )
 def test_what_the_hub_does_not_give(name: str, revision: str | None, sentence: str) -> None:
     with pytest.raises(ModelNotFoundError, match=sentence) as caught:
-        locate_model(name, revision)
+        locate_model(name, HubOptions(revision))
     assert "http" not in str(caught.value)
     assert caught.value.__cause__ is not None
 

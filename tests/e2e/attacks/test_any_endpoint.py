@@ -1,11 +1,12 @@
 """The promise as a property of every endpoint that there is: whatever the body holds, all others are served."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.e2e.attacks.promise import MODEL, http_post, promise_kept, send
+from tests.e2e.attacks.promise import MODEL, besiege, http_post, promise_kept, send
 from tests.e2e.server_process import ServerProcess
 
 _SIZE = 31_000_000  # of a body of nearly 32 MB
@@ -66,6 +67,22 @@ def test_small(demo: ServerProcess, filling: str) -> None:
     with promise_kept(demo, f"{len(requests)} bodies of 100 kB, {filling}"), ThreadPoolExecutor(4) as attackers:
         statuses = [status for status, _ in attackers.map(lambda request: send(demo, request), requests)]
     assert set(statuses) <= {200, 400, 404}
+
+
+def test_paths(demo: ServerProcess) -> None:
+    """Every path, as it is, with a query of 50 kB, and with more in front and behind; all at once."""
+    paths = re.findall(r"(?:Paths: |, )(/[^,\s]*)", demo.log)
+    assert "/playground/main.js" in paths
+    forms = ("{}", "{}?" + "q=1&" * 12_500, "{}/" + "../" * 1_000, "{}" + "/x" * 10_000, "{}%00", "/{}")
+    requests = [
+        f"{method} {form.format(path)} HTTP/1.1\r\nHost: attacked\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        for path in paths
+        for form in forms
+        for method in ("GET", "DELETE")
+    ]
+    with promise_kept(demo, f"{len(requests)} paths"):
+        statuses = besiege(demo, [request.encode() for request in requests])
+    assert set(statuses) <= {200, 400, 404, 405, 431}
 
 
 @pytest.mark.attack

@@ -30,6 +30,9 @@ class OfflineModel:
         device: str = "auto",
         dtype: Any = "auto",
         revision: str | None = None,
+        download_dir: str | None = None,
+        hf_token: str | None = None,
+        generation_config: str = "auto",
         trust_remote_code: bool = False,
         load_format: LoadFormat = "auto",
         max_model_len: int | None = None,
@@ -56,6 +59,10 @@ class OfflineModel:
             device: "auto", "cpu", "cuda" or "cuda:N"; with the backend "jax_tpu" also "tpu" or "tpu:N".
             dtype: "auto", "float32", "bfloat16" or "float16", also as torch's own (torch.bfloat16).
             revision: Branch, tag or commit of a hub repository.
+            download_dir: Where a hub repository is stored, when not where HF_HOME says.
+            hf_token: For the hub, when not HF_TOKEN or what `hf auth login` stored.
+            generation_config: Default parameters: "auto" for the model's own, "none" for greedy answers, or a folder
+                with a generation_config.json.
             trust_remote_code: Let transformers run code that comes with a model's tokenizer or processor.
             load_format: "dummy" for random weights of the configured shapes.
             max_model_len: Longest sequence, prompt and answer, in tokens; the model's own limit by default.
@@ -82,6 +89,9 @@ class OfflineModel:
             device=device,
             dtype=parse_dtype(dtype),
             revision=revision,
+            download_dir=download_dir,
+            hf_token=hf_token,
+            generation_config=generation_config,
             trust_remote_code=trust_remote_code,
             load_format=load_format,
             max_model_len=max_model_len,

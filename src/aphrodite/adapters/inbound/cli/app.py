@@ -8,14 +8,15 @@ import typer
 
 from aphrodite.adapters.inbound.cli.chat import chat
 from aphrodite.adapters.inbound.cli.mistakes import sentence
+from aphrodite.adapters.inbound.cli.pasted_flags import RunCommand
 from aphrodite.adapters.inbound.cli.run import run
 from aphrodite.bench import bench
 from aphrodite.domain.errors import AphroditeError, EngineDeadError, ServerTalkError
 
-app = typer.Typer(name="aphrodite", add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(name="aphrodite", pretty_exceptions_enable=False)
 # The prefix makes of --port the variable APHRODITE_PORT.
 for name, said in (("run", None), ("serve", "The same as run.")):
-    app.command(name, context_settings={"auto_envvar_prefix": "APHRODITE"}, help=said)(run)
+    app.command(name, cls=RunCommand, context_settings={"auto_envvar_prefix": "APHRODITE"}, help=said)(run)
 app.command()(chat)
 app.add_typer(bench)
 

@@ -6,6 +6,9 @@ from typing import Any
 import typer
 import yaml
 
+from aphrodite.adapters.inbound.cli.pasted_flags import notes_of
+from aphrodite.adapters.inbound.cli.vllm_flags import OtherFlag, flag_of
+
 
 def load_config_file(context: typer.Context, path: str | None) -> str | None:
     """Callback of an eager option: the file's values become the defaults of the other flags.
@@ -17,7 +20,15 @@ def load_config_file(context: typer.Context, path: str | None) -> str | None:
     parameters = {parameter.name: parameter for parameter in context.command.params if parameter.name != "config"}
     values: dict[str, Any] = {}
     for key, value in _read(path).items():
-        parameter = parameters.get(str(key).replace("-", "_"))
+        name = str(key).replace("_", "-")
+        other = flag_of(name) if name.replace("-", "_") not in parameters else None
+        if other is not None and not other.ours:
+            if value is not None:
+                notes_of(context).append(other.note(str(value)))
+            continue
+        if other is not None:
+            name, value = _in_our_words(other, value)
+        parameter = parameters.get(name.replace("-", "_"))
         if parameter is None or parameter.name is None:
             raise typer.BadParameter(f"{path} has a flag that does not exist: {key}.")
         if value is None:
@@ -30,6 +41,12 @@ def load_config_file(context: typer.Context, path: str | None) -> str | None:
         values[parameter.name] = [value] if takes_several and isinstance(value, str) else value
     context.default_map = values
     return path
+
+
+def _in_our_words(other: OtherFlag, value: Any) -> tuple[str, Any]:
+    if other.ours.startswith("no-"):
+        return f"enable-{other.ours.removeprefix('no-')}", not value
+    return other.ours, other.words.get(value, value) if isinstance(value, str) else value
 
 
 def _read(path: str) -> dict[Any, Any]:

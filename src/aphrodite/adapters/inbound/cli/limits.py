@@ -7,12 +7,15 @@ import typer
 
 
 def read_limits(value: str | dict[str, int]) -> dict[str, Any]:
-    """`image=4` or JSON to a dictionary, whose values EngineConfig checks. Raises typer.BadParameter."""
+    """`image=4,video=0` or JSON to a dictionary, whose values EngineConfig checks. Raises typer.BadParameter."""
     if isinstance(value, dict):  # the default
         return value
-    kind, equals, count = value.partition("=")
     try:
-        limits = {kind.strip(): int(count)} if equals else json.loads(value)
+        if "=" in value:
+            pairs = (item.split("=") for item in value.split(","))
+            limits = {kind.strip(): int(count) for kind, count in pairs}
+        else:
+            limits = json.loads(value)
     except ValueError as error:
         raise _wrong(value) from error
     if not isinstance(limits, dict):

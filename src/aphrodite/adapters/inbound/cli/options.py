@@ -34,6 +34,11 @@ ConfigFile = Annotated[
 
 Tokenizer = Annotated[str | None, _flag(_MODEL, "Where the tokenizer lies, when not with the model.", "PATH")]
 Revision = Annotated[str | None, _flag(_MODEL, "Branch, tag or commit of a hub repository.", "NAME")]
+DownloadDir = Annotated[str | None, _flag(_MODEL, "Where a hub repository is stored; default: HF_HOME.", "DIR")]
+HfToken = Annotated[str | None, _flag(_MODEL, "For the hub; default: HF_TOKEN, or who is logged in.", "TOKEN")]
+GenerationConfig = Annotated[
+    str, _flag(_MODEL, "Default parameters: auto (the model's), none, or a folder's generation_config.json.", "NAME")
+]
 LoadFormat = Annotated[config.LoadFormat, _flag(_MODEL, "dummy: random weights of the configured shapes.", "NAME")]
 TrustRemoteCode = Annotated[
     bool, _flag(_MODEL, "Run code that comes with the model's tokenizer or processor.", "", "--trust-remote-code")
@@ -76,11 +81,15 @@ Seed = Annotated[int, _count(_ENGINE, "What requests without a seed draw from.",
 
 Host = Annotated[str, _flag(_SERVER, "Address to listen on; 0.0.0.0 for all.", "ADDRESS")]
 Port = Annotated[int, _count(_SERVER, "Port to listen on; 0 for any free one.", "N")]
+Uds = Annotated[str | None, _flag(_SERVER, "Unix socket to listen on, in place of host and port.", "PATH")]
+RootPath = Annotated[str, _flag(_SERVER, "What a proxy in front puts before every path, as /aphrodite.", "PATH")]
+DisablePlayground = Annotated[bool, _flag(_SERVER, "No page at / and /playground.", "", "--disable-playground")]
 ApiKey = Annotated[list[str] | None, _flag(_SERVER, "A key that clients must send; repeatable.", "KEY")]
 CorsOrigins = Annotated[list[str] | None, _flag(_SERVER, "Origin of pages that may call; repeatable.", "ORIGIN")]
 SslCertfile = Annotated[str | None, _flag(_SERVER, "Certificate for https, in PEM.", "FILE")]
 SslKeyfile = Annotated[str | None, _flag(_SERVER, "The certificate's key, in PEM.", "FILE")]
 MaxBodyBytes = Annotated[int, _count(_SERVER, "Longest body of a request.", "BYTES")]
+MaxLogprobs = Annotated[int, _count(_SERVER, "Most candidates beside a token that a request may ask for.", "N")]
 MaxQueue = Annotated[int, _count(_SERVER, "Most requests that wait; more get 429.", "N")]
 MaxConnections = Annotated[int, _count(_SERVER, "Most connections that are open at once.", "N")]
 MaxConnectionsPerAddress = Annotated[int, _count(_SERVER, "Most of them from one address.", "N")]

@@ -1,20 +1,30 @@
 """`aphrodite run MODEL`: serve a model over HTTP."""
 
+import logging
 from pathlib import Path
 
+import typer
+
 from aphrodite.adapters.inbound.cli import options
+from aphrodite.adapters.inbound.cli.pasted_flags import notes_of
 from aphrodite.domain.config import EngineConfig, ServerConfig
 from aphrodite.domain.errors import ConfigError
+
+_logger = logging.getLogger(__name__)
 
 _ENGINE = EngineConfig(model="none")  # for the defaults
 _SERVER = ServerConfig()
 
 
 def run(
+    context: typer.Context,
     model: options.Model,
     config: options.ConfigFile = None,  # noqa: ARG001 - its values arrive as the defaults of the others
     tokenizer: options.Tokenizer = None,
     revision: options.Revision = None,
+    download_dir: options.DownloadDir = None,
+    hf_token: options.HfToken = None,
+    generation_config: options.GenerationConfig = _ENGINE.generation_config,
     load_format: options.LoadFormat = _ENGINE.load_format,
     trust_remote_code: options.TrustRemoteCode = _ENGINE.trust_remote_code,
     served_model_name: options.ServedModelName = None,
@@ -35,11 +45,15 @@ def run(
     seed: options.Seed = _ENGINE.seed,
     host: options.Host = _SERVER.host,
     port: options.Port = _SERVER.port,
+    uds: options.Uds = None,
+    root_path: options.RootPath = _SERVER.root_path,
+    disable_playground: options.DisablePlayground = _SERVER.disable_playground,
     api_key: options.ApiKey = None,
     cors_origins: options.CorsOrigins = None,
     ssl_certfile: options.SslCertfile = None,
     ssl_keyfile: options.SslKeyfile = None,
     max_body_bytes: options.MaxBodyBytes = _SERVER.max_body_bytes,
+    max_logprobs: options.MaxLogprobs = _SERVER.max_logprobs,
     max_queue: options.MaxQueue = _SERVER.max_queue,
     max_connections: options.MaxConnections = _SERVER.max_connections,
     max_connections_per_address: options.MaxConnectionsPerAddress = _SERVER.max_connections_per_address,
@@ -61,7 +75,7 @@ def run(
     """Serve a model over an OpenAI-compatible HTTP API.
 
     Each flag may also come from the environment, as APHRODITE_PORT for --port, or from --config FILE.
-    Flags go before the environment, and that before the file.
+    Flags go before the environment, and that before the file. Most flags of vLLM are taken, too.
     """
     # The libraries behind it take a second to load; --help and mistakes need not wait for them.
     from aphrodite import bootstrap
@@ -70,12 +84,16 @@ def run(
     server_config = ServerConfig(
         host=host,
         port=port,
+        uds=uds,
+        root_path=root_path,
+        disable_playground=disable_playground,
         served_model_name=tuple(served_model_name or ()),
         api_key=tuple(api_key or ()),
         cors_origins=tuple(cors_origins or ()),
         ssl_certfile=ssl_certfile,
         ssl_keyfile=ssl_keyfile,
         max_body_bytes=max_body_bytes,
+        max_logprobs=max_logprobs,
         max_queue=max_queue,
         max_connections=max_connections,
         max_connections_per_address=max_connections_per_address,
@@ -100,6 +118,9 @@ def run(
         device=device,
         dtype=dtype,
         revision=revision,
+        download_dir=download_dir,
+        hf_token=hf_token,
+        generation_config=generation_config,
         trust_remote_code=trust_remote_code,
         load_format=load_format,
         tensor_parallel_size=tensor_parallel_size,
@@ -116,7 +137,10 @@ def run(
         chat_template=None if chat_template is None else read_chat_template(chat_template),
         seed=seed,
     )
-    serve(bootstrap.build_server(engine_config, server_config), engine_config, server_config)
+    parts = bootstrap.build_server(engine_config, server_config)
+    for note in notes_of(context):
+        _logger.warning("%s", note)
+    serve(parts, engine_config, server_config)
 
 
 def read_chat_template(value: str) -> str:

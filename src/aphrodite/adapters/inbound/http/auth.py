@@ -2,28 +2,30 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aphrodite.adapters.inbound.http.errors import UnauthorizedError, error_response
 
-_OPEN_PATHS = frozenset({"/health"})
+HEALTH_PATHS = frozenset({"/health"})
 
 
 class KeyAuth:
     """ASGI middleware that answers 401 unless `Authorization: Bearer KEY`, or `x-api-key: KEY`, holds one of the keys.
 
-    Comparing takes as long for a wrong key as for a right one. Without keys everybody may.
+    Comparing takes as long for a wrong key as for a right one. Without keys everybody may, and `open_paths` everybody
+    may in any case.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: Set[str] = HEALTH_PATHS) -> None:
         self._app = app
+        self._open_paths = open_paths
         self._digests = [_digest(key.encode("ascii")) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._digests or scope["path"] in _OPEN_PATHS:
+        if not self._digests or scope["path"] in self._open_paths:
             return await self._app(scope, receive, send)
         given = _keys_of(Headers(scope=scope))
         known = [key for key in given if self._is_known(key)]

@@ -15,8 +15,10 @@ _PLAIN = {"text/plain": {"schema": {"type": "string"}}}
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
-def build_openapi(operations: Sequence[Operation], error_type: Callable[[str], type[msgspec.Struct]]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document; `error_type` says in what form the errors of a path are."""
+def build_openapi(
+    operations: Sequence[Operation], error_type: Callable[[str], type[msgspec.Struct]], root_path: str = ""
+) -> dict[str, Any]:
+    """The OpenAPI 3.1 document; `error_type` says in what form the errors of a path, behind `root_path`, are."""
     types: set[type[msgspec.Struct]] = {
         kind
         for operation in operations
@@ -31,6 +33,7 @@ def build_openapi(operations: Sequence[Operation], error_type: Callable[[str], t
     return {
         "openapi": "3.1.0",
         "info": {"title": "Aphrodite", "version": version("aphrodite-vlm")},
+        "servers": [{"url": root_path or "/"}],
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"bearer": []}],

@@ -1,9 +1,7 @@
 """The server process: from parts to an open port, and to a good end."""
 
 import asyncio
-import errno
 import logging
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from aphrodite.adapters.inbound.http.app import create_app
 from aphrodite.adapters.inbound.http.connection import Connection
 from aphrodite.adapters.inbound.http.connections import Connections
 from aphrodite.adapters.inbound.http.descriptors import num_free_descriptors
+from aphrodite.adapters.inbound.http.listening import bound_socket, listen
 from aphrodite.adapters.inbound.http.preparation import Preparer
 from aphrodite.adapters.inbound.http.service import Service
 from aphrodite.bootstrap import ServerParts
@@ -41,13 +40,14 @@ def serve(parts: ServerParts, config: EngineConfig, server: ServerConfig) -> Non
     cannot be built, EngineDeadError when it died too often.
     """
     with (
-        _bind(server.host, server.port) as listener,
+        bound_socket(server) as listener,
         ThreadPoolExecutor(_num_threads(), "aphrodite-prepare") as pool,
         ThreadPoolExecutor(1, "aphrodite-long-text") as long_text_pool,
         ThreadPoolExecutor(1, "aphrodite-body") as body_pool,
     ):
         service = _service(parts, config, server, pool, long_text_pool, body_pool)
-        http = _Server(_uvicorn_config(create_app(service, server), server), server)
+        max_images = 0 if parts.reader is None else config.max_images
+        http = _Server(_uvicorn_config(create_app(service, server, max_images), server), server)
         with asyncio.Runner(loop_factory=http.config.get_loop_factory()) as runner:
             runner.run(_run(http, parts, server, listener))
 
@@ -65,14 +65,12 @@ async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listen
         if not starting.done():
             return
         starting.result()
-        _listen(listener)
+        address = listen(listener, server)
         failed = asyncio.create_task(client.failed())
         serving = asyncio.create_task(http.serve(sockets=[listener]))
         tasks += [failed, serving]
-        host, port = listener.getsockname()[:2]
         _logger.info("Paths: %s", ", ".join(route.path for route in getattr(http.config.app, "routes", ())))
-        scheme, shown = "https" if server.ssl_certfile else "http", f"[{host}]" if ":" in host else host
-        _logger.info("Aphrodite is ready at %s://%s:%d", scheme, shown, port)
+        _logger.info("Aphrodite is ready at %s", address)
         await asyncio.wait({stopped, failed, serving}, return_when=asyncio.FIRST_COMPLETED)
         _logger.info("Shutting down: no more requests are taken, those that run may finish.")
         http.should_exit = True
@@ -119,17 +117,19 @@ class _Server(uvicorn.Server):
         self._backlog = min(_MAX_BACKLOG, 2 * max_open)  # connections that come before the first of them is looked at
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self.servers = [
-            await asyncio.get_running_loop().create_server(
-                self._connect,
-                sock=listener,
-                ssl=self.config.ssl,
-                ssl_handshake_timeout=_TLS_HANDSHAKE_S if self.config.ssl else None,
-                backlog=self._backlog,
-            )
-            for listener in sockets or ()
-        ]
+        self.servers = [await self._take(listener) for listener in sockets or ()]
         self.started = True
+
+    async def _take(self, listener: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        take = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+        return await take(
+            self._connect,
+            sock=listener,
+            ssl=self.config.ssl,
+            ssl_handshake_timeout=_TLS_HANDSHAKE_S if self.config.ssl else None,
+            backlog=self._backlog,
+        )
 
     def _connect(self) -> Connection:
         return Connection(self.config, self.server_state, {}, connections=self._connections)
@@ -197,39 +197,9 @@ def _service(
         metrics=parts.metrics,
         default_sampling=frontend.default_sampling,
         trust_request_chat_template=server.trust_request_chat_template,
+        max_logprobs=server.max_logprobs,
         body_executor=body_pool,
     )
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Take the port at once, to hear early of one that is taken. Raises ConfigError."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        raise _cannot_listen(host, port, error) from error
-    return listener
-
-
-def _listen(listener: socket.socket) -> None:
-    """Let clients in. Raises ConfigError where a server that was starting beside us was faster."""
-    try:
-        listener.listen()
-    except OSError as error:
-        host, port = listener.getsockname()[:2]
-        raise _cannot_listen(host, port, error) from error
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
-    if error.errno == errno.EADDRINUSE:
-        return ConfigError(
-            f"Cannot listen on {host} port {port}, which is in use; choose another, as --port {port % 65535 + 1}, or "
-            "--port 0 for any free one."
-        )
-    reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-    return ConfigError(f"Cannot listen on {host} port {port}: {reason}.")
 
 
 def _num_threads() -> int:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from aphrodite.adapters.inbound.http.errors import UnknownModelError
+from aphrodite.adapters.inbound.http.errors import InvalidRequestError, UnknownModelError
 from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.preparation import Preparer
 from aphrodite.adapters.inbound.http.request_note import note_of
@@ -38,6 +38,7 @@ class Service:
     metrics: ExposedMetrics
     default_sampling: SamplingParams
     trust_request_chat_template: bool
+    max_logprobs: int  # candidates beside each token
     body_executor: Executor  # decodes large bodies, one after the other
     created: int = field(default_factory=lambda: int(time.time()))  # seconds since 1970
 
@@ -52,7 +53,12 @@ class Service:
     def generation(
         self, request: Request, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams, *, streamed: bool
     ) -> Generation:
-        """Prompts that are to be answered; `Generation.begin` has them answered."""
+        """Prompts that are to be answered; `Generation.begin` has them answered. Raises InvalidRequestError."""
+        if max(sampling.logprobs or 0, sampling.prompt_logprobs or 0) > self.max_logprobs:
+            raise InvalidRequestError(
+                f"At most {self.max_logprobs} log-probabilities a token may be asked for here; --max-logprobs says so.",
+                "logprobs",
+            )
         return Generation(
             request.state.request_id,
             client_of(request),

@@ -3,7 +3,7 @@
 import errno
 import importlib.resources
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aphrodite.domain.errors import ModelNotFoundError
@@ -29,8 +29,20 @@ class ModelLocation:
         return None if self.gguf_file is None else self.folder / self.gguf_file
 
 
+@dataclass(frozen=True, slots=True)
+class HubOptions:
+    """How a repository is downloaded; None: as the hub's library is set up."""
+
+    revision: str | None = None  # branch, tag or commit
+    folder: str | None = None  # where repositories are stored
+    token: str | None = field(default=None, repr=False)
+
+
+AS_SET_UP = HubOptions()
+
+
 def locate_model(
-    name: str, revision: str | None = None, check: Callable[[Path], object] | None = None
+    name: str, hub: HubOptions = AS_SET_UP, check: Callable[[Path], object] | None = None
 ) -> ModelLocation:
     """Find a model's files, downloading them when `name` is a repository; HF_HUB_OFFLINE is respected.
 
@@ -38,11 +50,11 @@ def locate_model(
 
     Raises ModelNotFoundError, and what `check` raises.
     """
-    location = locate_tokenizer(name, revision)
+    location = locate_tokenizer(name, hub)
     if location.is_from_hub:
         if check is not None:
             check(location.folder)
-        return ModelLocation(_download(name, revision, (*_HUB_FILES, *_HUB_WEIGHTS)))
+        return ModelLocation(_download(name, hub, (*_HUB_FILES, *_HUB_WEIGHTS)))
     if location.gguf_file is not None or (location.folder / "config.json").is_file():
         return location
     found = sorted(path.name for path in location.folder.glob("*.gguf"))
@@ -53,7 +65,7 @@ def locate_model(
     raise ModelNotFoundError(f"The folder {location.folder} holds no model: it has no config.json and no .gguf file.")
 
 
-def locate_tokenizer(name: str, revision: str | None = None) -> ModelLocation:
+def locate_tokenizer(name: str, hub: HubOptions = AS_SET_UP) -> ModelLocation:
     """As `locate_model`, but the folder may hold a tokenizer alone."""
     if name == DEMO:
         return _demo()
@@ -67,7 +79,7 @@ def locate_tokenizer(name: str, revision: str | None = None) -> ModelLocation:
         raise _not_found(name) from error
     if _looks_like_path(name):
         raise ModelNotFoundError(f"No model at {name}: there is no such folder or .gguf file.")
-    return ModelLocation(_download(name, revision, _HUB_FILES), is_from_hub=True)
+    return ModelLocation(_download(name, hub, _HUB_FILES), is_from_hub=True)
 
 
 def _demo() -> ModelLocation:
@@ -88,20 +100,25 @@ def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or name.lower().endswith(".gguf")
 
 
-def _download(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
+def _download(name: str, hub: HubOptions, patterns: Sequence[str]) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
     try:
         folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_HUB_OTHERS)
+            name,
+            revision=hub.revision,
+            cache_dir=hub.folder,
+            token=hub.token,
+            allow_patterns=list(patterns),
+            ignore_patterns=list(_HUB_OTHERS),
         )
     except errors.GatedRepoError as error:
         raise ModelNotFoundError(
             f"The model {name} is gated; accept its terms on the Hugging Face hub and log in with `hf auth login`."
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise ModelNotFoundError(f"The model {name} has no revision {revision} on the Hugging Face hub.") from error
+        raise ModelNotFoundError(f"The model {name} has no revision {hub.revision} on the Hugging Face hub.") from error
     except errors.HFValidationError as error:
         raise _not_found(name) from error
     except errors.RepositoryNotFoundError as error:
@@ -116,7 +133,7 @@ def _download(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise ModelNotFoundError(
-                f"The model {name} cannot be stored: {error.strerror}; HF_HOME says in which folder."
+                f"The model {name} cannot be stored: {error.strerror}; HF_HOME or download_dir says in which folder."
             ) from error
         raise _unreachable(name, error) from error
     return Path(folder)

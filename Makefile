@@ -6,8 +6,11 @@ IMAGE ?=
 QUESTION ?=
 LAYERS ?=
 CHIPS ?=
+FEATURES ?= text or image or stream or too_long
+TEST_CLIENTS = OMP_NUM_THREADS=1 SERVER_COMMAND=$(BIN)/aphrodite PYTHONPATH=tools:.
+CLIENT_OPTIONS = -W ignore -o filterwarnings= -m "" -k "$(FEATURES)"
 
-.PHONY: setup demo serve docs check test test-slow test-browser attack soak test-gpu bench-gpu test-tpu-compile
+.PHONY: setup demo serve docs check test test-slow test-clients test-browser attack soak test-gpu bench-gpu test-tpu-compile
 
 setup: $(STAMP)
 
@@ -48,6 +51,22 @@ docs: .venv/.docs
 
 .venv/.docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $@
+
+# Real clients, in environments of their own, against a server of the demo model; prints which of them can do what.
+# FEATURES="structured or tools" tries what they ask of structured output and tools.
+test-clients: setup .venv-clients/.installed
+	$(TEST_CLIENTS) .venv-clients/bin/python -m pytest $(CLIENT_OPTIONS) tests/clients \
+	    --ignore tests/clients/test_instructor.py --ignore tests/clients/test_llama_index.py
+	$(TEST_CLIENTS) .venv-clients-openai-2/bin/python -m pytest $(CLIENT_OPTIONS) \
+	    tests/clients/test_instructor.py tests/clients/test_llama_index.py
+
+.venv-clients/.installed: $(wildcard tests/clients/requirements*.txt tests/clients/node/package*.json)
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
+	$(PYTHON) -m venv .venv-clients-openai-2
+	.venv-clients-openai-2/bin/python -m pip install --quiet --requirement tests/clients/requirements-openai-2.txt
+	cd tests/clients/node && npm ci --silent
 	@touch $@
 
 # What strangers can do to a server, with the figures: all attacks, those that take too long for `make test` among them.

@@ -57,8 +57,8 @@ def _check_step(what: str, num_tokens: int, max_num_batched_tokens: int) -> None
 
 
 def _too_long(requested: str, max_model_len: int) -> PromptTooLongError:
-    """In the words of OpenAI's API, by which clients know what went wrong."""
+    """In the words of OpenAI's API and of Anthropic's, by which clients know what went wrong."""
     return PromptTooLongError(
-        f"This model's maximum context length is {max_model_len} tokens. However, you requested {requested}. "
-        "Shorten the prompt, or raise max_model_len where the model allows it."
+        f"This model's maximum context length is {max_model_len} tokens. However, you requested {requested}; the "
+        "prompt is too long. Shorten it, or raise max_model_len where the model allows it."
     )

@@ -228,9 +228,8 @@ class AnthropicErrorBody(Struct, tag_field="type", tag="error"):
 
     @classmethod
     def of(cls, detail: ErrorDetail, status: int) -> "AnthropicErrorBody":
-        """As Anthropic writes an error; clients know a prompt that is too long by the words."""
-        words = "prompt is too long: " if detail.code == "context_length_exceeded" else ""
-        return cls(AnthropicErrorDetail(_ERROR_TYPES.get(status, "api_error"), words + detail.message))
+        """As Anthropic writes an error."""
+        return cls(AnthropicErrorDetail(_ERROR_TYPES.get(status, "api_error"), detail.message))
 
 
 _ERROR_TYPES = {

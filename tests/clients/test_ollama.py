@@ -1,0 +1,38 @@
+"""The `ollama` package."""
+
+import json
+
+import ollama
+import pytest
+from tests.clients.answers import GREETING, MODEL, QUESTION, WEATHER, is_answer
+from tests.clients.conftest import KEY
+
+
+@pytest.fixture
+def client(url):
+    return ollama.Client(url, headers={"Authorization": f"Bearer {KEY}"})
+
+
+def ask(picture: str) -> list:
+    return [{"role": "user", "content": QUESTION, "images": [picture]}]
+
+
+def test_text(client):
+    assert client.list().models[0].model == MODEL
+    assert "vision" in client.show(MODEL).capabilities
+    assert client.generate(MODEL, GREETING).response.strip()
+
+
+def test_image(client, picture):
+    assert is_answer(client.chat(MODEL, ask(picture)).message.content)
+
+
+def test_stream(client, picture):
+    pieces = [piece.message.content for piece in client.chat(MODEL, ask(picture), stream=True)]
+    assert is_answer("".join(pieces))
+    assert len(pieces) > 1
+
+
+def test_structured(client):
+    answer = client.chat(MODEL, [{"role": "user", "content": GREETING}], format=WEATHER)
+    assert json.loads(answer.message.content)["city"] in ("Paris", "Rome")

@@ -23,7 +23,11 @@ def ask(page: Page, text: str) -> str:
     page.keyboard.press("Enter")
     last = page.locator(".answer").last
     expect(last.get_by_role("button", name="Copy as curl")).to_be_visible(timeout=30_000)
-    return last.locator(".said").inner_text()
+    said: str = last.locator(".said").evaluate(
+        "said => { said = said.cloneNode(true); said.querySelectorAll('.special').forEach(part => part.remove());"
+        " return said.textContent; }"
+    )
+    return said
 
 
 def settings(page: Page) -> None:
@@ -67,9 +71,9 @@ def test_a_picture_is_asked_about_and_the_answer_looked_at(page: Page) -> None:
     answer = ask(page, "What is the content of this image?")
     assert answer.strip() == "A red circle and a blue square."
     figures = page.locator(".answer .figures").inner_text()
-    for part in ("Tokens:", "Tokens/s:", "First token:", "Image tokens:\\s*64", "End:\\s*stop"):
+    for part in (r"Tokens\s+\d", r"Tokens/s\s+\d", r"First token\s+\d", r"Image tokens\s+64", r"End\s+stop"):
         assert re.search(part, figures), part
-    said = page.get_by_role("group", name="Answer")
+    said = page.locator(".answer .said")
     token = said.locator(".token", has_text="red")
     token.hover()
     tip = page.get_by_role("tooltip")
@@ -142,8 +146,9 @@ def test_the_copies_ask_the_same(page: Page, tmp_path: Path) -> None:
     answer = ask(page, 'What color is this? "quoted" `echo no` $HOME \\n \\ é 😀')
     env = environment(OPENAI_API_KEY=KEY)
     for button, command in (("curl", ["bash", "-s"]), ("Python", [sys.executable, "-"])):
+        page.evaluate("navigator.clipboard.writeText('')")
         page.get_by_role("button", name=f"Copy as {button}").click()
-        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        page.wait_for_function("navigator.clipboard.readText()")
         text = page.evaluate("navigator.clipboard.readText()")
         assert KEY not in text
         done = subprocess.run(
@@ -227,20 +232,21 @@ def test_it_can_be_used_by_all(page: Page, scheme: str, width: int, shots: Path 
     page.get_by_role("combobox", name="Form").select_option("json_schema")
     look("settings")
     page.get_by_role("button", name="History").click()
+    expect(page.get_by_role("button", name="Delete: How many shapes are there?")).to_be_in_viewport(ratio=1)
     look("history")
 
 
 def test_all_is_reached_with_the_keyboard(page: Page) -> None:
-    seen = []
-    page.locator("body").focus()
-    for _ in range(60):
+    seen = set()
+    for _ in range(45):  # round the page once
         page.keyboard.press("Tab")
-        name = page.evaluate("document.activeElement.innerText || document.activeElement.id || ''")
-        if name in seen:
-            break
-        seen.append(name.strip())
-    for name in ("New", "History", "Settings", "Key", "Choose a picture", "question", "Ask"):
-        assert name in seen, seen
+        focused = "document.activeElement"
+        seen.add(page.evaluate(f"{focused}.id || {focused}.name || {focused}.innerText"))
+    controls = page.locator("button:visible, select:visible, input:visible, textarea:visible").evaluate_all(
+        "controls => controls.map(control => control.id || control.name || control.innerText)"
+    )
+    assert len(controls) > 20
+    assert set(controls) - seen == set()
 
 
 def test_what_it_loads_comes_from_the_server_alone(page: Page, demo: ServerProcess) -> None:

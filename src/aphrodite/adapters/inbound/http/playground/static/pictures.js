@@ -25,9 +25,9 @@ export function drawExample() {
   pen.fillRect(0, 0, 336, 336);
   pen.fillStyle = "#e6141e";
   pen.beginPath();
-  pen.arc(95, 110, 48, 0, 7);
+  pen.arc(67, 67, 47, 0, 7);
   pen.fill();
   pen.fillStyle = "#1440d2";
-  pen.fillRect(190, 180, 92, 92);
+  pen.fillRect(222, 222, 94, 94);
   return { name: "example.png", url: canvas.toDataURL("image/png") };
 }

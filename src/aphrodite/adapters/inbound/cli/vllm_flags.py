@@ -80,6 +80,7 @@ TABLE = (
     _ignored_switch("usage always has them", "enable-prompt-tokens-details"),
     _ignored_switch("x-request-id is always sent", "enable-request-id-headers"),
     _ignored_switch("there are no such pages; /openapi.json is data alone", "disable-fastapi-docs"),
+    _ignored_switch("it is always there", "enable-tokenizer-info-endpoint", "launch-kobold-api"),
     _ignored("pictures are cached within limits of their own", "mm-processor-cache-gb", "mm-processor-cache-type"),
     _ignored_switch("pictures are cached within limits of their own", "disable-mm-preprocessor-cache"),
     _ignored("safetensors are mapped, and read tensor by tensor", "safetensors-load-strategy", "ignore-patterns"),

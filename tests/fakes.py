@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -165,6 +165,12 @@ class FakeTokenizer:
     eos_token_ids = frozenset({EOS})
     chat_template: str | None = None
     special_tokens: Mapping[str, str] = {"eos_token": "</s>", "image_token": "<image>"}
+    shown: Collection[str] = ()
+
+    def showing(self, special_tokens: Collection[str]) -> "FakeTokenizer":
+        other = FakeTokenizer()
+        other.shown = special_tokens
+        return other
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         before, *after = text.split("<image>")
@@ -174,7 +180,9 @@ class FakeTokenizer:
         return len(text) > self.max_token_chars * num_tokens
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        special = {} if skip_special_tokens else {EOS: b"</s>", IMAGE_TOKEN: b"<image>"}
+        special = {EOS: b"</s>", IMAGE_TOKEN: b"<image>"}
+        if skip_special_tokens:
+            special = {token_id: token for token_id, token in special.items() if token.decode() in self.shown}
         pieces = (special.get(token_id, b"") if token_id > 255 else bytes([token_id]) for token_id in token_ids)
         return b"".join(pieces).decode(errors="replace")
 

@@ -34,6 +34,7 @@ from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.architectures.tying import untie_by_checkpoint
 from aphrodite.domain.config import EngineConfig, LogFormat, LogLevel, ServerConfig
 from aphrodite.domain.errors import BackendNotFoundError, ConfigError
+from aphrodite.domain.generation.message_format import find_message_format
 from aphrodite.domain.ports import (
     CheckpointSource,
     Clock,
@@ -156,6 +157,7 @@ def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
         allowed_hosts=frozenset(server.allowed_image_hosts),
         allowed_local_media_path=None if folder is None else Path(folder),
     )
+    find_message_format("", server.tool_call_parser, server.reasoning_parser)  # to hear of wrong names early
     frontend, engine = prepare(config)
     if frontend.chat_template is None:
         raise ConfigError("The model comes without a chat template; pass one with --chat-template FILE.")

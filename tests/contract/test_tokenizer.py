@@ -24,6 +24,17 @@ def test_special_tokens_are_left_out_unless_wanted(tokenizer: Tokenizer) -> None
     assert tokenizer.special_tokens["eos_token"] in tokenizer.decode(ids, skip_special_tokens=False)
 
 
+def test_marks_are_shown_where_other_special_tokens_are_left_out(tokenizer: Tokenizer) -> None:
+    [eos] = tokenizer.eos_token_ids
+    ids = [eos, *tokenizer.encode("Yes", add_special_tokens=False), eos]
+    name = tokenizer.special_tokens["eos_token"]
+    assert tokenizer.showing([name]).decode(ids) == tokenizer.decode(ids, skip_special_tokens=False)
+    assert tokenizer.showing(["<other>"]).decode(ids) == tokenizer.decode(ids)
+    assert tokenizer.showing([]).decode(ids, skip_special_tokens=False) == tokenizer.decode(
+        ids, skip_special_tokens=False
+    )
+
+
 @pytest.mark.parametrize(
     "text", [*TEXTS, "a", " " * 3000, "the picture " * 2000, "<image>" * 2000, "\U0001f600" * 2000]
 )

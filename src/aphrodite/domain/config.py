@@ -113,7 +113,9 @@ class ServerConfig:
     step_timeout: float | None = None  # seconds; None: ten times the longest step expected, at least 60
     shutdown_timeout: float = 30.0  # seconds that running requests have after SIGTERM
     chat_template_content_format: ContentFormat = "auto"
-    trust_request_chat_template: bool = False  # requests may bring a template, or arguments to it
+    trust_request_chat_template: bool = False  # requests may bring a template, or arguments of any kind to it
+    tool_call_parser: str | None = None  # how the model writes calls; None: found by its chat template
+    reasoning_parser: str | None = None  # how it marks thoughts; likewise
     image_fetch_timeout: float = 10.0  # seconds, in all
     max_image_bytes: int = 20 * 1024 * 1024
     max_image_pixels: int = 50_000_000

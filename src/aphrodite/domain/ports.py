@@ -3,7 +3,7 @@
 Each has a fake in tests/fakes.py and a contract suite in tests/contract that the fake and every real adapter pass.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -92,6 +92,9 @@ class Tokenizer(Protocol):
         """
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
+
+    def showing(self, special_tokens: Collection[str]) -> "Tokenizer":
+        """The same, but that its `decode` never skips these: they are marks within what a model says."""
 
     def token_bytes(self, token_id: int) -> bytes:
         """What the token adds to a text, blanks and parts of characters as they are; b"" for an id without a token."""

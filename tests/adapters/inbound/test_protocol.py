@@ -35,7 +35,7 @@ def test_every_field_of_the_reference_is_known() -> None:
 
 def test_null_is_as_good_as_nothing() -> None:
     optional = {name: None for name in ChatCompletionRequest.__struct_fields__ if name not in CHAT}
-    assert parse(**optional, tools=None, frobnicate=None) == parse()
+    assert parse(**optional, frobnicate=None) == parse()
 
 
 @pytest.mark.parametrize("name", sorted(_UNSUPPORTED))

@@ -4,9 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from aphrodite.domain.generation.delta import FinishReason
-
-ChatFinishReason = FinishReason | Literal["tool_calls"]
+ChatFinishReason = Literal["stop", "length", "abort", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)

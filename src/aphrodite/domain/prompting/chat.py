@@ -127,9 +127,10 @@ def _parse_part(part: object, images: list[object]) -> Part:
         raise PromptError(f'A part of a message must be {{"type": ...}}, got {_type_name(part)}.')
     match part.get("type"):
         case "text" | "refusal" | "input_text" as kind:
-            text = part.get("refusal" if kind == "refusal" else "text")
+            key = kind.removeprefix("input_")
+            text = part.get(key)
             if not isinstance(text, str):
-                raise PromptError(f"A {kind} part needs its text, a string, got {_type_name(text)}.")
+                raise PromptError(f'A {kind} part needs its "{key}", a string, got {_type_name(text)}.')
             return TextPart(str(text))
         case "image_url" | "input_image" as kind:
             value = part.get("image_url")

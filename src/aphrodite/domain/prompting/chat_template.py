@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
 
 from aphrodite.domain.errors import ConfigError, PromptError
@@ -33,6 +34,8 @@ class ChatTemplate:
             line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
             raise ConfigError(f"The chat template is not valid Jinja{line}; correct it or pass another one.") from error
         self.content_format: ContentFormat = find_content_format(syntax_tree)
+        names = syntax_tree.find_all(nodes.Name)
+        self.takes_tools = any(name.name == "tools" and name.ctx == "load" for name in names)
         self.accepts_string = self.content_format == "string" or accepts_string(syntax_tree)
 
     def render(

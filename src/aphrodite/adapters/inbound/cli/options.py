@@ -10,6 +10,8 @@ from aphrodite.adapters.inbound.cli.config_file import load_config_file
 from aphrodite.adapters.inbound.cli.limits import read_limits, read_settings
 from aphrodite.adapters.inbound.cli.numbers import parse_count, parse_real
 from aphrodite.domain import config
+from aphrodite.domain.generation.reasoning import REASONING_TAGS
+from aphrodite.domain.generation.tool_calls.formats import CALL_FORMATS
 
 _MODEL, _ENGINE, _SERVER, _CHAT, _IMAGES, _LOGS = "Model", "Engine", "Server", "Chat templates", "Images", "Logs"
 
@@ -106,6 +108,14 @@ ChatTemplateContentFormat = Annotated[
 ]
 TrustRequestChatTemplate = Annotated[
     bool, _flag(_CHAT, "Take templates and their arguments from requests.", "", "--trust-request-chat-template")
+]
+ToolCallParser = Annotated[
+    str | None,
+    _flag(_CHAT, f"How calls are written: {', '.join(CALL_FORMATS)}, none; default: by the template.", "NAME"),
+]
+ReasoningParser = Annotated[
+    str | None,
+    _flag(_CHAT, f"How thoughts are marked: {', '.join(REASONING_TAGS)}, none; default: by the template.", "NAME"),
 ]
 
 ImageFetchTimeout = Annotated[float, _real(_IMAGES, "Seconds that fetching an image may take.", "SECONDS")]

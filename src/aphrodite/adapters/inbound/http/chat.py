@@ -22,20 +22,33 @@ Every API that answers conversations translates its requests to a `ChatQuestion`
 of the messages once you have asked: a picture among them is large, and answers may take long.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import uuid4
 
 from starlette.requests import Request
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.generation import Generation, TokenUsage
+from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.adapters.inbound.http.service import Service, service_of
-from aphrodite.domain.generation.message import AssistantMessage, ChatFinishReason, Content, Piece, assemble
-from aphrodite.domain.generation.outputs import Logprob
+from aphrodite.domain.generation.delta import FinishReason
+from aphrodite.domain.generation.message import AssistantMessage, ChatFinishReason, Piece, assemble
+from aphrodite.domain.generation.message_format import MessageFormat, find_message_format
+from aphrodite.domain.generation.message_reader import MessageReader
+from aphrodite.domain.generation.outputs import CompletionOutput, Logprob
+from aphrodite.domain.generation.reasoning import ReasoningReader
+from aphrodite.domain.generation.tool_calls.forced import ListedCalls, NamedCall, schema_of_calls
+from aphrodite.domain.generation.tool_calls.reader import CallReader, FormattedCalls
+from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 from aphrodite.domain.prompting.tools import AUTO, Tool, ToolChoice, check_tools
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +65,14 @@ class ChatQuestion:
     continue_final_message: bool = False  # the last message is the answer's beginning, which is not told again
     template: str | None = None  # in place of the model's, where the operator allows it
     variables: Mapping[str, Any] = field(default_factory=dict)  # for the template: enable_thinking ...
+
+    @property
+    def offers_tools(self) -> bool:
+        return bool(self.tools) and self.tool_choice.mode != "none"
+
+    @property
+    def forces_form(self) -> bool:
+        return self.tool_choice.mode == "required" or self.sampling.structured_outputs is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +100,32 @@ class ChatChoice:
 class ChatAnswer:
     """The answers while they are made. Either iterate it once, under `contextlib.aclosing`, or call `finish`."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, new_reader: Callable[[], MessageReader] = MessageReader) -> None:
+        """`new_reader` makes what reads one answer's text."""
         self.num_choices = generation.num_choices
         self._generation = generation
+        self._new_reader = new_reader
 
     async def __aiter__(self) -> AsyncIterator[ChatDelta]:
+        readers = [self._new_reader() for _ in range(self.num_choices)]
         async for index, delta in self._generation:
-            pieces = [Content(delta.text)] if delta.text else []
-            if pieces or delta.logprobs or delta.finish_reason:
-                yield ChatDelta(index, pieces, delta.logprobs, delta.finish_reason, delta.stop_reason)
+            reader, finish_reason = readers[index], delta.finish_reason
+            pieces = reader.push(delta.text)
+            if finish_reason is not None:
+                pieces += reader.finish()
+            if pieces or delta.logprobs or finish_reason:
+                yield ChatDelta(index, pieces, delta.logprobs, _reason(finish_reason, reader), delta.stop_reason)
 
     async def finish(self) -> list[ChatChoice]:
         """Wait for all choices."""
         [output] = await self._generation.finish()
-        return [
-            ChatChoice(
-                completion.index,
-                assemble([Content(completion.text)]),
-                completion.logprobs,
-                completion.finish_reason,
-                completion.stop_reason,
-            )
-            for completion in output.outputs
-        ]
+        return [self._choice(completion) for completion in output.outputs]
+
+    def _choice(self, completion: CompletionOutput) -> ChatChoice:
+        reader = self._new_reader()
+        message = assemble([*reader.push(completion.text), *reader.finish()])
+        finish_reason = _reason(completion.finish_reason, reader)
+        return ChatChoice(completion.index, message, completion.logprobs, finish_reason, completion.stop_reason)
 
     def usage(self) -> TokenUsage:
         """Tokens by now."""
@@ -120,10 +144,12 @@ async def ask(request: Request, question: ChatQuestion) -> ChatAnswer:
     """Have a question answered; returns when the first token is there. The body's memory is given back by then."""
     service = service_of(request)
     prompt = await prepare(request, question)
-    sampling, streamed = question.sampling, question.streamed
+    reading = _Reading(question, _message_format(question, service), prompt.text or "")
+    sampling, streamed = _sampling(question), question.streamed
     del question
     request.state.body_lease.release()
-    return ChatAnswer(await service.begin(request, [prompt], sampling, streamed=streamed))
+    generation = await service.begin(request, [prompt], sampling, streamed=streamed, markup=reading.markup)
+    return ChatAnswer(generation, reading.reader)
 
 
 async def prepare(request: Request, question: ChatQuestion) -> ProcessedPrompt:
@@ -131,15 +157,94 @@ async def prepare(request: Request, question: ChatQuestion) -> ProcessedPrompt:
     service = service_of(request)
     _check_template(question, service)
     check_tools(question.tools, question.tool_choice)
+    if question.offers_tools:
+        _tell_what_is_ignored(request, question, service)
     return await service.preparer.chat(
         question.messages,
-        tools=[tool.definition for tool in question.tools] if question.tool_choice.mode != "none" else [],
+        tools=[tool.definition for tool in question.tools] if question.offers_tools else [],
         body_bytes=request.state.body_bytes,
         add_generation_prompt=question.add_generation_prompt and not question.continue_final_message,
         continue_final_message=question.continue_final_message,
         template=question.template,
-        variables=question.variables,
+        # A form that is forced leaves no room for thoughts: templates that know the word shall not begin them.
+        variables=({"enable_thinking": False} if question.forces_form else {}) | dict(question.variables),
     )
+
+
+def _sampling(question: ChatQuestion) -> SamplingParams:
+    """Where a tool must be called, its call's form is forced. Raises InvalidRequestError."""
+    if question.tool_choice.mode != "required":
+        return question.sampling
+    if question.sampling.structured_outputs is not None:
+        raise InvalidRequestError("tool_choice asks for a call; leave out the other form of the answer.", "tool_choice")
+    if question.tool_choice.name is None:
+        schema = schema_of_calls(question.tools, only_one=not question.parallel_tool_calls)
+    else:
+        tool = next(tool for tool in question.tools if tool.name == question.tool_choice.name)
+        schema = {"type": "object", **tool.parameters}
+    return replace(question.sampling, structured_outputs=StructuredOutputs(json=schema))
+
+
+class _Reading:
+    """How the texts of one question's answers are read."""
+
+    def __init__(self, question: ChatQuestion, message_format: MessageFormat, prompt: str) -> None:
+        is_free = not question.forces_form
+        self._calls = message_format.calls if question.offers_tools and is_free else None
+        self._tags = message_format.reasoning if is_free else None
+        self._choice = question.tool_choice
+        self._id_chars = None if message_format.calls is None else message_format.calls.id_chars
+        self._tools = {tool.name: tool for tool in question.tools}
+        self._only_one = not question.parallel_tool_calls
+        self._is_open = self._tags is not None and self._tags.are_open(
+            prompt, is_continued=question.continue_final_message
+        )
+
+    @property
+    def markup(self) -> list[str]:
+        """What may be a special token, and yet belongs to the text."""
+        tags = () if self._tags is None else (self._tags.start.strip(), self._tags.end)
+        return [*tags, *(() if self._calls is None else self._calls.markup)]
+
+    def reader(self) -> MessageReader:
+        """For one answer."""
+        reasoning = None if self._tags is None else ReasoningReader(self._tags, is_open=self._is_open)
+        calls: CallReader | None = None
+        if self._choice.mode == "required":
+            name = self._choice.name
+            calls = ListedCalls(self._new_id) if name is None else NamedCall(name, self._new_id)
+        elif self._calls is not None:
+            calls = FormattedCalls(self._calls, self._tools, self._new_id, only_one=self._only_one)
+        return MessageReader(reasoning, calls)
+
+    def _new_id(self) -> str:
+        return f"call_{uuid4().hex[:24]}" if self._id_chars is None else uuid4().hex[: self._id_chars]
+
+
+def _reason(finish_reason: FinishReason | None, reader: MessageReader) -> ChatFinishReason | None:
+    return "tool_calls" if finish_reason == "stop" and reader.has_calls else finish_reason
+
+
+def _template(question: ChatQuestion, service: Service) -> ChatTemplate:
+    return service.chat_template if question.template is None else ChatTemplate(question.template)
+
+
+def _message_format(question: ChatQuestion, service: Service) -> MessageFormat:
+    source = service.chat_template.source if question.template is None else question.template
+    return find_message_format(source, service.tool_call_parser, service.reasoning_parser)
+
+
+def _tell_what_is_ignored(request: Request, question: ChatQuestion, service: Service) -> None:
+    """Warn where the model does not hear of its tools, or where its calls would not be found."""
+    if not _template(question, service).takes_tools:
+        why = "the chat template does not show them to the model"
+    elif question.tool_choice.mode == "auto" and _message_format(question, service).calls is None:
+        why = "it is not known how the model writes calls; name it with --tool-call-parser"
+    else:
+        return
+    _logger.warning("Ignored the tools of a request: %s", why)
+    note = note_of(request.scope)
+    note.ignored_fields = [*note.ignored_fields, "tools"]
 
 
 def _check_template(question: ChatQuestion, service: Service) -> None:

@@ -13,6 +13,7 @@ from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.preparation import Preparer
 from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.domain.ports import Clock, Metrics, Tokenizer
+from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.engine.client import EngineClient
@@ -37,6 +38,9 @@ class Service:
     clock: Clock
     metrics: ExposedMetrics
     default_sampling: SamplingParams
+    chat_template: ChatTemplate
+    tool_call_parser: str | None  # names; None: found by the chat template
+    reasoning_parser: str | None
     trust_request_chat_template: bool
     max_logprobs: int  # candidates beside each token
     body_executor: Executor  # decodes large bodies, one after the other
@@ -51,9 +55,18 @@ class Service:
         return name or self.model_names[0]
 
     def generation(
-        self, request: Request, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams, *, streamed: bool
+        self,
+        request: Request,
+        prompts: Sequence[ProcessedPrompt],
+        sampling: SamplingParams,
+        *,
+        streamed: bool,
+        markup: Sequence[str] = (),
     ) -> Generation:
-        """Prompts that are to be answered; `Generation.begin` has them answered. Raises InvalidRequestError."""
+        """Prompts that are to be answered; `Generation.begin` has them answered. Special tokens in `markup` are shown.
+
+        Raises InvalidRequestError.
+        """
         if max(sampling.logprobs or 0, sampling.prompt_logprobs or 0) > self.max_logprobs:
             raise InvalidRequestError(
                 f"At most {self.max_logprobs} log-probabilities a token may be asked for here; --max-logprobs says so.",
@@ -65,7 +78,7 @@ class Service:
             prompts,
             sampling,
             client=self.client,
-            tokenizer=self.tokenizer,
+            tokenizer=self.tokenizer.showing(markup),
             clock=self.clock,
             metrics=self.metrics,
             note=note_of(request.scope),
@@ -74,10 +87,16 @@ class Service:
         )
 
     async def begin(
-        self, request: Request, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams, *, streamed: bool
+        self,
+        request: Request,
+        prompts: Sequence[ProcessedPrompt],
+        sampling: SamplingParams,
+        *,
+        streamed: bool,
+        markup: Sequence[str] = (),
     ) -> Generation:
         """Have prompts answered; returns when the first token is there. Raises as Generation.begin does."""
-        generation = self.generation(request, prompts, sampling, streamed=streamed)
+        generation = self.generation(request, prompts, sampling, streamed=streamed, markup=markup)
         await generation.begin()
         return generation
 

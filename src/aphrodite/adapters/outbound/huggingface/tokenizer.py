@@ -3,7 +3,8 @@
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,9 @@ class HuggingFaceTokenizer:
         self.eos_token_ids = _eos_token_ids(tokenizer.eos_token_id, generation_config, config)
         self.chat_template = _chat_template(location.folder, tokenizer.chat_template)
         self._token_bytes = _TokenBytes(self._fast)
+        added = self._fast.get_added_tokens_decoder()
+        self._special_ids = {token.content: token_id for token_id, token in added.items() if token.special}
+        self._hidden_ids: frozenset[int] | None = None  # what `decode` skips instead of all special tokens
         self._longest_token, self.max_token_chars = _lengths(self._fast)
         self.special_tokens: Mapping[str, str] = {
             name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
@@ -105,8 +109,20 @@ class HuggingFaceTokenizer:
 
         That is its default for BPE vocabularies, whatever tokenizer_config.json says. Ids without a token are left out.
         """
+        if skip_special_tokens and self._hidden_ids is not None:
+            hidden, skip_special_tokens = self._hidden_ids, False
+            token_ids = [token_id for token_id in token_ids if token_id not in hidden]
         # The call for batches lets other threads run meanwhile, and the one for a single text does not.
         return self._fast.decode_batch([list(token_ids)], skip_special_tokens=skip_special_tokens)[0]
+
+    def showing(self, special_tokens: Collection[str]) -> "HuggingFaceTokenizer":
+        """The same, but that its `decode` never skips these: they are marks within what a model says."""
+        shown = self._special_ids.keys() & set(special_tokens)
+        if not shown:
+            return self
+        other = copy(self)
+        other._hidden_ids = frozenset(self._special_ids[token] for token in self._special_ids.keys() - shown)
+        return other
 
     def token_bytes(self, token_id: int) -> bytes:
         """What the token adds to a text; b"" for an id without a token."""

@@ -16,7 +16,7 @@ from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
 from aphrodite.adapters.inbound.http.openai.messages import AssistantMessage as FormerAnswer
-from aphrodite.adapters.inbound.http.openai.messages import Message, RefusalPart
+from aphrodite.adapters.inbound.http.openai.messages import Function, FunctionName, Message, NamedTool, RefusalPart
 from aphrodite.adapters.inbound.http.openai.parsing import read_request
 from aphrodite.adapters.inbound.http.openai.protocol import (
     CallDelta,
@@ -43,6 +43,7 @@ from aphrodite.domain.generation.message import (
     Piece,
     Reasoning,
 )
+from aphrodite.domain.prompting.tools import Tool, ToolChoice
 
 
 async def chat_completions(request: Request) -> Response:
@@ -71,6 +72,9 @@ def _question(asked: ChatCompletionRequest, service: Service) -> chat.ChatQuesti
         messages=messages,
         sampling=chat_sampling(asked, service.default_sampling),
         streamed=bool(asked.stream),
+        tools=[_tool(tool.function) for tool in asked.tools or ()],
+        tool_choice=_tool_choice(asked),
+        parallel_tool_calls=asked.parallel_tool_calls is not False,
         add_generation_prompt=asked.add_generation_prompt is not False,
         continue_final_message=bool(asked.continue_final_message),
         template=asked.chat_template,
@@ -144,6 +148,21 @@ def _delta(piece: Piece) -> Delta:
             return Delta(tool_calls=[CallDelta(number, CalledFunctionDelta("", name), call_id, "function")])
         case CallArguments(number, text):
             return Delta(tool_calls=[CallDelta(number, CalledFunctionDelta(text))])
+
+
+def _tool(function: Function) -> Tool:
+    parameters = {} if function.parameters is None else {"parameters": function.parameters}
+    return Tool(function.name, function.description, strict=bool(function.strict), **parameters)
+
+
+def _tool_choice(asked: ChatCompletionRequest) -> ToolChoice:
+    match asked.tool_choice:
+        case None:
+            return ToolChoice("auto")
+        case NamedTool(FunctionName(name)):
+            return ToolChoice("required", name)
+        case mode:
+            return ToolChoice(mode)
 
 
 def _variables(asked: ChatCompletionRequest) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Messages as the OpenAI reference has them, and as other servers' users write them."""
+"""Messages and tools as the OpenAI reference has them, and as other servers' users write them."""
 
 from typing import Annotated, Any
 
@@ -74,3 +74,25 @@ class ToolMessage(_Message, tag="tool"):
 
 Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
 Messages = Annotated[list[Message], Meta(min_length=1)]
+
+
+# Tools
+
+
+class Function(Struct):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None  # JSON Schema
+    strict: bool | None = None
+
+
+class Tool(Struct, tag_field="type", tag="function"):
+    function: Function
+
+
+class FunctionName(Struct):
+    name: str
+
+
+class NamedTool(Struct, tag_field="type", tag="function"):
+    function: FunctionName

@@ -15,9 +15,6 @@ T = TypeVar("T", bound=msgspec.Struct)
 # Fields of the OpenAI reference, and of other servers, that change the answer and that we do not follow: the values
 # with which they ask for nothing. To ignore another value in silence would give an answer to another question.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
     "functions": ([],),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
@@ -44,6 +41,7 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "tfs": (1, 1.0),
     "mirostat_mode": (0,),
 }
+_SUCCESSORS = {"functions": "use tools", "function_call": "use tool_choice"}
 # Fields that may be ignored because the answer does not depend on them.
 _IGNORED = {
     "metadata",
@@ -78,7 +76,8 @@ def _check_fields(fields: dict[str, Any], kind: type[msgspec.Struct]) -> list[st
     for name in sorted(fields.keys() & (_UNSUPPORTED.keys() - known)):
         value = fields[name]
         if value is not None and value not in _UNSUPPORTED[name]:
-            raise InvalidRequestError(f"{name} is not supported yet; leave it out.", name, "unsupported_parameter")
+            what_to_do = _SUCCESSORS.get(name, "leave it out")
+            raise InvalidRequestError(f"{name} is not supported yet; {what_to_do}.", name, "unsupported_parameter")
     response_format = fields.get("response_format")
     if kind is ChatCompletionRequest and isinstance(response_format, dict):
         asked = response_format.get("type")

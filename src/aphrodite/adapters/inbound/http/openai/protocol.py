@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from aphrodite.adapters.inbound.http.openai.messages import Messages
+from aphrodite.adapters.inbound.http.openai.messages import Messages, NamedTool, Tool
 from aphrodite.domain.generation.delta import FinishReason
 from aphrodite.domain.generation.message import ChatFinishReason
 
@@ -65,12 +65,15 @@ class ChatCompletionRequest(GenerationFields, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None  # goes to the template
 
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template: str | None = None  # only where the operator trusts requests with templates
     chat_template_kwargs: dict[str, Any] | None = None  # there of any kind, elsewhere plain values
-    reasoning_effort: str | None = None  # goes to the template, too
 
 
 class CompletionRequest(GenerationFields, kw_only=True):

@@ -1,0 +1,37 @@
+"""Mistral's formats: a list, and in newer models a token before the arguments of each call.
+
+[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Paris"}}]
+[TOOL_CALLS]weather[ARGS]{"city": "Paris"}
+[TOOL_CALLS]weather[CALL_ID]a1B2c3D4e[ARGS]{"city": "Paris"}
+"""
+
+import re
+from collections.abc import Mapping
+
+from aphrodite.domain.generation.tool_calls.call_format import Call, CallFormat, End
+from aphrodite.domain.generation.tool_calls.ends import ClosingBracket
+from aphrodite.domain.generation.tool_calls.values import json_call, make_call, parse_json
+from aphrodite.domain.prompting.tools import Tool
+
+_OPENING = "[TOOL_CALLS]"
+_CALL = re.compile(r"\s*([^\s\[\]{}]+)\s*(?:\[CALL_ID\]([^\[\]{}]*))?(?:\[ARGS\])?\s*(\{.*)", re.DOTALL)
+
+
+class Mistral(CallFormat):
+    openings = (_OPENING,)
+    openings_at_start = ()
+    separators = ""
+    markup = (_OPENING, "[CALL_ID]", "[ARGS]")
+    id_chars = 9
+
+    def end(self, opening: str) -> End:
+        return ClosingBracket(len(opening))
+
+    def read(self, stretch: str, tools: Mapping[str, Tool]) -> list[Call]:  # noqa: ARG002
+        body = stretch.removeprefix(_OPENING)
+        if body.lstrip().startswith("["):
+            return [json_call(item) for item in parse_json(body)]
+        call = _CALL.fullmatch(body)
+        if call is None:
+            raise ValueError("no call")
+        return [make_call(call[1], parse_json(call[3]), call[2] or None)]

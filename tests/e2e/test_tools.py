@@ -1,0 +1,102 @@
+"""Tools and thoughts, with the real `openai` client against a real server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from tests.e2e.conftest import MODEL
+from tests.e2e.server_process import SMALL, ServerProcess, running
+
+# The demo-sized model says what it likes: so the template asks for the answer that a test wants to be read.
+TEMPLATE = (
+    "{% for tool in tools or [] %}[{{ tool.function.name }}]{% endfor %}<tool_call></tool_call>"
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}{{ message.tool_calls or '' }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% if enable_thinking %}<think>\n{% endif %}{% endif %}"
+)
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+]
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def tool_server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    log = tmp_path_factory.mktemp("tools") / "log"
+    args = ("--chat-template", TEMPLATE + "{# </think> #}", "--served-model-name", MODEL)
+    with running(log, str(checkpoint), *SMALL, *args) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def tool_client(tool_server: ServerProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="EMPTY", base_url=f"{tool_server.url}/v1", max_retries=0, timeout=60) as made:
+        yield made
+
+
+def answer(client: openai.OpenAI, **fields: Any) -> Any:
+    return client.chat.completions.create(
+        **({"model": MODEL, "messages": HELLO, "max_tokens": 12, "temperature": 0} | fields)
+    )
+
+
+def test_the_template_is_told_of_tools_unless_none_may_be_called(tool_client: openai.OpenAI) -> None:
+    plain = answer(tool_client).usage.prompt_tokens
+    assert answer(tool_client, tools=TOOLS).usage.prompt_tokens > plain
+    assert answer(tool_client, tools=TOOLS, tool_choice="none").usage.prompt_tokens == plain
+
+
+def test_an_answer_without_calls_is_content(tool_client: openai.OpenAI) -> None:
+    fields: dict[str, Any] = {"tools": TOOLS, "tool_choice": "auto"}
+    choice = answer(tool_client, **fields).choices[0]
+    assert choice.message.content
+    assert choice.message.tool_calls is None
+    pieces = [chunk.choices[0].delta.content or "" for chunk in answer(tool_client, stream=True, **fields)]
+    assert "".join(pieces) == choice.message.content
+
+
+def test_what_is_said_behind_an_open_tag_is_a_thought(tool_client: openai.OpenAI) -> None:
+    fields: dict[str, Any] = {"extra_body": {"chat_template_kwargs": {"enable_thinking": True}}}
+    message = answer(tool_client, **fields).choices[0].message
+    assert message.content is None
+    assert message.model_extra["reasoning_content"] == message.model_extra["reasoning"] != ""
+    deltas = [chunk.choices[0].delta for chunk in answer(tool_client, stream=True, **fields)]
+    thoughts = [delta.model_extra.get("reasoning_content") or "" for delta in deltas]
+    assert "".join(thoughts) == message.model_extra["reasoning_content"]
+    assert "".join(delta.content or "" for delta in deltas) == ""
+
+
+def test_former_calls_and_their_results_are_read(tool_client: openai.OpenAI) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    messages = [
+        *HELLO,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "Rain."}]},
+    ]
+    assert answer(tool_client, messages=messages, tools=TOOLS).choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({"tool_choice": "required"}, "there are no tools"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "time"}}}, "none of the tools"),
+        ({"tools": TOOLS * 2}, "Two tools are called weather"),
+    ],
+)
+def test_a_choice_that_cannot_be_met(tool_client: openai.OpenAI, fields: dict[str, Any], part: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=part):
+        answer(tool_client, **fields)
+
+
+def test_tools_that_the_model_does_not_hear_of_are_named(client: openai.OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=HELLO, tools=TOOLS, max_tokens=1)  # type: ignore[call-overload]
+    assert raw.headers["x-aphrodite-ignored"] == "tools"
+
+
+def test_a_begun_answer_is_continued(tool_client: openai.OpenAI) -> None:
+    messages = [*HELLO, {"role": "assistant", "content": "Well"}]
+    continued = answer(tool_client, messages=messages, extra_body={"continue_final_message": True})
+    ended = answer(tool_client, messages=messages)
+    assert continued.usage.prompt_tokens < ended.usage.prompt_tokens

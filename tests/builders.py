@@ -182,9 +182,7 @@ def tiny_deepseek_vl(folder: Path) -> Path:
     import transformers
     from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import DeepseekVLImageProcessorPil
 
-    tiny_tokenizer(folder, "bytelevel")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens={"image_token": IMAGE_TOKEN})
-    tokenizer.save_pretrained(folder)
+    tokenizer = _vision_tokenizer(folder, "<image_placeholder>")
     vision = _vision_config("siglip", {})
     config = transformers.DeepseekVLConfig(
         vision_config=vision,
@@ -208,10 +206,13 @@ def tiny_gemma3(folder: Path) -> Path:
     import transformers
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-    tiny_tokenizer(folder, "bytelevel", image_token=False)
-    tokens = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
-    tokenizer.save_pretrained(folder)
+    tokenizer = _vision_tokenizer(
+        folder,
+        "<image_soft_token>",
+        boi_token="<start_of_image>",
+        eoi_token="<end_of_image>",
+        template="<start_of_image>",
+    )
     vision = _vision_config("siglip", {})
     layers = ["sliding_attention", "full_attention", "full_attention"]
     config = transformers.Gemma3Config(
@@ -261,6 +262,7 @@ def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3
     """Save an Idefics3 or SmolVLM: a SigLIP-like tower, patches shuffled together, a Llama."""
     import transformers
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
     tokenizer = tiny_tokenizer(folder, "bytelevel")
     size, patch_size, scale = 32, 8, 2
@@ -273,7 +275,8 @@ def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3
         "patch_size": patch_size,
     }
     # First the processor: it adds tokens.
-    image_processor = Idefics3ImageProcessorPil(size={"longest_edge": 3 * size}, max_image_size={"longest_edge": size})
+    cut = Idefics3ImageProcessorPil if kind == "Idefics3" else SmolVLMImageProcessorPil
+    image_processor = cut(size={"longest_edge": 3 * size}, max_image_size={"longest_edge": size})
     image_seq_len = (size // patch_size // scale) ** 2
     processor = transformers.Idefics3Processor(
         image_processor, tokenizer, image_seq_len=image_seq_len, chat_template=CHAT_TEMPLATE
@@ -286,6 +289,8 @@ def tiny_idefics3(folder: Path, kind: Literal["Idefics3", "SmolVLM"] = "Idefics3
     )
     _fill_and_save(getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer, folder)
     processor.save_pretrained(folder)
+    if kind == "SmolVLM":
+        save_processor("SmolVLMProcessor", image_processor, folder, image_seq_len=image_seq_len)
     return folder
 
 
@@ -293,7 +298,6 @@ def tiny_internvl(
     folder: Path,
     text: Family = "qwen2",
     *,
-    image_token: str = IMAGE_TOKEN,
     vision_feature_layer: int = -1,
     **vision_overrides: Any,
 ) -> Path:
@@ -301,15 +305,15 @@ def tiny_internvl(
     import transformers
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-    tiny_tokenizer(folder, "bytelevel", image_token=False)
-    tokens = {
-        "start_image_token": "<img>",
-        "end_image_token": "</img>",
-        "context_image_token": image_token,
-        "video_token": "<video>",
-    }
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
-    tokenizer.save_pretrained(folder)
+    tokenizer = _vision_tokenizer(
+        folder,
+        None,
+        start_image_token="<img>",
+        end_image_token="</img>",
+        context_image_token="<IMG_CONTEXT>",
+        video_token="<video>",
+        template="<IMG_CONTEXT>",
+    )
     size, patch_size = 28, 7
     vision = transformers.InternVLVisionConfig(
         **({
@@ -349,10 +353,12 @@ def tiny_pixtral(
     import transformers
     from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
-    tiny_tokenizer(folder, "metaspace")
-    tokens = {"image_token": IMAGE_TOKEN, "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
-    tokenizer.save_pretrained(folder)
+    image, row_end, end = (
+        ("<|image_pad|>", "<|vision_pad|>", "<|vision_end|>")
+        if kind == "LightOnOcr"
+        else ("[IMG]", "[IMG_BREAK]", "[IMG_END]")
+    )
+    tokenizer = _vision_tokenizer(folder, image, "metaspace", image_break_token=row_end, image_end_token=end)
     size, patch_size, side = 48, 8, 1 if kind == "Llava" else 2
     choices: dict[str, Any] = {
         "Llava": {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"},
@@ -369,7 +375,7 @@ def tiny_pixtral(
             patch_size=patch_size,
         ),
         text_config=_text_config(text, tokenizer, {}),
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_token_id=tokenizer.image_token_id,
         **choices,
     )
     _fill_and_save(getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer, folder)
@@ -379,7 +385,7 @@ def tiny_pixtral(
     if kind == "LightOnOcr":
         save_processor("LightOnOcrProcessor", image_processor, folder, **settings)
     else:
-        save_processor("PixtralProcessor", image_processor, folder, image_token=IMAGE_TOKEN, **settings)
+        save_processor("PixtralProcessor", image_processor, folder, image_token="[IMG]", **settings)
     return folder
 
 
@@ -389,7 +395,7 @@ def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"]
     import transformers
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    tokenizer = _vision_tokenizer(folder)
+    tokenizer = _marked_tokenizer(folder, "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
     patch_size, side = 4, 2
     tower: dict[str, Any] = {"depth": 3, "num_heads": 2, "patch_size": patch_size, "spatial_merge_size": side}
     tower |= {
@@ -435,7 +441,7 @@ def tiny_glm_v(folder: Path, kind: Literal["Glm4v", "GlmOcr"] = "Glm4v") -> Path
     import transformers
     from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
 
-    tokenizer = _vision_tokenizer(folder)
+    tokenizer = _marked_tokenizer(folder, "<|begin_of_image|>", "<|image|>", "<|end_of_image|>", "<|video|>")
     patch_size, side = 4, 2
     tower = {
         "depth": 2,
@@ -474,7 +480,7 @@ def tiny_paddleocr_vl(folder: Path) -> Path:
     import transformers
     from transformers.models.paddleocr_vl.image_processing_pil_paddleocr_vl import PaddleOCRVLImageProcessorPil
 
-    tokenizer = _vision_tokenizer(folder)
+    tokenizer = _marked_tokenizer(folder, "<|IMAGE_START|>", "<|IMAGE_PLACEHOLDER|>", "<|IMAGE_END|>", "<|video_pad|>")
     patch_size, side = 4, 2
     text = _text_config("ernie4_5", tokenizer, {}).to_dict()
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
@@ -505,13 +511,28 @@ def tiny_paddleocr_vl(folder: Path) -> Path:
     return folder
 
 
-def _vision_tokenizer(folder: Path) -> Any:
-    """With tokens for pictures and videos."""
+def _marked_tokenizer(folder: Path, start: str, image: str, end: str, video: str) -> Any:
+    """With tokens for pictures, between marks that the template writes, and videos."""
+    return _vision_tokenizer(
+        folder, image, video_token=video, start_token=start, end_token=end, template=f"{start}{image}{end}"
+    )
+
+
+def _vision_tokenizer(
+    folder: Path,
+    image: str | None,
+    kind: TokenizerKind = "bytelevel",
+    *,
+    template: str | None = None,
+    **tokens: str,
+) -> Any:
+    """With the words that a family writes pictures with; what its template writes for one is `image` by default."""
     import transformers
 
-    tiny_tokenizer(folder, "bytelevel", image_token=False)
-    tokens = {"image_token": IMAGE_TOKEN, "video_token": "<video>", "start_token": "<start>", "end_token": "<end>"}
+    tiny_tokenizer(folder, kind, image_token=False)
+    tokens = ({} if image is None else {"image_token": image}) | tokens
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens=tokens)
+    tokenizer.chat_template = CHAT_TEMPLATE.replace(IMAGE_TOKEN, template or image or IMAGE_TOKEN)
     tokenizer.save_pretrained(folder)
     return tokenizer
 

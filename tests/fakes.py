@@ -199,7 +199,7 @@ class FakeProcessor:
     def process(self, prompt: Prompt) -> ProcessedPrompt:
         token_ids = list(prompt.token_ids) if prompt.token_ids else FakeTokenizer().encode(prompt.text or "")
         check_token_ids(token_ids, VOCAB_SIZE)
-        check_placeholders(token_ids, IMAGE_TOKEN, len(prompt.images))
+        check_placeholders(token_ids, IMAGE_TOKEN, "<image>", len(prompt.images))
         images = [self._read(np.asarray(image)) for image in prompt.images]
         return ProcessedPrompt(
             prompt.text, *expand_placeholders(token_ids, IMAGE_TOKEN, images, FakeTokenizer().encode)

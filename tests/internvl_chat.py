@@ -35,7 +35,7 @@ _NAMES = (
 
 def tiny_internvl_chat(folder: Path, **settings: Any) -> Path:
     """Save an InternVLChatModel, and in the folder's `transformers` the same model in that library's form."""
-    theirs = tiny_internvl(folder / "transformers", image_token="<IMG_CONTEXT>", **settings)
+    theirs = tiny_internvl(folder / "transformers", **settings)
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(theirs / name, folder)
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())

@@ -1,4 +1,5 @@
-"""Transformers' processors, those too that want torchvision for videos: put together here without it."""
+"""Transformers' processors, those too that want torchvision or num2words for videos: put together here without. And
+ours, of the same folder."""
 
 import json
 import sys
@@ -6,9 +7,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
+from aphrodite.adapters.outbound.huggingface.location import ModelLocation
+from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
+from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
+from aphrodite.domain.architectures.registry import read_model
+
 _WANT_TORCHVISION = (
     "Glm4vProcessor", "InternVLProcessor", "LightOnOcrProcessor", "LlavaOnevisionProcessor", "PaddleOCRVLProcessor",
-    "PixtralProcessor", "Qwen2VLProcessor", "Qwen3VLProcessor",
+    "PixtralProcessor", "Qwen2VLProcessor", "Qwen3VLProcessor", "SmolVLMProcessor",
 )  # fmt: skip
 
 
@@ -41,4 +48,23 @@ def load_processor(folder: Path) -> Any:
             from transformers.models.pixtral.processing_pixtral import PixtralProcessor
 
             return PixtralProcessor(image_processor, tokenizer, **settings)
+        if name == "SmolVLMProcessor":
+            from transformers.models.smolvlm import processing_smolvlm
+
+            with patch.object(processing_smolvlm, "num2words", str):  # for the number of a video's frames
+                return processing_smolvlm.SmolVLMProcessor(image_processor, tokenizer, None, **settings)
         return getattr(transformers, name)(image_processor, tokenizer, **settings)
+
+
+def load_ours(folder: Path, fingerprint: bytes = b"model", **settings: Any) -> HuggingFaceProcessor:
+    """The processor under test."""
+    checkpoint = SafetensorsCheckpoint(folder)
+    model = read_model(checkpoint.config)
+    tokenizer = HuggingFaceTokenizer(
+        ModelLocation(folder),
+        vocab_size=model.decoder.vocab_size,
+        config=checkpoint.config,
+        generation_config=checkpoint.generation_config,
+        image_token_id=model.image_token_id,
+    )
+    return HuggingFaceProcessor(tokenizer, model, folder, fingerprint=fingerprint, settings=settings)

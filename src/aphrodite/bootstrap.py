@@ -65,6 +65,7 @@ class Frontend:
     tokenizer: Tokenizer
     model: ModelSpec
     image_token: str | None  # the placeholder's string; None for a text-only model
+    image_marks: tuple[str, ...]  # the other words of images that are tokens
     default_sampling: SamplingParams  # the model's own
     chat_template: str | None
     read_image_url: Callable[[str], object]  # a data: URL to a picture; raises ImageError
@@ -236,6 +237,7 @@ def _frontend(config: EngineConfig, model: OpenedModel) -> Frontend:
         tokenizer=model.tokenizer,
         model=model.spec,
         image_token=model.tokenizer.image_token,
+        image_marks=model.tokenizer.image_marks,
         default_sampling=SamplingParams.from_generation_config(_generation_config(config, model.checkpoint)),
         chat_template=config.chat_template or model.tokenizer.chat_template,
         read_image_url=open_picture_url,

@@ -1,7 +1,6 @@
 """Transformers' own answers: greedy tokens, and the logits behind them and behind the prompt."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,13 @@ class Reference:
         loader: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         self.model: Any = loader.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._read: Callable[..., Any] = load_processor(folder) if sees else self.tokenizer
+        self._read: Any = load_processor(folder) if sees else self.tokenizer
+        self._placeholder = self._read.image_token if sees else "<image>"
         self._answers: dict[tuple[Case, int], Answer] = {}
+
+    def in_its_words(self, prompt: str) -> str:
+        """A prompt in LLaVA's words, with the model's own placeholder."""
+        return prompt.replace("<image>", self._placeholder)
 
     def inputs(self, prompt: str, image: Image.Image | list[Image.Image] | None = None) -> dict[str, torch.Tensor]:
         if image is None and self.model.config.model_type == "paligemma":  # whose processor wants a picture

@@ -4,13 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.parity.cases import IMAGE_CASES, TEXT_CASES
+from tests.parity.cases import IMAGE_CASES, TEXT_CASES, Case, about
 from tests.parity.comparison import GREEDY, REPORTED, assert_answers
 from tests.parity.fixture_types import Folders, OpenLlm, References
 from tests.parity.installed import install
 from tests.parity.memory import kv_cache_bytes, num_preemptions
 from tests.parity.selection import sparing
 
+# Families whose rows carry what LLaVA's do not: positions in rows and columns, deep features, what sees forward, words
+# between rows of features, windows.
+FAMILIES = (
+    "gemma3", "glm4v", "glm-ocr", "idefics3", "internvl", "lighton-ocr", "llava-next", "llava-onevision", "mistral3",
+    "ministral3-vision", "paddleocr-vl", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "smolvlm",
+)  # fmt: skip
+FAMILIES_ON_JAX = ("gemma3", "glm4v", "ministral3-vision", "paddleocr-vl", "qwen3-vl")
 CASES = (*IMAGE_CASES, *TEXT_CASES)
 MANY_TOKENS = 24
 """Prompts are admitted where they fit; answers this long then make them crowd each other out."""
@@ -54,3 +61,15 @@ def test_preemption(
             before = num_preemptions(llm)
             assert_answers(llm, theirs, CASES * 2, replace(params, max_tokens=MANY_TOKENS))
             assert num_preemptions(llm) > before
+
+
+@pytest.mark.parametrize("name", sparing(FAMILIES, FAMILIES_ON_JAX))
+def test_preemption_of_a_family(name: str, open_llm: OpenLlm, folder: Folders, reference: References) -> None:
+    """Pictures of several shapes, that are encoded anew or not, and answers that are run again behind them."""
+    theirs = reference(name)
+    asked = (about(3), about(2, "How many?"), about(4), Case("The quick brown fox"), about(1))
+    cases = [replace(case, prompt=theirs.in_its_words(case.prompt)) for case in asked]
+    longest = max(len(theirs.answer(case, MANY_TOKENS).prompt_token_ids) for case in cases) + MANY_TOKENS
+    with open_llm(name, block_size=8, kv_cache_memory=kv_cache_bytes(folder(name), longest + 40, 8)) as llm:
+        assert_answers(llm, theirs, cases * 2, replace(REPORTED, max_tokens=MANY_TOKENS))
+        assert num_preemptions(llm) > 0

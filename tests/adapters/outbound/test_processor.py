@@ -13,32 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.builders import Family, Tower, tiny_glm_v, tiny_llava, tiny_qwen_vl, tiny_text
+from tests.processors import load_ours as load
 from transformers import AutoImageProcessor, AutoProcessor
 
-from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
-from aphrodite.adapters.outbound.huggingface.location import ModelLocation
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
-from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.adapters.outbound.images.decoding import to_rgb
 from aphrodite.domain.architectures.images.image import ImageInput
-from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.errors import CheckpointError, ConfigError, ImageError, PlaceholderError, PromptError
 from aphrodite.domain.prompting.prompts import Prompt
 
 TEXT = "USER: <image>\nWhat is the content of this image?\nASSISTANT:"
-
-
-def load(folder: Path, fingerprint: bytes = b"model", **settings: Any) -> HuggingFaceProcessor:
-    checkpoint = SafetensorsCheckpoint(folder)
-    model = read_model(checkpoint.config)
-    tokenizer = HuggingFaceTokenizer(
-        ModelLocation(folder),
-        vocab_size=model.decoder.vocab_size,
-        config=checkpoint.config,
-        generation_config=checkpoint.generation_config,
-        image_token_id=model.image_token_id,
-    )
-    return HuggingFaceProcessor(tokenizer, model, folder, fingerprint=fingerprint, settings=settings)
 
 
 def picture(width: int = 50, height: int = 40, channels: int = 3) -> Image.Image:
@@ -46,7 +30,8 @@ def picture(width: int = 50, height: int = 40, channels: int = 3) -> Image.Image
 
 
 def read(processor: HuggingFaceProcessor, image: Any) -> ImageInput:
-    [span] = processor.process(Prompt(TEXT, None, (image,))).images
+    text = TEXT.replace("<image>", str(processor._tokenizer.image_token))
+    [span] = processor.process(Prompt(text, None, (image,))).images
     return span.image
 
 
@@ -244,11 +229,11 @@ def test_text_that_users_write_is_never_an_image(llava: Path) -> None:
     processor = load(llava)
     image_id = AutoProcessor.from_pretrained(llava).image_token_id
     text = "USER: <image>\n<image> and <image>?"
-    processed = processor.process(Prompt(text, None, (picture(),), placeholder_offsets=(6,)))
+    processed = processor.process(Prompt(text, None, (picture(),), image_word_offsets=(6,)))
     [span] = processed.images
     assert processed.token_ids.count(image_id) == span.num_tokens
     assert processed.token_ids.index(image_id) == span.start
-    literal = processor.process(Prompt(text, None, placeholder_offsets=()))
+    literal = processor.process(Prompt(text, None, image_word_offsets=()))
     assert image_id not in literal.token_ids
     assert literal.images == ()
 

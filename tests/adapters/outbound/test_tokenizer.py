@@ -86,18 +86,18 @@ def test_only_the_placeholder_is_the_image_token(tmp_path: Path, kind: Tokenizer
     for text in TEXTS:
         ids = plain.encode(text, add_special_tokens=False)
         assert image_id not in ids
-        assert ours.encode_with_placeholders(text, ()) == start + ids
+        assert ours.encode_with_image_words(text, ()) == start + ids
         for offset in [i for i in range(len(text)) if text.startswith("<image>", i)]:
             ids = plain.encode(text[:offset] + stop + text[offset + 7 :], add_special_tokens=False)
             expected = [image_id if token_id == stop_id else token_id for token_id in ids]
-            assert ours.encode_with_placeholders(text, (offset,), add_special_tokens=False) == expected
-            assert ours.encode_with_placeholders(text, (offset,)) == start + expected
+            assert ours.encode_with_image_words(text, (offset,), add_special_tokens=False) == expected
+            assert ours.encode_with_image_words(text, (offset,)) == start + expected
 
 
 def test_an_offset_without_placeholder(tmp_path: Path) -> None:
     ours = load(tmp_path, image_token_id=save(tmp_path, "bytelevel", None).convert_tokens_to_ids("<image>"))
     with pytest.raises(PromptError, match="There is no <image> at character 1"):
-        ours.encode_with_placeholders("<image>", (1,))
+        ours.encode_with_image_words("<image>", (1,))
 
 
 def test_image_token_listed_in_the_vocabulary_too(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_image_token_listed_in_the_vocabulary_too(tmp_path: Path) -> None:
     definition = json.loads((tmp_path / "tokenizer.json").read_text())
     definition["model"]["vocab"]["<image>"] = image_id
     (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
-    ids = load(tmp_path, image_token_id=image_id).encode_with_placeholders("<image> <image>", (8,))
+    ids = load(tmp_path, image_token_id=image_id).encode_with_image_words("<image> <image>", (8,))
     assert (ids.count(image_id), ids[-1]) == (1, image_id)
 
 
@@ -118,7 +118,7 @@ def test_white_space_that_the_image_token_takes_in(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
     ours = load(tmp_path, image_token_id=image_id)
     text = "a  <image>\n\nb"
-    assert ours.encode_with_placeholders(text, (3,)) == ours.encode(text) == ours.encode("a<image>b")
+    assert ours.encode_with_image_words(text, (3,)) == ours.encode(text) == ours.encode("a<image>b")
 
 
 def test_threads_see_each_their_own(tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_threads_see_each_their_own(tmp_path: Path) -> None:
 
     def work(seed: int) -> bool:
         text = "".join(random.Random(seed).choices(["<image>", "word ", "é", "\n"], k=40)) + "<image>"
-        results = (ours.encode(text), ours.encode_with_placeholders(text, (len(text) - 7,)))
+        results = (ours.encode(text), ours.encode_with_image_words(text, (len(text) - 7,)))
         return all(
-            results == (ours.encode(text), ours.encode_with_placeholders(text, (len(text) - 7,))) for _ in range(20)
+            results == (ours.encode(text), ours.encode_with_image_words(text, (len(text) - 7,))) for _ in range(20)
         )
 
     with ThreadPoolExecutor(8) as pool:
@@ -189,7 +189,7 @@ def test_gguf() -> None:
     assert ours.eos_token_ids == {2}
     assert ours.chat_template == reference.chat_template
     assert ours.image_token is None
-    assert ours.encode_with_placeholders(text, ()) == ours.encode(text)
+    assert ours.encode_with_image_words(text, ()) == ours.encode(text)
 
 
 @pytest.fixture(scope="module", params=["bytelevel", "metaspace", "smollm2", "demo"])

@@ -71,7 +71,7 @@ def test_text_renders_as_apply_chat_template_does(tokenizer: Any, string_templat
     prompt = _render(messages, string_template, image_token=None)
     assert prompt.text == _theirs(tokenizer, messages, string_template)
     assert prompt.images == ()
-    assert prompt.placeholder_offsets == ()
+    assert prompt.image_word_offsets == ()
 
 
 def test_strings_for_a_parts_template_become_text_parts(tokenizer: Any, parts_template: str) -> None:
@@ -85,7 +85,7 @@ def test_a_parts_template_keeps_the_order(tokenizer: Any, parts_template: str, o
     prompt = _render(_user(*(parts[i] for i in order)), parts_template)
     theirs = [{"type": "image"}, *parts[1:]]
     text = _theirs(tokenizer, [{"role": "user", "content": [theirs[i] for i in order]}], parts_template)
-    assert (prompt.text, prompt.placeholder_offsets) == (text, (text.index("<image>"),))
+    assert (prompt.text, prompt.image_word_offsets) == (text, (text.index("<image>"),))
     assert prompt.images == (PICTURE,)
 
 
@@ -95,7 +95,7 @@ def test_a_string_template_gets_the_placeholder_in_front(
 ) -> None:
     prompt = _render(_user(*parts), string_template)
     text = _theirs(tokenizer, [{"role": "user", "content": "<image>\nWhat is it?"}], string_template)
-    assert (prompt.text, prompt.placeholder_offsets) == (text, (text.index("<image>"),))
+    assert (prompt.text, prompt.image_word_offsets) == (text, (text.index("<image>"),))
 
 
 def test_llava_1_5_as_published(string_templates: Mapping[str, str]) -> None:
@@ -104,14 +104,14 @@ def test_llava_1_5_as_published(string_templates: Mapping[str, str]) -> None:
     assert conversation.images == ("https://example.com/cat.png",)
     prompt = _render(_user(_text("What's in this image?"), url), string_templates["llava-1.5"])
     assert prompt.text == "USER: <image>\nWhat's in this image? ASSISTANT:"
-    assert prompt.placeholder_offsets == (6,)
+    assert prompt.image_word_offsets == (6,)
 
 
 def test_a_placeholder_that_the_user_wrote_beside_an_image_is_the_place(string_templates: Mapping[str, str]) -> None:
     prompt = _render(_user(IMAGE, _text("Compare <image> with the word <image>.")), string_templates["chatml"])
     assert prompt.text is not None
     assert prompt.text.count("<image>") == 2
-    assert prompt.placeholder_offsets == (prompt.text.index("<image>"),)
+    assert prompt.image_word_offsets == (prompt.text.index("<image>"),)
     assert "\n<image>" not in prompt.text
 
 
@@ -130,7 +130,7 @@ def test_several_images_in_a_parts_template_stand_in_their_order(tokenizer: Any,
     ]
     expected = _theirs(tokenizer, as_given, parts_template)
     assert prompt.text == expected.replace("*" * 7, "<image>")
-    assert prompt.placeholder_offsets == tuple(found.start() for found in re.finditer("<image>", expected))
+    assert prompt.image_word_offsets == tuple(found.start() for found in re.finditer("<image>", expected))
     assert prompt.images == (PICTURE, other["image_url"], PICTURE)
 
 
@@ -149,14 +149,14 @@ def test_a_string_template_gets_the_placeholders_that_are_missing(
     assert prompt.text is not None
     assert content in prompt.text
     places = [found.start() for found in re.finditer("<image>", prompt.text)]
-    assert prompt.placeholder_offsets == tuple(places[: len(places) - words])
+    assert prompt.image_word_offsets == tuple(places[: len(places) - words])
 
 
 def test_a_placeholder_in_another_message_is_text(string_templates: Mapping[str, str]) -> None:
     messages = [{"role": "user", "content": "What does <image> mean?"}, {"role": "assistant", "content": "<image>!"}]
     prompt = _render([*messages, *_user(IMAGE, _text("And this?"))], string_templates["chatml"])
     assert prompt.text is not None
-    assert prompt.placeholder_offsets == (prompt.text.rindex("<image>"),)
+    assert prompt.image_word_offsets == (prompt.text.rindex("<image>"),)
 
 
 @pytest.mark.parametrize("image_token", ["<image>", "<|image_pad|>", "[IMG]", "aa"])
@@ -173,7 +173,7 @@ def test_users_cannot_forge_the_place_in_a_string_template(
     head = f"user{name}:{before.strip()}{name}user:"
     assert prompt.text == f"{head}{content.strip()}"
     written = content[: content.index(image_token)]
-    assert prompt.placeholder_offsets == (len(head) + len(written.lstrip() if written.strip() else ""),)
+    assert prompt.image_word_offsets == (len(head) + len(written.lstrip() if written.strip() else ""),)
 
 
 @given(texts=st.lists(_WORDS, min_size=2, max_size=4), place=st.integers(0, 4))
@@ -186,13 +186,13 @@ def test_users_cannot_forge_the_place_in_a_parts_template(texts: list[str], plac
     place = min(place, len(parts))
     prompt = _render(_user(*parts[:place], IMAGE, *parts[place:]), source)
     assert prompt.text == "".join([*texts[:place], "<image>", *texts[place:]])
-    assert prompt.placeholder_offsets == (len("".join(texts[:place])),)
+    assert prompt.image_word_offsets == (len("".join(texts[:place])),)
 
 
 @given(text=_WORDS.filter(str.strip))
 def test_without_an_image_every_placeholder_is_text(text: str) -> None:
     prompt = _render([{"role": "user", "content": text}], "{{ messages[0].content }}")
-    assert prompt.placeholder_offsets == ()
+    assert prompt.image_word_offsets == ()
     assert prompt.text == text
 
 
@@ -206,7 +206,7 @@ def test_a_template_that_looks_into_the_text_is_given_the_text(string_templates:
     assert prompt.text is not None
     assert "think" not in prompt.text
     assert prompt.text.count("<image>") == 3
-    assert prompt.placeholder_offsets == (prompt.text.rindex("<image>"),)
+    assert prompt.image_word_offsets == (prompt.text.rindex("<image>"),)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_an_image_token_in_arguments_is_no_image() -> None:
     source = CALLS + "({{ call.function.arguments }}){% endfor %} {{ messages[1].content }}"
     prompt = _render(messages, source, image_token="<image>")
     assert prompt.text == 'f({"x": "<image>"}) <image>\nWhat?'
-    assert prompt.placeholder_offsets == (20,)
+    assert prompt.image_word_offsets == (20,)
 
 
 def test_an_empty_prompt_is_an_error() -> None:

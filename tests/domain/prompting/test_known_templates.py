@@ -152,7 +152,7 @@ def test_one_conversation(known: Known) -> None:
     )
     assert prompt.text == known.expected
     if known.image_token is not None:
-        assert prompt.placeholder_offsets == (known.expected.index(known.image_token),)
+        assert prompt.image_word_offsets == (known.expected.index(known.image_token),)
     assert _theirs(known, template, tokens, later) == known.expected
 
 

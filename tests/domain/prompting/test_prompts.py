@@ -120,9 +120,9 @@ def test_each_placeholder_becomes_its_images_tokens(words: list[list[int]], size
     ("token_ids", "image_token_id", "num_images", "sentence"),
     [
         ([1, 2], None, 1, "reads text only"),
-        ([1, 2], 9, 1, "an image but no placeholder"),
-        ([1, 9], 9, 0, "placeholder but no image"),
-        ([9, 9], 9, 1, "2 image placeholders for one image"),
+        ([1, 2], 9, 1, r"an image but no placeholder; put \[IMG\] where"),
+        ([1, 9], 9, 0, r"placeholder but no image; .* with each \[IMG\]\."),
+        ([9, 9], 9, 1, r"2 image placeholders for one image; there must be one \[IMG\] for each"),
         ([9], 9, 2, "1 image placeholder for 2 images"),
         ([9, 9], 9, 0, "placeholder but no image"),
     ],
@@ -131,13 +131,13 @@ def test_images_and_placeholders_match_one_to_one(
     token_ids: list[int], image_token_id: int | None, num_images: int, sentence: str
 ) -> None:
     with pytest.raises(PlaceholderError, match=sentence):
-        check_placeholders(token_ids, image_token_id, num_images)
+        check_placeholders(token_ids, image_token_id, image_token_id and "[IMG]", num_images)
 
 
 def test_as_many_placeholders_as_images_pass() -> None:
-    check_placeholders([1, 2], None, 0)
-    check_placeholders([1, 2], 9, 0)
-    check_placeholders([9, 2, 9], 9, 2)
+    check_placeholders([1, 2], None, None, 0)
+    check_placeholders([1, 2], 9, "[IMG]", 0)
+    check_placeholders([9, 2, 9], 9, "[IMG]", 2)
 
 
 @pytest.mark.parametrize("token_ids", [[-1], [5, 10], [2**70]])

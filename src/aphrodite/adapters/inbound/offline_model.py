@@ -144,6 +144,7 @@ class OfflineModel:
             replace(parsed, images=images),
             template,
             image_token=self._frontend.image_token,
+            image_marks=self._frontend.image_marks,
             special_tokens=self._frontend.tokenizer.special_tokens,
             now=now,
             add_generation_prompt=add_generation_prompt,

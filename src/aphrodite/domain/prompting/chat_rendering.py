@@ -1,16 +1,16 @@
 """A conversation to a prompt, with the places of its images known for certain.
 
-Users may write the image token's string themselves. What they write stays text: the true placeholders are found by
-rendering the conversation a second time, in disguise. The disguise puts private characters, one for one, in the place
-of those that the image token's string is made of, in all that the user wrote. Where the token's string still stands in
-the second text, a template, or we, wrote it; the offset is the same in the first:
+Users may write the image token's string themselves, and the marks that stand around images. What they write stays text:
+the true ones are found by rendering the conversation a second time, in disguise. The disguise puts private characters,
+one for one, in the place of those that these words are made of, in all that the user wrote. Where a word still stands
+in the second text, a template, or we, wrote it; the offset is the same in the first:
 
     first     USER: is <image> in <image>\\n ...       users' and true placeholders look the same
     second    USER: is \ue000\ue001\ue002\ue003\ue004\ue005\ue006 in <image>\\n ...   the true one is left
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
@@ -33,6 +33,7 @@ def render(
     template: ChatTemplate,
     *,
     image_token: str | None,
+    image_marks: Sequence[str] = (),
     special_tokens: Mapping[str, str],
     now: datetime,
     add_generation_prompt: bool = True,
@@ -46,8 +47,9 @@ def render(
     where that text holds the token already, its first occurrences are the places. A template that takes parts gets
     them in their order and writes the images' places itself. `content_format` overrides what the template looks like.
 
-    `image_token` is None for a text-only model. Prompt.images are the conversation's; one that has a URL is still to be
-    fetched. With `continue_final_message` the prompt ends where the last message's text does, for the model to go on.
+    `image_token` is None for a text-only model; `image_marks` are the model's other words of images. Prompt.images are
+    the conversation's; one that has a URL is still to be fetched. With `continue_final_message` the prompt ends where
+    the last message's text does, for the model to go on.
 
     As in transformers, a tokenizer adds no special tokens behind a template, while the processor of a vision-language
     model does, unless the template began with `bos_token`.
@@ -83,7 +85,8 @@ def render(
     offsets: tuple[int, ...] = ()
     if conversation.images and image_token is not None:
         private = _private_characters("".join([template.source, text, *written]))
-        text, offsets = _find_placeholders(text, write, image_token, private, len(conversation.images))
+        words = (image_token, *image_marks)
+        text, offsets = _find_image_words(text, write, words, private, len(conversation.images))
     if not text:
         raise PromptError("The chat template made an empty prompt of these messages.")
     bos = special_tokens.get("bos_token")
@@ -91,7 +94,7 @@ def render(
         text=text,
         token_ids=None,
         images=conversation.images,
-        placeholder_offsets=offsets,
+        image_word_offsets=offsets,
         add_special_tokens=image_token is not None and not (bos and text.startswith(bos)),
     )
 
@@ -152,32 +155,37 @@ def _string_content(message: Message, image_token: str | None, disguise: _Disgui
     return f"{image_token}\n" * num_missing + image_token.join(map(disguise, pieces))
 
 
-def _find_placeholders(
-    text: str, write: Callable[[_Disguise], str], image_token: str, private: Iterator[str], num_images: int
+def _find_image_words(
+    text: str, write: Callable[[_Disguise], str], words: Sequence[str], private: Iterator[str], num_images: int
 ) -> tuple[str, tuple[int, ...]]:
-    """The rendered text and the offsets of the placeholders in it that no user wrote."""
+    """The rendered text, and the offsets of the words in it that no user wrote; the first word is the image token."""
+    image_token = words[0]
     if image_token not in text:
         raise PlaceholderError(
             "The chat template leaves the image out; use the template of a vision-language model, or another content "
             "format."
         )
-    letters = {character: next(private) for character in dict.fromkeys(image_token)}
+    letters = {character: next(private) for character in dict.fromkeys("".join(words))}
     original = str.maketrans({stand_in: character for character, stand_in in letters.items()})
     everything = str.maketrans(letters)
+    any_word = re.compile("|".join(map(re.escape, words)))
     try:
         disguised = write(lambda written: written.translate(everything))
     except PromptError:
         disguised = None
     if disguised is None or disguised.translate(original) != text:
-        # The template looks into what the user wrote, for "</think>" say. Then the token's own string alone is hidden.
-        hidden = letters[image_token[0]] + image_token[1:]
-        disguised = write(lambda written: written.replace(image_token, hidden))
-    offsets = tuple(found.start() for found in re.finditer(re.escape(image_token), disguised))
-    if len(offsets) != num_images:
+        # The template looks into what the user wrote, for "</think>" say. Then the words' own strings alone are hidden.
+        def hide(found: re.Match[str]) -> str:
+            return letters[found[0][0]] + found[0][1:]
+
+        disguised = write(lambda written: any_word.sub(hide, written))
+    found = list(any_word.finditer(disguised))
+    num_places = sum(word[0] == image_token for word in found)
+    if num_places != num_images:
         images = "one image" if num_images == 1 else f"{num_images} images"
-        wrote = "leaves the image out" if not offsets else f"writes {len(offsets)} placeholders for {images}"
+        wrote = "leaves the image out" if not num_places else f"writes {num_places} placeholders for {images}"
         raise PlaceholderError(f"The chat template {wrote}; use another template or content format.")
-    return disguised.translate(original), offsets
+    return disguised.translate(original), tuple(word.start() for word in found)
 
 
 def _private_characters(known: str) -> Iterator[str]:

@@ -18,8 +18,8 @@ class Prompt:
     text: str | None
     token_ids: tuple[int, ...] | None
     images: tuple[Any, ...] = ()  # PIL images, uint8 arrays [H, W, 3] or paths; opaque to the domain
-    placeholder_offsets: tuple[int, ...] | None = None  # character offsets of the placeholders in `text`, an image
-    # each; any other occurrence of the placeholder's string is what a user wrote. None: every occurrence is one.
+    image_word_offsets: tuple[int, ...] | None = None  # character offsets in `text` of the placeholders, an image each,
+    # and of the marks around them; any other occurrence of such a word is what a user wrote. None: every one counts.
     add_special_tokens: bool = True  # False when a chat template wrote them already
 
 
@@ -62,23 +62,33 @@ def check_num_images(num_images: int, max_images: int) -> None:
         raise PromptError(f"At most {max_images} {noun} may be provided in one prompt, got {num_images}.")
 
 
-def check_placeholders(token_ids: Sequence[int], placeholder_id: int | None, num_images: int) -> None:
-    """Raises PlaceholderError when images and placeholders do not match one to one; None is a text-only model."""
+def check_placeholders(
+    token_ids: Sequence[int], placeholder_id: int | None, placeholder: str | None, num_images: int
+) -> None:
+    """Raises PlaceholderError when images and placeholders do not match one to one.
+
+    The placeholder is given by its id and its string, both None for a text-only model.
+    """
     if placeholder_id is None:
         if num_images:
             raise PlaceholderError("This model reads text only; remove the image, or choose a vision-language model.")
         return
     count = token_ids.count(placeholder_id)
     if num_images and count == 0:
-        raise PlaceholderError("The prompt has an image but no placeholder; put <image> where the image belongs.")
+        raise PlaceholderError(
+            f"The prompt has an image but no placeholder; put {placeholder} where the image belongs."
+        )
     if not num_images and count > 0:
         raise PlaceholderError(
-            'The prompt has an image placeholder but no image; pass multi_modal_data={"image": ...} with it.'
+            'The prompt has an image placeholder but no image; pass multi_modal_data={"image": ...} with each '
+            f"{placeholder}."
         )
     if count != num_images:
         images = "one image" if num_images == 1 else f"{num_images} images"
         placeholders = "placeholder" if count == 1 else "placeholders"
-        raise PlaceholderError(f"The prompt has {count} image {placeholders} for {images}; there must be one for each.")
+        raise PlaceholderError(
+            f"The prompt has {count} image {placeholders} for {images}; there must be one {placeholder} for each."
+        )
 
 
 def place_images(text: str, image_token: str, num_images: int) -> tuple[str, tuple[int, ...]]:
@@ -100,9 +110,10 @@ def place_images(text: str, image_token: str, num_images: int) -> tuple[str, tup
 def framed(text: str, placeholder: str, offsets: Sequence[int] | None, start: str, end: str) -> str:
     """`text` with `start` behind its last placeholder, or in front where it has none, and `end` behind all of it.
 
-    `offsets` of the placeholders, as in Prompt.
+    `offsets` as in Prompt.
     """
-    last = text.rfind(placeholder) if offsets is None else max(offsets, default=-1)
+    places = (offset for offset in offsets or () if text.startswith(placeholder, offset))
+    last = text.rfind(placeholder) if offsets is None else max(places, default=-1)
     words = last + len(placeholder) if last >= 0 else 0
     return text[:words] + start + text[words:] + end
 

@@ -44,6 +44,7 @@ class Preparer:
         processor: Processor,
         tokenizer: Tokenizer,
         image_token: str | None,
+        image_marks: Sequence[str],
         chat_template: ChatTemplate,
         content_format: ContentFormat | None,
         fetcher: ImageFetcher,
@@ -59,6 +60,7 @@ class Preparer:
         self._processor = processor
         self._tokenizer = tokenizer
         self._image_token = image_token
+        self._image_marks = image_marks
         self._chat_template = chat_template
         self._content_format = content_format
         self._fetcher = fetcher
@@ -144,7 +146,7 @@ class Preparer:
         placed, offsets = place_images(text, self._image_token, len(image_urls))
         async with self._place():
             images = await self._pictures(self._reader, image_urls)
-            prompt = Prompt(placed, None, images, placeholder_offsets=offsets)
+            prompt = Prompt(placed, None, images, image_word_offsets=offsets)
             return await _run(self._executor_for(len(text)), self._process, prompt)
 
     async def decode(self, token_ids: Sequence[int]) -> str:
@@ -185,6 +187,7 @@ class Preparer:
             conversation,
             self._chat_template if template is None else ChatTemplate(template),
             image_token=self._image_token,
+            image_marks=self._image_marks,
             special_tokens=self._tokenizer.special_tokens,
             now=datetime.now(),  # of the operator's time zone, as transformers' own
             add_generation_prompt=add_generation_prompt,
@@ -229,4 +232,4 @@ async def _run(executor: Executor, work: Callable[[*Args], R], *args: *Args) -> 
 
 def _prompt(prompt: str | list[int], add_special_tokens: bool) -> Prompt:
     text, token_ids = (prompt, None) if isinstance(prompt, str) else (None, tuple(prompt))
-    return Prompt(text, token_ids, placeholder_offsets=(), add_special_tokens=add_special_tokens)
+    return Prompt(text, token_ids, image_word_offsets=(), add_special_tokens=add_special_tokens)

@@ -175,6 +175,7 @@ def _service(
         processor=frontend.processor,
         tokenizer=frontend.tokenizer,
         image_token=frontend.image_token,
+        image_marks=frontend.image_marks,
         chat_template=parts.chat_template,
         content_format=None if content_format == "auto" else content_format,
         fetcher=parts.fetcher,

@@ -70,7 +70,8 @@ class HuggingFaceProcessor:
         """
         layout = self._model.images
         token_ids = self._encode(prompt)
-        check_placeholders(token_ids, self._model.image_token_id, len(prompt.images))
+        placeholder_id, placeholder = self._model.image_token_id, self._tokenizer.image_token
+        check_placeholders(token_ids, placeholder_id, placeholder, len(prompt.images))
         spans: tuple[ImageSpan, ...] = ()
         if layout is not None and prompt.images:
             images = [self._read(image, layout) for image in prompt.images]
@@ -88,10 +89,10 @@ class HuggingFaceProcessor:
         if self._model.text_end:
             assert self._tokenizer.image_token is not None
             start, end = self._model.text_start, self._model.text_end
-            text, special = framed(text, self._tokenizer.image_token, prompt.placeholder_offsets, start, end), False
-        if prompt.placeholder_offsets is None:
+            text, special = framed(text, self._tokenizer.image_token, prompt.image_word_offsets, start, end), False
+        if prompt.image_word_offsets is None:
             return self._tokenizer.encode(text, add_special_tokens=special)
-        return self._tokenizer.encode_with_placeholders(text, prompt.placeholder_offsets, add_special_tokens=special)
+        return self._tokenizer.encode_with_image_words(text, prompt.image_word_offsets, add_special_tokens=special)
 
     def _read(self, image: object, layout: ImageLayout) -> tuple[LaidOutImage, ImageInput]:
         """An image's place in a prompt, and its patches."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aphrodite.adapters.outbound.huggingface.json_file import read_json
 from aphrodite.adapters.outbound.huggingface.location import ModelLocation
+from aphrodite.domain.architectures.images.words import IMAGE_WORDS
 from aphrodite.domain.errors import CheckpointError, PromptError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -63,30 +64,35 @@ class HuggingFaceTokenizer:
             name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
         }
         self.image_token: str | None = None
+        self.image_marks: tuple[str, ...] = ()  # the other words of images that are tokens of this model
         if image_token_id is not None:
-            self.image_token, self._mark, self._marked = _mark_placeholder(self._fast, image_token_id, location.folder)
+            self._secrets, self._disguised = _disguise(self._fast, image_token_id, location.folder)
+            self.image_token, *marks = self._secrets
+            self.image_marks = tuple(marks)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; strings of special tokens in it become those tokens. Raises PromptError."""
         return _encode(self._fast, text, add_special_tokens)
 
-    def encode_with_placeholders(
-        self, text: str, placeholder_offsets: Sequence[int], *, add_special_tokens: bool = True
+    def encode_with_image_words(
+        self, text: str, offsets: Sequence[int], *, add_special_tokens: bool = True
     ) -> list[int]:
-        """Token ids of `text`, where the image token's string is the image token at these offsets, in ascending order.
+        """Token ids of `text`, where the image token's string and the marks around images are tokens at these offsets,
+        in ascending order.
 
-        Its other occurrences are encoded as ordinary text. Raises PromptError.
+        Their other occurrences are encoded as ordinary text. Raises PromptError.
         """
         if self.image_token is None:
             return self.encode(text, add_special_tokens=add_special_tokens)
         pieces, end = [], 0
-        for offset in placeholder_offsets:
-            if not text.startswith(self.image_token, offset):
+        for offset in offsets:
+            word = next((word for word in self._secrets if text.startswith(word, offset)), None)
+            if word is None:
                 raise PromptError(f"There is no {self.image_token} at character {offset} of the prompt.")
-            pieces.append(text[end:offset])
-            end = offset + len(self.image_token)
+            pieces += [text[end:offset], self._secrets[word]]
+            end = offset + len(word)
         pieces.append(text[end:])
-        return _encode(self._marked, self._mark.join(pieces), add_special_tokens)
+        return _encode(self._disguised, "".join(pieces), add_special_tokens)
 
     def exceeds(self, text: str, num_tokens: int) -> bool:
         """Whether `text` has more tokens than that; False where to encode it is cheap enough to find out.
@@ -221,30 +227,34 @@ def _lengths(fast: "Tokenizer") -> tuple[int, int]:
     return longest, longest * (1 if fast.normalizer is None else _MAX_COMPOSED_CHARS)
 
 
-def _mark_placeholder(fast: "Tokenizer", image_token_id: int, folder: Path) -> tuple[str, str, "Tokenizer"]:
-    """The image token's string, and a copy of the tokenizer that knows this token by a secret string only.
+def _disguise(fast: "Tokenizer", image_token_id: int, folder: Path) -> tuple[dict[str, str], "Tokenizer"]:
+    """The words of images, the image token's first, each with a secret; and a copy of the tokenizer that knows their
+    tokens by the secrets only.
 
     Splitting at special tokens, and all that depends on it, stays the tokenizer's own; yet no text that a user can
-    write holds the secret, and the token's public string is to the copy text like any other.
+    write holds a secret, and the words themselves are to the copy text like any other.
     """
     from tokenizers import Tokenizer
 
-    mark = f"<image-{secrets.token_hex(16)}>"
     definition = json.loads(fast.to_str())
-    added = [token for token in definition["added_tokens"] if token["id"] == image_token_id]
-    if not added:
+    names = {token["id"]: token["content"] for token in definition["added_tokens"]}
+    if image_token_id not in names:
         raise CheckpointError(
             f"The tokenizer in {folder} has no added token {image_token_id}, the model's image token."
         )
-    name: str = added[0]["content"]
-    added[0]["content"] = mark
+    ids = {name: token_id for token_id, name in names.items()}
+    words = [names[image_token_id], *sorted(IMAGE_WORDS & ids.keys() - {names[image_token_id]})]
+    secret_of = {word: f"<image-{secrets.token_hex(16)}>" for word in words}
+    for token in definition["added_tokens"]:
+        token["content"] = secret_of.get(token["content"], token["content"])
     vocabulary = definition["model"].get("vocab")
-    if isinstance(vocabulary, dict) and name in vocabulary:
-        vocabulary[mark] = vocabulary.pop(name)  # some list their special tokens here as well
+    if isinstance(vocabulary, dict):  # some list their special tokens here as well
+        definition["model"]["vocab"] = {secret_of.get(name, name): number for name, number in vocabulary.items()}
     copy = Tokenizer.from_str(json.dumps(definition))
-    if copy.token_to_id(mark) != image_token_id or copy.encode(mark, add_special_tokens=False).ids != [image_token_id]:
-        raise CheckpointError(f"The tokenizer in {folder} cannot tell its image token {name} from text.")
-    return name, mark, copy
+    for word, secret in secret_of.items():
+        if copy.encode(secret, add_special_tokens=False).ids != [ids[word]]:
+            raise CheckpointError(f"The tokenizer in {folder} cannot tell its image token {word} from text.")
+    return secret_of, copy
 
 
 def _eos_token_ids(own: int | None, generation_config: Mapping[str, Any], config: Mapping[str, Any]) -> frozenset[int]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan
 from aphrodite.domain.architectures.images.layout import FixedLayout, LaidOutImage, Tiles
 from aphrodite.domain.architectures.spec import PixelNormalization
-from aphrodite.domain.errors import StepError
+from aphrodite.domain.errors import FormError, StepError
 from aphrodite.domain.ports import BackendDescription, BackendLimits
 from aphrodite.domain.prompting.prompts import (
     ProcessedPrompt,
@@ -20,8 +20,11 @@ from aphrodite.domain.prompting.prompts import (
     check_token_ids,
     expand_placeholders,
 )
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan, StepResult
 
+NOTHING_CONSTRAINED = AllowedTokens(np.empty(0, np.int32), np.empty((0, 0), np.int32))
 EOS = 256
 IMAGE_TOKEN = 257
 VOCAB_SIZE = 258
@@ -46,9 +49,11 @@ def fake_kv(before: int, content: bytes, rope_position: Sequence[int]) -> int:
     return zlib.crc32(b"%b at %d, %d, %d" % (content, *rope_position), before)
 
 
-def fake_next_token(kv: Sequence[int], vocab_size: int, suppressed: Sequence[int] = ()) -> int:
+def fake_next_token(
+    kv: Sequence[int], vocab_size: int, suppressed: Sequence[int] = (), bits: np.ndarray | None = None
+) -> int:
     token_id = zlib.crc32(np.array(kv, dtype=np.int64).tobytes()) % vocab_size
-    while token_id in suppressed:
+    while token_id in suppressed or (bits is not None and not bits[token_id // 32] >> token_id % 32 & 1):
         token_id = (token_id + 1) % vocab_size
     return token_id
 
@@ -71,6 +76,14 @@ class FakePendingStep:
         return self.outcome
 
 
+@dataclass
+class FakeHeldStep:
+    draw_it: Callable[[AllowedTokens], FakePendingStep]
+
+    def draw(self, allowed: AllowedTokens) -> FakePendingStep:
+        return self.draw_it(allowed)
+
+
 class FakeBackend:
     """Runs the fake model over a paged cache. A step is done when launched, but its tokens show in `result` only.
 
@@ -86,6 +99,7 @@ class FakeBackend:
         self.kv = np.full(limits.num_blocks * limits.block_size, -1, dtype=np.int64)
         self.features: list[bytes | None] = [None] * limits.num_feature_rows  # None: what a lost step should have made
         self.closed = False
+        self.is_held = False
         self._vocab_size = vocab_size
         self._last_tokens = [0] * limits.max_num_seqs
 
@@ -93,6 +107,10 @@ class FakeBackend:
         pass
 
     def launch(self, plan: StepPlan) -> FakePendingStep:
+        return self.hold(plan).draw(NOTHING_CONSTRAINED)
+
+    def hold(self, plan: StepPlan) -> FakeHeldStep:
+        assert not self.is_held, "a step was launched before the draw of the one before"
         failure, self.failure = self.failure, None
         self.plans.append(plan)
         if failure == "launch":
@@ -101,20 +119,28 @@ class FakeBackend:
             for index, row in enumerate(image.rows.tolist()):
                 lost = failure == "lost"
                 self.features[row] = None if lost else feature_content(image.image.content_hash, index)
-        result = None if failure == "lost" else self._run(plan)
-        return FakePendingStep(result if result and failure is None else StepError("The step failed."))
+
+        self.is_held = True
+
+        def draw(allowed: AllowedTokens) -> FakePendingStep:
+            self.is_held = False
+            result = None if failure == "lost" else self._run(plan, allowed)
+            return FakePendingStep(result if result and failure is None else StepError("The step failed."))
+
+        return FakeHeldStep(draw)
 
     def close(self) -> None:
         self.closed = True
 
-    def _run(self, plan: StepPlan) -> StepResult:
-        sampled = []
+    def _run(self, plan: StepPlan, allowed: AllowedTokens) -> StepResult:
+        sampled: list[int] = []
+        bits = dict(zip(allowed.samples.tolist(), allowed.bits.view(np.uint32), strict=True))
         decode = plan.decode
         for index, (slot, start) in enumerate(zip(decode.slots.tolist(), decode.starts.tolist(), strict=True)):
             blocks, suppressed = decode.block_table[index], decode.suppressed[decode.suppressed[:, 0] == index, 1]
             rope = np.full((3, 1), start + decode.rope_offsets[index])
             self._fill(blocks, start, [token_content(self._last_tokens[slot])], rope)
-            sampled.append(self._sample(slot, blocks, start + 1, suppressed.tolist()))
+            sampled.append(self._sample(slot, blocks, start + 1, suppressed.tolist(), bits.get(len(sampled))))
         for row in plan.prompts:
             rope = row.rope_positions
             if rope is None:
@@ -122,7 +148,8 @@ class FakeBackend:
             self._fill(row.block_ids, row.start, self._contents(row), rope)
             if row.samples:
                 stop = row.start + row.num_tokens
-                sampled.append(self._sample(row.slot, row.block_ids, stop, row.suppressed_token_ids))
+                of_row = bits.get(len(sampled))
+                sampled.append(self._sample(row.slot, row.block_ids, stop, row.suppressed_token_ids, of_row))
         return StepResult(np.array(sampled, dtype=np.int32), None, {})
 
     def _contents(self, row: RowPlan) -> list[bytes]:
@@ -151,10 +178,46 @@ class FakeBackend:
             before = int(self.kv[cells[position - 1]]) if position else 0
             self.kv[cells[position]] = fake_kv(before & 0xFFFFFFFF, content, at)
 
-    def _sample(self, slot: int, block_ids: np.ndarray, stop: int, suppressed: Sequence[int]) -> int:
+    def _sample(
+        self, slot: int, block_ids: np.ndarray, stop: int, suppressed: Sequence[int], bits: np.ndarray | None
+    ) -> int:
         kv = self.kv[self._cells(block_ids, stop)].tolist()
-        self._last_tokens[slot] = fake_next_token(kv, self._vocab_size, suppressed)
+        self._last_tokens[slot] = fake_next_token(kv, self._vocab_size, suppressed, bits)
         return self._last_tokens[slot]
+
+
+class FakeMatcher:
+    """The end of one of several texts, a byte a token."""
+
+    def __init__(self, left: list[bytes]) -> None:
+        self.left = left
+
+    def advance(self, token_id: int) -> None:
+        self.left = [text[1:] for text in self.left if text[:1] == bytes([token_id])]
+        if not self.left:
+            raise FormError("structured_outputs.choice does not go on like this.")
+
+    def copy(self) -> "FakeMatcher":
+        return FakeMatcher(self.left)
+
+    def next_ids(self) -> set[int]:
+        return {text[0] if text else EOS for text in self.left}
+
+
+class FakeGrammars:
+    """Choices alone."""
+
+    def compile(self, form: StructuredOutputs) -> FakeMatcher:
+        if form.choice is None:
+            raise FormError(f"structured_outputs.{form.kind} is nothing that a fake can compile.")
+        return FakeMatcher([text.encode() for text in form.choice])
+
+    def fill(self, matchers: Sequence[FakeMatcher], bits: np.ndarray) -> dict[int, FormError]:
+        for row, matcher in zip(bits, matchers, strict=True):
+            flags = np.zeros(32 * len(row), np.uint8)
+            flags[list(matcher.next_ids())] = 1
+            row[:] = np.packbits(flags, bitorder="little").view(np.int32)
+        return {}
 
 
 class FakeTokenizer:

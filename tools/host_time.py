@@ -12,10 +12,11 @@ from statistics import median
 import numpy as np
 import torch
 
+from aphrodite.adapters.outbound.grammars.grammars import LlguidanceGrammars
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
 from aphrodite.backends.cuda.gpu.decode_graphs import DecodeGraphs
 from aphrodite.backends.cuda.staging import Staging
-from aphrodite.domain.ports import BackendDescription, BackendLimits
+from aphrodite.domain.ports import BackendDescription, BackendLimits, HeldStep
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import flatten
 from aphrodite.domain.scheduling.step import StepPlan, StepResult
@@ -66,6 +67,9 @@ class HostOnly:
     def close(self) -> None:
         pass
 
+    def hold(self, plan: StepPlan) -> HeldStep:
+        raise NotImplementedError
+
     def launch(self, plan: StepPlan) -> Sampled:
         shape = self._graphs.shape(plan)
         flat = flatten(plan, LIMITS.block_size, None if shape is None else lambda _: shape)
@@ -86,6 +90,7 @@ def measure(num_sequences: int) -> tuple[float, float]:
         vocab_size=VOCAB_SIZE,
         seed=0,
         enable_prefix_caching=True,
+        grammars=LlguidanceGrammars("", VOCAB_SIZE, frozenset({2})),
     )
     random = np.random.default_rng(0)
     for index in range(num_sequences):

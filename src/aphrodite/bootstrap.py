@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from aphrodite.adapters.outbound.grammars.grammars import LlguidanceGrammars
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
 from aphrodite.adapters.outbound.huggingface.configuration import read_config, read_generation_config
 from aphrodite.adapters.outbound.huggingface.dummy_checkpoint import DummyCheckpoint
@@ -86,13 +87,14 @@ class OpenedModel:
 
 @dataclass(frozen=True, slots=True)
 class EngineParts:
-    """What an engine is made of, its weights unread; another process that gets them needs no tokenizer."""
+    """What an engine is made of, its weights unread; another process that gets them loads no tokenizer."""
 
     config: EngineConfig
     model: ModelSpec
     checkpoint: CheckpointSource
     normalization: PixelNormalization | None
     eos_token_ids: frozenset[int]
+    tokenizer_definition: str  # as a tokenizer.json has it, for grammars alone
 
 
 def prepare(config: EngineConfig) -> tuple[Frontend, EngineParts]:
@@ -100,8 +102,14 @@ def prepare(config: EngineConfig) -> tuple[Frontend, EngineParts]:
     _backend_factory(config.backend)  # to hear of a wrong name before the model is read
     model = open_model(config)
     frontend = _frontend(config, model)
-    eos_token_ids = model.tokenizer.eos_token_ids
-    return frontend, EngineParts(config, model.spec, model.checkpoint, frontend.processor.normalization, eos_token_ids)
+    return frontend, EngineParts(
+        config=config,
+        model=model.spec,
+        checkpoint=model.checkpoint,
+        normalization=frontend.processor.normalization,
+        eos_token_ids=model.tokenizer.eos_token_ids,
+        tokenizer_definition=model.tokenizer.definition,
+    )
 
 
 def build_served_engine(parts: EngineParts, log_level: LogLevel, log_format: LogFormat) -> Engine:
@@ -119,15 +127,17 @@ def build_engine(parts: EngineParts) -> Engine:
     create_backend = _backend_factory(config.backend)
     backend = create_backend(config, parts.model, parts.checkpoint, parts.normalization)
     backend.warm_up()
+    vocab_size = parts.model.decoder.vocab_size
     for line in describe_engine(backend.description, backend.limits):
         _log.info("%s", line)
     return Engine(
         backend,
         SystemClock(),
         eos_token_ids=parts.eos_token_ids,
-        vocab_size=parts.model.decoder.vocab_size,
+        vocab_size=vocab_size,
         seed=config.seed,
         enable_prefix_caching=config.enable_prefix_caching,
+        grammars=LlguidanceGrammars(parts.tokenizer_definition, vocab_size, parts.eos_token_ids),
         is_prefix_masked=parts.model.sees_forward == "prompt",
     )
 

@@ -1,8 +1,8 @@
 """Sampling in plain numpy, one row at a time: what every backend's sampler is held to.
 
-The order of things: logit bias and allowed tokens, penalties, suppressed tokens, temperature, top-k, top-p, min-p, and
-a draw that is the inverse of the cumulative distribution in the vocabulary's own order. Of equal logits the lower token
-id comes first.
+The order of things: logit bias and allowed tokens, penalties, suppressed tokens, what a form allows, temperature,
+top-k, top-p, min-p, and a draw that is the inverse of the cumulative distribution in the vocabulary's own order. Of
+equal logits the lower token id comes first.
 """
 
 import numpy as np
@@ -16,6 +16,7 @@ def scores(
     prompt_token_ids: list[int],
     output_token_ids: list[int],
     suppressed_token_ids: tuple[int, ...] = (),
+    form: frozenset[int] | None = None,
 ) -> np.ndarray:
     """What a row's tokens are chosen by, float64 [V]."""
     result = logits.astype(np.float64)
@@ -28,7 +29,7 @@ def scores(
             factor = params.repetition_penalty
             result[token_id] = result[token_id] / factor if result[token_id] > 0 else result[token_id] * factor
         result[token_id] -= params.frequency_penalty * count + params.presence_penalty * (count > 0)
-        if token_id in suppressed_token_ids:
+        if token_id in suppressed_token_ids or (form is not None and token_id not in form):
             result[token_id] = -np.inf
     return result
 

@@ -14,8 +14,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from aphrodite.backends.cuda.sampler import Choose, SlotState, candidates, choose_tokens, sample
+from aphrodite.backends.cuda.sampler import AllowedBits, Choose, SlotState, candidates, choose_tokens, sample
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens, num_bit_words
 from aphrodite.domain.scheduling.draws import uniforms
 from aphrodite.domain.scheduling.flatten import StepShape, flatten, unpack
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
@@ -34,10 +35,22 @@ class Case:
     prompt: tuple[int, ...] = ()
     output: tuple[int, ...] = ()
     suppressed: tuple[int, ...] = ()
+    form: frozenset[int] | None = None  # tokens that a form allows
 
     @property
     def scores(self) -> np.ndarray:
-        return oracle.scores(self.logits, self.params, list(self.prompt), list(self.output), self.suppressed)
+        return oracle.scores(self.logits, self.params, list(self.prompt), list(self.output), self.suppressed, self.form)
+
+
+def allowed_tokens(batch: list[Case]) -> AllowedTokens:
+    """What forms allow of a batch."""
+    forms = [(sample, case.form, len(case.logits)) for sample, case in enumerate(batch) if case.form is not None]
+    bits = np.zeros((len(forms), num_bit_words(len(batch[0].logits))), np.int32)
+    for row, (_, form, vocab_size) in enumerate(forms):
+        flags = np.zeros(32 * bits.shape[1], np.uint8)
+        flags[[*form, *range(vocab_size, len(flags))]] = 1  # what is set beyond the vocabulary means nothing
+        bits[row] = np.packbits(flags, bitorder="little").view(np.int32)
+    return AllowedTokens(np.array([sample for sample, *_ in forms], np.int32), bits)
 
 
 class Sampler:
@@ -61,7 +74,9 @@ class Sampler:
         for row in rows:
             self.state.start(row, map(self._sent, self.state.start_numbers(row)))
         suppressed = self._sent(flat.suppressed)
-        tokens = sample(self._sent(logits), arrays.samples, flat.needs, suppressed, self.state, self.choose)
+        allowed = allowed_tokens(cases)
+        bits = AllowedBits(self._sent(allowed.samples), self._sent(allowed.bits))
+        tokens = sample(self._sent(logits), arrays.samples, flat.needs, suppressed, bits, self.state, self.choose)
         assert self.state.last_tokens[[row.slot for row in rows]].tolist() == tokens[: len(cases)].tolist()
         return tokens[: len(cases)].tolist()
 
@@ -107,6 +122,7 @@ cases = st.builds(
     prompt=st.lists(token_ids, max_size=5).map(tuple),
     output=st.lists(token_ids, max_size=5).map(tuple),
     suppressed=st.sampled_from([(), (), (3,), (0, 7)]),
+    form=st.none() | st.frozensets(token_ids, min_size=1),
 )
 clear_cases = cases.filter(
     lambda case: np.isfinite(case.scores).any() and oracle.is_clear(case.scores, case.params, case.uniform)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.fakes import LIMITS, FakeBackend
+from tests.fakes import LIMITS, VOCAB_SIZE, FakeBackend
 
 from aphrodite.adapters.outbound.huggingface.checkpoint import SafetensorsCheckpoint
 from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcessor
@@ -18,6 +18,7 @@ from aphrodite.domain.errors import StepError
 from aphrodite.domain.ports import ComputeBackend
 from aphrodite.domain.prompting.prompts import Prompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens, num_bit_words
 from aphrodite.domain.scheduling.step import ImageToEncode, RowPlan, StepPlan, StepResult
 from aphrodite.domain.scheduling.trial import trial_row
 
@@ -134,6 +135,21 @@ def test_suppressed_tokens_are_never_drawn(backend: ComputeBackend) -> None:
         token_id = int(run(backend, row(PROMPT, suppressed=suppressed)).token_ids[0])
         assert token_id not in suppressed
         suppressed = (*suppressed, token_id)
+
+
+def test_a_held_step_draws_what_is_allowed(backend: ComputeBackend, real_checkpoint: SafetensorsCheckpoint) -> None:
+    is_fake = isinstance(backend, FakeBackend)
+    num_words = num_bit_words(VOCAB_SIZE if is_fake else read_model(real_checkpoint.config).decoder.vocab_size)
+    free = answer(backend, PROMPT)
+    for token_id in (free, 5, 200):
+        bits = np.zeros((1, num_words), np.int32)
+        bits[0, token_id // 32] = 1 << token_id % 32
+        held = backend.hold(StepPlan.of((row(PROMPT, slot=1, blocks=(5, 6, 7, 8)), row(PROMPT, slot=2))))
+        drawn = held.draw(AllowedTokens(np.array([0], np.int32), bits)).result()
+        assert drawn.token_ids.tolist() == [token_id, free]
+        # What was drawn is what the slot goes on from.
+        known = run(backend, row([token_id], start=len(PROMPT), slot=3)).token_ids.tolist()
+        assert run(backend, row(None, start=len(PROMPT), slot=1, blocks=(5, 6, 7, 8))).token_ids.tolist() == known
 
 
 def test_features_stay_in_their_rows_and_a_failed_step_hurts_nobody_else(

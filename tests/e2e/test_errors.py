@@ -63,7 +63,23 @@ def check_error(answer: tuple[int, Any], status: int, part: str, param: str | No
         ({"tools": [{"type": "web_search"}]}, "'web_search'", "tools[0].type"),
         ({"functions": [{"name": "f"}]}, "functions is not supported yet; use tools", "functions"),
         ({"function_call": {"name": "f"}}, "function_call is not supported yet; use tool_choice", "function_call"),
-        ({"response_format": {"type": "json_object"}}, "response_format is supported", "response_format"),
+        ({"response_format": {"type": "yaml"}}, "'yaml'", "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "json_schema is missing", "response_format.json_schema"),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {"items": {"not": {}}}},
+                }
+            },
+            "cannot be followed at #/items/not: the keyword not is not supported",
+            "response_format.json_schema.schema",
+        ),
+        ({"structured_outputs": {"regex": "a("}}, "cannot be followed at character 1", "structured_outputs.regex"),
+        ({"structured_outputs": {}}, "must have exactly one of json", "structured_outputs"),
+        ({"guided_json": "{"}, "guided_json is not valid JSON: see line 1, column 2", "guided_json"),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice cannot be given beside", "guided_choice"),
+        ({"guided_grammar": "start: a"}, "cannot be followed at line 1, column 8", "guided_grammar"),
         ({"chat_template": "{{ 1 }}"}, "--trust-request-chat-template", "chat_template"),
         ({"chat_template_kwargs": {"a": [1]}}, "--trust-request-chat-template", "chat_template_kwargs"),
     ],

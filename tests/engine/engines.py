@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.fakes import LIMITS, VOCAB_SIZE, FakeBackend
+from tests.fakes import LIMITS, VOCAB_SIZE, FakeBackend, FakeGrammars
 
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
 from aphrodite.domain.errors import CapacityError, DeviceLostError, ModelNotFoundError, StepError
@@ -114,7 +114,13 @@ def build_without_tokenizer(parts: "EngineParts") -> Engine:
     return engine
 
 
-def engine_over(backend: ComputeBackend) -> Engine:
+def engine_over(backend: ComputeBackend, eos_token_ids: frozenset[int] = frozenset()) -> Engine:
     return Engine(
-        backend, SystemClock(), eos_token_ids=frozenset(), vocab_size=VOCAB_SIZE, seed=0, enable_prefix_caching=True
+        backend,
+        SystemClock(),
+        eos_token_ids=eos_token_ids,
+        vocab_size=VOCAB_SIZE,
+        seed=0,
+        enable_prefix_caching=True,
+        grammars=FakeGrammars(),
     )

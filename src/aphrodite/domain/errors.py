@@ -16,6 +16,7 @@
     │   │   └── PlaceholderError             pictures and placeholders do not match
     │   ├── PromptTooLongError             longer than the context
     │   └── SamplingParamsError            a sampling parameter out of its range
+    │       └── FormError                    a schema, an expression or a grammar that cannot be followed
     ├── ConfigError (ValueError)         an engine option is wrong
     ├── ModelError                       the model cannot be used
     │   ├── ModelNotFoundError             no such folder, file or repository
@@ -103,6 +104,10 @@ class PromptTooLongError(RequestError):
 
 class SamplingParamsError(RequestError):
     """A sampling parameter is out of its range; the sentence names the field and the range."""
+
+
+class FormError(SamplingParamsError):
+    """The form that an answer must have cannot be compiled, or not be followed; the sentence says where."""
 
 
 class ConfigError(AphroditeError, ValueError):

@@ -11,9 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from aphrodite.domain.architectures.spec import PixelNormalization
-from aphrodite.domain.errors import AphroditeError
+from aphrodite.domain.errors import AphroditeError, FormError
 from aphrodite.domain.generation.outputs import RequestOutput
 from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.domain.scheduling.step import StepPlan, StepResult
 
@@ -54,6 +56,13 @@ class PendingStep(Protocol):
         """Wait for the step. Raises StepError when it failed on the device, DeviceLostError as `launch` does."""
 
 
+class HeldStep(Protocol):
+    """A step that was launched but for its draw."""
+
+    def draw(self, allowed: AllowedTokens) -> PendingStep:
+        """Queue the draw, once, and before any later step is launched. Raises as `ComputeBackend.launch` does."""
+
+
 class ComputeBackend(Protocol):
     """The hardware: holds weights, KV cache, image features and each slot's last sampled token."""
 
@@ -69,6 +78,9 @@ class ComputeBackend(Protocol):
         A step that fails fails its own requests only: StepError, here or from `result`, leaves the backend usable.
         DeviceLostError leaves nothing: only another process can go on.
         """
+
+    def hold(self, plan: StepPlan) -> HeldStep:
+        """As `launch`, up to the logits: which tokens may be drawn is found out while the device works."""
 
     def close(self) -> None:
         """Give the device's memory back."""
@@ -98,6 +110,33 @@ class Tokenizer(Protocol):
 
     def token_bytes(self, token_id: int) -> bytes:
         """What the token adds to a text, blanks and parts of characters as they are; b"" for an id without a token."""
+
+
+class TokenMatcher(Protocol):
+    """Where one sequence stands in the form that it must have."""
+
+    def advance(self, token_id: int) -> None:
+        """Go on by a token that was allowed, other than an end of sequence. Raises FormError."""
+
+    def copy(self) -> "TokenMatcher":
+        """Another one that stands here."""
+
+
+class Grammars(Protocol):
+    """Forms of answers as what they allow next. Belongs to one model's vocabulary."""
+
+    def compile(self, form: StructuredOutputs) -> TokenMatcher:
+        """A matcher at the beginning. Thread-safe, and others go on meanwhile.
+
+        Raises FormError, whose sentence says what cannot be compiled, and where.
+        """
+
+    def fill(self, matchers: Sequence[TokenMatcher], bits: np.ndarray) -> dict[int, FormError]:
+        """Write into int32 [n, W] what each of n different matchers allows next, as AllowedTokens has it.
+
+        Every end of sequence is allowed where the form is complete, and nowhere else. Returns what went wrong, by the
+        matcher's index; what stands in its row then is nothing.
+        """
 
 
 class Processor(Protocol):

@@ -1,29 +1,43 @@
 """The engine: drives scheduler and backend, token by token; text is none of its business."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aphrodite.domain.architectures.images.image import ImageSpan
 from aphrodite.domain.errors import (
     AphroditeError,
     CacheLostError,
     EngineClosedError,
+    FormError,
     SamplingParamsError,
     StepError,
 )
 from aphrodite.domain.generation.delta import SequenceDelta, collect_reports
-from aphrodite.domain.generation.stopping import StopChecker
-from aphrodite.domain.ports import BackendDescription, BackendLimits, Clock, ComputeBackend, PendingStep
+from aphrodite.domain.generation.stopping import Verdict
+from aphrodite.domain.ports import (
+    BackendDescription,
+    BackendLimits,
+    Clock,
+    ComputeBackend,
+    Grammars,
+    HeldStep,
+    PendingStep,
+)
 from aphrodite.domain.prompting.prompt_length import check_num_tokens, check_whole_images, check_whole_prompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 from aphrodite.domain.scheduling.request import NOBODY, Owner, Request
 from aphrodite.domain.scheduling.scheduler import Scheduler
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.domain.scheduling.step import StepPlan
 from aphrodite.domain.scheduling.step_builder import Schedule
 from aphrodite.domain.scheduling.trial import trial_row
+from aphrodite.engine.constraints import Constraints
+from aphrodite.engine.forms import Forms
+from aphrodite.engine.sequences import Group, Sequence, Sequences
 
 _MEASURED_TOKENS = 256
+_FORM_WAIT_S = 0.005  # at once, for a form to be compiled while nothing else is to be done
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +51,14 @@ class EngineRequest:
     owner: Owner = NOBODY  # whose turn it takes
 
 
-@dataclass(slots=True, eq=False)
-class _Sequence:
-    """One of a prompt's completions while the engine works on it."""
-
-    request: Request
-    group: "_Group"
-    index: int
-    stop: StopChecker
-    first_scheduled_s: float | None = None
-
-    @property
-    def request_id(self) -> str:
-        return self.group.request_id
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """A prompt and its completions."""
-
-    request_id: str
-    sequences: list[_Sequence] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Flight:
     """A step on its way."""
 
     schedule: Schedule
-    pending: PendingStep
     launched_s: float
+    pending: PendingStep | None  # None until its tokens are drawn
+    held: HeldStep | None = None  # of which that is to be asked
 
 
 class Engine:
@@ -85,6 +77,7 @@ class Engine:
         vocab_size: int,
         seed: int,
         enable_prefix_caching: bool,
+        grammars: Grammars,
         is_prefix_masked: bool = False,
     ) -> None:
         self.scheduler = Scheduler(backend.limits, enable_prefix_caching)
@@ -92,12 +85,16 @@ class Engine:
         self._clock = clock
         self._eos_token_ids = eos_token_ids
         self._vocab_size = vocab_size
-        self._seed = seed
         self._enable_prefix_caching = enable_prefix_caching
         self._is_prefix_masked = is_prefix_masked  # whether prompts' tokens see each other, those behind them as well
-        self._num_added = 0
-        self._groups: dict[str, _Group] = {}
-        self._sequences: dict[Request, _Sequence] = {}
+        self._forms: Forms[Group] = Forms(grammars)
+        self._constraints = Constraints(grammars, vocab_size, eos_token_ids)
+        self._sequences = Sequences(
+            max_model_len=backend.limits.max_model_len,
+            eos_token_ids=eos_token_ids,
+            seed=seed,
+            is_prefix_masked=is_prefix_masked,
+        )
         self._in_flight: deque[_Flight] = deque()
         self._last_result_s = 0.0
         self._num_prefix_cache_queries = 0
@@ -114,7 +111,7 @@ class Engine:
 
     @property
     def has_unfinished(self) -> bool:
-        return bool(self._groups)
+        return len(self._sequences) > 0
 
     def check(self, request: EngineRequest) -> None:
         """Raises PromptTooLongError or SamplingParamsError for a request that `add` would not take."""
@@ -124,45 +121,56 @@ class Engine:
         if self._is_prefix_masked:
             check_whole_prompt(len(request.prompt_token_ids), self._backend.limits.max_num_batched_tokens)
         request.sampling.check_vocabulary(self._vocab_size)
-        if request.sampling.structured_outputs is not None:
-            raise SamplingParamsError("structured_outputs is not followed yet; leave it out.")
+        if request.sampling.structured_outputs is not None and not self._eos_token_ids:
+            raise SamplingParamsError("structured_outputs needs a model with an end of sequence; this one has none.")
+
+    def compile(self, form: StructuredOutputs) -> None:
+        """Wait until a form is compiled, or found in the cache of those that were. Raises FormError."""
+        self._forms.compile(form).result()
 
     def add(self, request: EngineRequest) -> None:
         """Take a request. Raises as `check` does, and EngineClosedError."""
         if self._closed:
             raise EngineClosedError("The engine is closed; build a new one to ask more.")
         self.check(request)
-        group = _Group(request.request_id)
-        for index in range(request.sampling.n):
-            sequence = self._sequence(group, request, index)
-            group.sequences.append(sequence)
-            self.scheduler.add(sequence.request)
-        self._groups[request.request_id] = group
-        self._num_added += 1
+        group = self._sequences.add(request)
+        form = request.sampling.structured_outputs
+        if form is not None:
+            self._forms.wait_for(form, group)
+        else:
+            for sequence in group.sequences:
+                self.scheduler.add(sequence.request)
 
     def abort(self, request_id: str) -> None:
         """End a request with all its completions; it gives no more deltas. Unknown ids were finished already."""
-        group = self._groups.get(request_id)
-        for sequence in list(group.sequences) if group else ():
+        for sequence in self._sequences.of(request_id):
             self._end(sequence)
 
     def abort_sequence(self, request_id: str, index: int) -> None:
         """End one completion of a request, whose text holds a stop string, say."""
-        group = self._groups.get(request_id)
-        for sequence in list(group.sequences) if group else ():
+        for sequence in self._sequences.of(request_id):
             if sequence.index == index:
                 self._end(sequence)
 
     def step(self) -> list[SequenceDelta]:
-        """Plan a step, launch it, and commit the oldest one in flight when the device has enough to do."""
+        """Plan a step, launch it, and commit the oldest one in flight when the device has enough to do.
+
+        What a constrained step may draw depends on the tokens of all steps before; these are committed while the device
+        works on its logits.
+        """
+        deltas = self._start_formed() if self._forms else []
         schedule = self.scheduler.schedule()
         if schedule is not None:
             failed = self._launch(schedule)
             if failed:
-                return failed
+                return deltas + failed
+            if self._in_flight[-1].pending is None:
+                while len(self._in_flight) > 1:
+                    deltas += self._commit(self._in_flight.popleft())
+                deltas += self._draw(self._in_flight[-1])
         if self._in_flight and (schedule is None or len(self._in_flight) >= self._backend.limits.max_steps_in_flight):
-            return self._commit(self._in_flight.popleft())
-        return []
+            deltas += self._commit(self._in_flight.popleft())
+        return deltas
 
     def time_longest_step(self) -> float:
         """Seconds that a step of the most tokens takes, as far as one of at most a few hundred tells.
@@ -196,9 +204,23 @@ class Engine:
         """Abort what runs and give the device's memory back."""
         if not self._closed:
             self._closed = True
-            for request_id in list(self._groups):
+            for request_id in self._sequences.request_ids:
                 self.abort(request_id)
+            self._forms.close()
             self._backend.close()
+
+    def _start_formed(self) -> list[SequenceDelta]:
+        """Let those run whose form is compiled; where there is nothing else to do, wait for one a little."""
+        deltas = []
+        is_idle = not self._in_flight and not self.scheduler.num_running and not self.scheduler.num_waiting
+        for group, outcome in self._forms.ready(_FORM_WAIT_S if is_idle else 0):
+            for sequence in list(group.sequences):
+                if isinstance(outcome, FormError):
+                    deltas.append(self._end_with(sequence, outcome))
+                else:
+                    self._constraints.begin(sequence.request, outcome)
+                    self.scheduler.add(sequence.request)
+        return deltas
 
     def _launch(self, schedule: Schedule) -> list[SequenceDelta]:
         now_s = self._clock.now_s()
@@ -208,13 +230,28 @@ class Engine:
                 sequence.first_scheduled_s = now_s
                 self._note_prefix_lookup(request)
         try:
-            self._in_flight.append(_Flight(schedule, self._backend.launch(schedule.plan), now_s))
+            if self._constraints.concern(schedule):
+                self._in_flight.append(_Flight(schedule, now_s, None, self._backend.hold(schedule.plan)))
+            else:
+                self._in_flight.append(_Flight(schedule, now_s, self._backend.launch(schedule.plan)))
         except StepError as error:
             return self._fail(schedule, error)
         except BaseException:  # Ctrl-C, say: the books must not list pictures that the device never encoded
             self.scheduler.fail(schedule)
             raise
         return []
+
+    def _draw(self, flight: _Flight) -> list[SequenceDelta]:
+        """Have a held step's tokens drawn; those before them are known."""
+        assert flight.held is not None
+        allowed, errors = self._constraints.allowed(flight.schedule)
+        deltas = [self._end_with(self._sequences[request], error) for request, error in errors.items()]
+        try:
+            flight.pending = flight.held.draw(allowed)
+        except StepError as error:
+            self._in_flight.remove(flight)
+            deltas += self._fail(flight.schedule, error)
+        return deltas
 
     def _note_prefix_lookup(self, request: Request) -> None:
         if self._enable_prefix_caching and request.sampling.prompt_logprobs is None:
@@ -223,6 +260,8 @@ class Engine:
 
     def _commit(self, flight: _Flight) -> list[SequenceDelta]:
         schedule = flight.schedule
+        if flight.pending is None:  # whoever drives this engine was interrupted before the draw
+            return self._fail(schedule, StepError("The step was interrupted."))
         try:
             result = flight.pending.result()
         except StepError as error:
@@ -242,7 +281,12 @@ class Engine:
                 sequence.first_scheduled_s,
             )
             deltas.append(delta)
-            verdict = sequence.stop.check_token(token_id, request.num_tokens - request.num_prompt_tokens)
+            verdict = sequence.stop.check_token(token_id, request.num_output_tokens)
+            try:
+                if verdict is None and self._constraints.ends_with(request, token_id):
+                    verdict = Verdict("stop")
+            except FormError as error:
+                deltas.append(self._end_with(sequence, error))
             if verdict is not None:
                 delta.finish_reason, delta.stop_reason = verdict.finish_reason, verdict.stop_reason
                 self._end(sequence)
@@ -254,44 +298,16 @@ class Engine:
         return deltas
 
     def _fail(self, schedule: Schedule, error: AphroditeError) -> list[SequenceDelta]:
-        deltas = []
         if isinstance(error, CacheLostError):
             self.scheduler.forget_cache()
-        for request in self.scheduler.fail(schedule):
-            sequence = self._sequences[request]
-            self._end(sequence)
-            deltas.append(SequenceDelta(sequence.request_id, sequence.index, [], error=error))
-        return deltas
+        return [self._end_with(self._sequences[request], error) for request in self.scheduler.fail(schedule)]
 
-    def _end(self, sequence: _Sequence) -> None:
+    def _end_with(self, sequence: Sequence, error: AphroditeError) -> SequenceDelta:
+        self._end(sequence)
+        return SequenceDelta(sequence.request_id, sequence.index, [], error=error)
+
+    def _end(self, sequence: Sequence) -> None:
         """Let a sequence go, whatever its state."""
-        group = sequence.group
         self.scheduler.finish(sequence.request)
-        del self._sequences[sequence.request]
-        group.sequences.remove(sequence)
-        if not group.sequences:
-            del self._groups[group.request_id]
-
-    def _sequence(self, group: _Group, request: EngineRequest, index: int) -> _Sequence:
-        sampling, num_prompt_tokens = request.sampling, len(request.prompt_token_ids)
-        limit = self._backend.limits.max_model_len
-        seed = sampling.seed if sampling.seed is not None else hash((self._seed, self._num_added))
-        ends = sampling.stop_token_ids if sampling.ignore_eos else (*self._eos_token_ids, *sampling.stop_token_ids)
-        scheduled = Request(
-            f"{request.request_id}/{index}",
-            request.prompt_token_ids,
-            sampling,
-            # Completion 1 of one seed must not draw as completion 0 of another.
-            seed=(hash((seed, index)) if index else seed) % 2**64,
-            order=(self._num_added, index),
-            max_total_tokens=min(limit, num_prompt_tokens + (sampling.max_tokens or limit)),
-            stop_token_ids=tuple(ends),
-            images=request.images,
-            owner=request.owner,
-            is_prefix_masked=self._is_prefix_masked,
-        )
-        sequence = _Sequence(
-            scheduled, group, index, StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens)
-        )
-        self._sequences[scheduled] = sequence
-        return sequence
+        self._constraints.end(sequence.request)
+        self._sequences.drop(sequence)

@@ -28,6 +28,7 @@ from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.ports import PendingStep
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens, num_bit_words
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan, StepResult
 
 NORMALIZATION = PixelNormalization(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -149,6 +150,25 @@ def test_steps_under_graphs_sample_what_they_sample_without(create: Create, plac
     # On either side of a graph's size, and back to fewer rows in the same memory.
     for slots in ([4], [3, 0, 2], [4, 3, 2, 1, 0], [1, 4]):
         assert_same(generate(graphs, slots, 3), generate(eager, slots, 3))
+
+
+def test_a_held_step_draws_what_is_allowed_under_a_graph(create: Create, place: Place) -> None:
+    eager, graphs = create(None), create(capture_for(place))
+    graphs.warm_up()
+    vocab_size, rng = graphs._model.decoder.vocab_size, np.random.default_rng(0)
+    bits = rng.integers(0, 2**31, (2, num_bit_words(vocab_size)), dtype=np.int32)
+    allowed = AllowedTokens(np.array([0, 2], np.int32), bits)
+    drawn = []
+    for backend in (eager, graphs):
+        for pending in launch(backend, [0, 1, 2], 0):
+            pending.result()
+        rows = [sequence(slot, 1 + 5 * slot % 19, None, KINDS[slot], first=False) for slot in range(3)]
+        held = backend.hold(StepPlan.of(tuple(rows)))
+        drawn.append(held.draw(allowed).result().token_ids.tolist())
+    assert drawn[0] == drawn[1]
+    for row, sample in enumerate(allowed.samples.tolist()):
+        token_id = drawn[0][sample]
+        assert bits[row, token_id // 32] >> token_id % 32 & 1
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def twin(rows: list[Row]) -> list[int]:
         slots, slots, slots, top_k, temperature, top_p, min_p, zeros, zeros, zeros, uniform
     )  # fmt: skip
     state = SlotState(len(rows), logits.shape[1], torch.device("cpu"))
-    return sample(logits, arrays, NEEDS, torch.empty(0, 2, dtype=torch.int32), state, choose_tokens).tolist()
+    return sample(logits, arrays, NEEDS, torch.empty(0, 2, dtype=torch.int32), None, state, choose_tokens).tolist()
 
 
 def draw_rows(vocabulary: int, per_kind: int, step: float, seed: int) -> list[Row]:

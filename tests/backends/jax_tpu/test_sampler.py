@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.backends import sampler_oracle as oracle
-from tests.backends.test_sampler import KINDS, VOCAB_SIZE, Case, cases, clear_cases
+from tests.backends.test_sampler import KINDS, VOCAB_SIZE, Case, allowed_tokens, cases, clear_cases
 
 from aphrodite.backends.jax_tpu.sampler import SlotState, report, sample, slot_rows, start_slot
 from aphrodite.domain.prompting.sampling_params import SamplingParams
@@ -45,7 +45,11 @@ class Sampler:
         held_back[: len(flat.suppressed)] = flat.suppressed
         logits = np.zeros((flat.shape.num_samples, vocab_size), np.float32)
         logits[: len(batch)] = [case.logits for case in batch]
-        tokens, self.state = compiled_sample(logits, arrays.samples, held_back, self.state)
+        allowed = allowed_tokens(batch)
+        bits = np.full((flat.shape.num_samples, allowed.bits.shape[1]), -1, np.int32)
+        bits[allowed.samples] = allowed.bits
+        is_constrained = len(allowed.samples) > 0
+        tokens, self.state = compiled_sample(logits, arrays.samples, held_back, is_constrained, bits, self.state)
         assert self.state.last_tokens[np.array([row.slot for row in rows])].tolist() == tokens[: len(batch)].tolist()
         return tokens[: len(batch)].tolist()
 
@@ -122,7 +126,8 @@ def test_draws_are_distributed_as_the_oracle_says() -> None:
         uniform=np.array(draws, np.float32),
     )
     none = np.full((1, 2), np.iinfo(np.int32).max, np.int32)
-    tokens, _ = compiled_sample(np.tile(logits, (count, 1)), arrays, none, Sampler().state)
+    bits = np.zeros((count, 1), np.int32)
+    tokens, _ = compiled_sample(np.tile(logits, (count, 1)), arrays, none, False, bits, Sampler().state)
     expected = oracle.probabilities(batch[0].scores, params) * count
     observed = np.bincount(np.asarray(tokens), minlength=VOCAB_SIZE)
     possible = expected > 0

@@ -118,6 +118,8 @@ class LLM(OfflineModel):
             requests = [self._request(prompt, sampling) for prompt, sampling in zip(processed, params, strict=True)]
             for index, request in enumerate(requests):
                 _each(index, self._engine.check, request)
+                if request.sampling.structured_outputs is not None:
+                    _each(index, self._engine.compile, request.sampling.structured_outputs)
             return self._drive(processed, requests, Progress(len(requests), shown=use_tqdm))
 
     def _drive(

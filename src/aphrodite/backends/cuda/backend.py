@@ -6,6 +6,7 @@ Letters: T tokens, S samples, E hidden size, N images, V vocabulary.
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from traceback import clear_frames
 
@@ -22,9 +23,9 @@ from aphrodite.backends.cuda.errors import step_error
 from aphrodite.backends.cuda.gpu.decode_graphs import Decoded, DecodeGraphs
 from aphrodite.backends.cuda.kv_cache import KvCache
 from aphrodite.backends.cuda.memory import cache_bytes
-from aphrodite.backends.cuda.pending import DevicePendingStep, Reported
+from aphrodite.backends.cuda.pending import DeviceHeldStep, DevicePendingStep, Reported
 from aphrodite.backends.cuda.rotary import RotaryTables
-from aphrodite.backends.cuda.sampler import SlotState, candidates, sample
+from aphrodite.backends.cuda.sampler import AllowedBits, SlotState, candidates, sample
 from aphrodite.backends.cuda.staging import Staging
 from aphrodite.backends.cuda.vision import VisionTower
 from aphrodite.backends.cuda.warm_up import warm_up_plans
@@ -34,6 +35,7 @@ from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import BackendError, CapacityError
 from aphrodite.domain.ports import BackendDescription, BackendLimits, CheckpointSource
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
 from aphrodite.domain.scheduling.cache_size import (
     bytes_per_block,
     fitting_length,
@@ -67,6 +69,17 @@ def create_backend(
     with torch.inference_mode():
         weights = load_weights(model, checkpoint, dtype, device)
         return CudaBackend(config, model, weights, normalization, dtype, device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Forwarded:
+    """A step up to its logits."""
+
+    plan: StepPlan
+    flat: FlatStep
+    decoded: Decoded | None  # None: nothing is sampled
+    sent: Iterator[Tensor]  # what the draw reads of what was sent
+    prompt_logprobs: dict[int, Reported]
 
 
 class CudaBackend:
@@ -156,7 +169,7 @@ class CudaBackend:
                     self._encoder.capture(capture, self._max_units(self._encoder.spec))
                 # Last, as capturing gives memory back that these will find again.
                 for plan in warm_up_plans(self.limits, sees_forward=self._sees_forward):
-                    self._launch(plan).result()
+                    self._finish(self._forward(plan), None).result()
         except torch.OutOfMemoryError as error:
             clear_frames(error.__traceback__)
             self.close()  # whoever tries again with less needs the memory
@@ -168,9 +181,25 @@ class CudaBackend:
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> DevicePendingStep:
         """Queue a step. Raises StepError or DeviceLostError when it could not be; see `domain.ports.ComputeBackend`."""
+        with self._queueing():
+            return self._finish(self._forward(plan), None)
+
+    @torch.inference_mode()
+    def hold(self, plan: StepPlan) -> DeviceHeldStep:
+        """Queue a step up to its logits. Raises as `launch` does."""
+        with self._queueing():
+            return DeviceHeldStep(partial(self._draw_held, self._forward(plan)))
+
+    @torch.inference_mode()
+    def _draw_held(self, forwarded: "_Forwarded", allowed: AllowedTokens) -> DevicePendingStep:
+        with self._queueing():
+            return self._finish(forwarded, allowed)
+
+    @contextmanager
+    def _queueing(self) -> Iterator[None]:
         try:
             with self._current:
-                return self._launch(plan)
+                yield
         except Exception as error:
             raise step_error(error, self._device) from error
 
@@ -185,7 +214,7 @@ class CudaBackend:
             gc.collect()  # a graph and what it calls hold each other
             torch.cuda.empty_cache()
 
-    def _launch(self, plan: StepPlan) -> DevicePendingStep:
+    def _forward(self, plan: StepPlan) -> "_Forwarded":
         graph_shape = self._decode_graphs.shape(plan)
         flat = flatten(plan, self.limits.block_size, None if graph_shape is None else lambda _: graph_shape)
         images = encoder_inputs(plan.encode, self._encoder.spec) if plan.encode and self._encoder is not None else None
@@ -194,8 +223,7 @@ class CudaBackend:
         if images is not None:
             self._encode(images, sent)
         if graph_shape is not None:
-            decoded = self._decode_graphs.run(graph_shape, numbers)
-            return DevicePendingStep(*self._sample(plan, flat, decoded, sent), {})
+            return _Forwarded(plan, flat, self._decode_graphs.run(graph_shape, numbers), sent, {})
         arrays: StepArrays[Tensor] = unpack(numbers, flat.shape, torch.float32)
         hidden, deep_features = self._embed(arrays), list[Tensor]()
         if flat.has_features:
@@ -203,21 +231,31 @@ class CudaBackend:
         hidden = self._decoder.forward(hidden, self._execution.make_operations(flat, arrays), deep_features)
         prompt = self._prompt_logprobs(plan, flat, hidden, sent)
         if flat.num_samples == 0:
-            return DevicePendingStep(torch.empty(0, dtype=torch.int64, device=self._device), None, prompt)
+            return _Forwarded(plan, flat, None, sent, prompt)
         decoded = Decoded(arrays, self._decoder.logits(hidden[arrays.samples.tokens.long()]), tokens=None)
-        return DevicePendingStep(*self._sample(plan, flat, decoded, sent), prompt)
+        return _Forwarded(plan, flat, decoded, sent, prompt)
+
+    def _finish(self, forwarded: "_Forwarded", allowed: AllowedTokens | None) -> DevicePendingStep:
+        if forwarded.decoded is None:
+            nothing = torch.empty(0, dtype=torch.int64, device=self._device)
+            return DevicePendingStep(nothing, None, forwarded.prompt_logprobs)
+        drawn = self._sample(forwarded.plan, forwarded.flat, forwarded.decoded, forwarded.sent, allowed)
+        return DevicePendingStep(*drawn, forwarded.prompt_logprobs)
 
     def _sample(
-        self, plan: StepPlan, flat: FlatStep, decoded: Decoded, sent: Iterator[Tensor]
+        self, plan: StepPlan, flat: FlatStep, decoded: Decoded, sent: Iterator[Tensor], allowed: AllowedTokens | None
     ) -> tuple[Tensor, Reported | None]:
         """Sampled tokens [S], and the candidates beside them where a row wants some."""
+        bits = None if allowed is None else AllowedBits(*self._staging.send([allowed.samples, allowed.bits]))
         logits, tokens, needs = decoded.logits, decoded.tokens, flat.needs
         raw = torch.log_softmax(logits, dim=-1) if needs.num_logprobs >= 0 else None
         for row in plan.prompts:
             self._slots.start(row, sent)
         suppressed = next(sent, None)
-        if tokens is None or needs.penalties or needs.bias or suppressed is not None:
-            tokens = sample(logits, decoded.arrays.samples, needs, suppressed, self._slots, self._execution.choose)
+        if tokens is None or needs.penalties or needs.bias or suppressed is not None or bits is not None:
+            tokens = sample(
+                logits, decoded.arrays.samples, needs, suppressed, bits, self._slots, self._execution.choose
+            )
         tokens = tokens[: flat.num_samples]  # those of padding are nobody's
         return tokens, None if raw is None else candidates(raw[: flat.num_samples], tokens, needs.num_logprobs)
 
@@ -264,7 +302,7 @@ class CudaBackend:
     def _draw(self, logits: Tensor, arrays: StepArrays[Tensor]) -> Tensor:
         """What a graph records of the draw: from the logits as they are."""
         needs = SamplingNeeds(draws=True, filters=True, penalties=False, bias=False, num_logprobs=-1)
-        return sample(logits, arrays.samples, needs, None, self._slots, self._execution.choose)
+        return sample(logits, arrays.samples, needs, None, None, self._slots, self._execution.choose)
 
     def _embed(self, arrays: StepArrays[Tensor]) -> Tensor:
         """The step's embeddings [T, E], of tokens from the host and of tokens still in flight."""

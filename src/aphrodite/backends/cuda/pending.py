@@ -3,13 +3,14 @@
 Letters: n tokens, K reported candidates.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.errors import step_error
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
 from aphrodite.domain.scheduling.step import StepResult, TokenLogprobs
 
 Reported = tuple[Tensor, ...]  # chosen log-probabilities [n], ranks [n], best token ids [n, K], their values [n, K]
@@ -47,6 +48,16 @@ class DevicePendingStep:
         for shape, dtype in self._fields:
             yield self._words[start : start + shape.numel()].view(dtype).view(shape).numpy()
             start += shape.numel()
+
+
+class DeviceHeldStep:
+    """A step whose logits are under way."""
+
+    def __init__(self, draw: Callable[[AllowedTokens], DevicePendingStep]) -> None:
+        self._draw = draw
+
+    def draw(self, allowed: AllowedTokens) -> DevicePendingStep:
+        return self._draw(allowed)
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -3,10 +3,11 @@
 Every row is treated the same whatever else is in the batch, so that a seeded request repeats its tokens: filters only
 mask, and the draw is the inverse of the cumulative distribution in the vocabulary's own order.
 
-Letters: S samples, V vocabulary, K reported candidates.
+Letters: S samples, V vocabulary, K reported candidates, C constrained samples, W words of bits.
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,13 @@ Choose = Callable[[Tensor, SampleArrays[Tensor], SamplingNeeds], Tensor]
 """Draws a token, int64 [S], for each row of float32 logits [S, V] by the arrays' temperature, filters and draw."""
 
 _MIN_TEMPERATURE = 1e-6  # greedy to all intents; logits divided by less might pass float32
+
+
+class AllowedBits(NamedTuple):
+    """An AllowedTokens on the device."""
+
+    samples: Tensor  # int32 [C]
+    bits: Tensor  # int32 [C, W]
 
 
 class SlotState:
@@ -69,12 +77,14 @@ def sample(
     arrays: SampleArrays[Tensor],
     needs: SamplingNeeds,
     suppressed: Tensor | None,
+    allowed: AllowedBits | None,
     state: SlotState,
     choose: Choose,
 ) -> Tensor:
     """Draw a token for each row of float32 logits [S, V], which is overwritten, and keep it in its slot.
 
-    `suppressed` int32 [n, 2] holds (sample, token id) pairs that must not be drawn, None: none. Returns int64 [S].
+    `suppressed` int32 [n, 2] holds (sample, token id) pairs that must not be drawn, None: none; of the samples in
+    `allowed` nothing else may be. Returns int64 [S].
     """
     slots = arrays.slots.long()  # [S]
     if needs.bias and state.bias is not None:
@@ -85,6 +95,8 @@ def sample(
         # Assigning the number itself would wait for the device: torch brings it there from the host.
         never = logits.new_full((), -torch.inf)
         logits.index_put_((suppressed[:, 0].long(), suppressed[:, 1].long()), never)
+    if allowed is not None and len(allowed.samples):
+        _forbid_others(logits, allowed)
     tokens = choose(logits, arrays, needs)
     state.last_tokens[slots] = tokens
     if needs.penalties and state.output_counts is not None:
@@ -120,6 +132,18 @@ def _penalize(logits: Tensor, arrays: SampleArrays[Tensor], output_counts: Tenso
     logits.copy_(torch.where(generated | in_prompt, repeated, logits))
     logits -= arrays.frequency_penalty[:, None] * output_counts
     logits -= arrays.presence_penalty[:, None] * generated
+
+
+def _forbid_others(logits: Tensor, allowed: AllowedBits) -> None:
+    """Leave the samples in `allowed` these tokens alone."""
+    places = torch.arange(8, dtype=torch.uint8, device=logits.device)
+    is_allowed = (allowed.bits.view(torch.uint8)[:, :, None] >> places) & 1  # [C, 4 * W, 8], as bytes are little-endian
+    is_forbidden = is_allowed.flatten(1)[:, : logits.shape[1]] == 0
+    if len(allowed.samples) == len(logits):
+        logits.masked_fill_(is_forbidden, -torch.inf)
+    else:
+        samples = allowed.samples.long()
+        logits.index_copy_(0, samples, logits[samples].masked_fill_(is_forbidden, -torch.inf))
 
 
 def _filter(scaled: Tensor, arrays: SampleArrays[Tensor]) -> None:

@@ -1,7 +1,8 @@
 """The JAX backend: TPUs, or the CPU and GPUs through XLA."""
 
-from dataclasses import replace
-from typing import NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from aphrodite.backends.jax_tpu.errors import is_out_of_memory
 from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, free_bytes, report_shortage
 from aphrodite.backends.jax_tpu.model import NUM_REPORTED, DeviceModel, is_decoders
-from aphrodite.backends.jax_tpu.pending import DevicePendingStep, PromptReport, prompt_reports
+from aphrodite.backends.jax_tpu.pending import DeviceHeldStep, DevicePendingStep, PromptReport, prompt_reports
 from aphrodite.backends.jax_tpu.programs import Programs, keep_compiled_programs
 from aphrodite.backends.jax_tpu.sampler import slot_rows
 from aphrodite.backends.jax_tpu.sharding import check_divisible, make_mesh, zeros
@@ -26,6 +27,7 @@ from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CacheLostError, DeviceLostError, StepError
 from aphrodite.domain.ports import BackendDescription, BackendLimits, CheckpointSource
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
 from aphrodite.domain.scheduling.cache_size import (
     bytes_per_block,
     fitting_length,
@@ -35,6 +37,8 @@ from aphrodite.domain.scheduling.cache_size import (
 )
 from aphrodite.domain.scheduling.flatten import FlatStep, flatten
 from aphrodite.domain.scheduling.step import StepPlan
+
+T = TypeVar("T")
 
 
 def create_backend(
@@ -105,6 +109,18 @@ def create_backend(
     return JaxTpuBackend(device_model, weights, description)
 
 
+@dataclass(frozen=True, slots=True)
+class _Forwarded:
+    """A step up to its hidden states."""
+
+    plan: StepPlan
+    flat: FlatStep
+    sampled: Array  # hidden states of the samples, [max rows, E]
+    sampling: Array  # what the sampler must know, see `steps.forward`
+    prompt_packed: list[Array]
+    reports: list[PromptReport]
+
+
 class JaxTpuBackend:
     """Implements `domain.ports.ComputeBackend`.
 
@@ -139,16 +155,18 @@ class JaxTpuBackend:
 
     def launch(self, plan: StepPlan) -> DevicePendingStep:
         """Queue a step. Raises StepError when it could not be; see `domain.ports.ComputeBackend`."""
-        try:
-            return self._launch(plan)
-        except Exception as error:  # noqa: BLE001  whatever it was, the engine must go on
-            self._fail(error)
+        return self._queueing(lambda: self._finish(self._forward(plan, is_constrained=False), None))
+
+    def hold(self, plan: StepPlan) -> DeviceHeldStep:
+        """Queue a step up to its hidden states. Raises as `launch` does."""
+        forwarded = self._queueing(lambda: self._forward(plan, is_constrained=True))
+        return DeviceHeldStep(lambda allowed: self._queueing(lambda: self._finish(forwarded, allowed)))
 
     def close(self) -> None:
         """Give the devices' memory back."""
         self._programs.clear()
         self._decoder_weights, self._vision_weights = {}, {}
-        del self._cache, self._features, self._slots, self._none_held_back, self._head
+        del self._cache, self._features, self._slots, self._none_held_back, self._unread_bits, self._head
 
     def _allocate(self) -> None:
         """Everything that steps change, empty. Raises CapacityError."""
@@ -161,20 +179,32 @@ class JaxTpuBackend:
             self._features = zeros(model.features())
             self._slots = jax.tree.map(zeros, model.slots())
             self._none_held_back = self._held_back(np.empty((0, 2), np.int32))
+            self._unread_bits = {size: zeros(model.allowed(size)) for size in model.buckets.samples}
             jax.block_until_ready((self._cache, self._features, self._slots))
 
-    def _launch(self, plan: StepPlan) -> DevicePendingStep:
+    def _queueing(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001  whatever it was, the engine must go on
+            self._fail(error)
+
+    def _forward(self, plan: StepPlan, *, is_constrained: bool) -> "_Forwarded":
         self._encode(plan)
         flat = flatten(plan, self.limits.block_size, self._model.buckets.pad)
         num_tokens = flat.shape.num_tokens
-        wants_logprobs = np.array([flat.needs.num_logprobs >= 0], np.int32)
-        buffer = np.concatenate((flat.buffer, wants_logprobs))
+        flags = np.array([flat.needs.num_logprobs >= 0, is_constrained], np.int32)
+        buffer = np.concatenate((flat.buffer, flags))
         hidden, sampled, sampling, self._cache = self._programs.run(
             "forward", num_tokens, self._decoder_weights, buffer, self._cache, self._features, self._slots.last_tokens
         )
-        prompt_packed, reports = self._report_prompts(plan, flat, hidden)
-        packed = self._sample(plan, flat, sampled, sampling) if flat.num_samples else None
-        return DevicePendingStep(packed, flat.num_samples, flat.needs.num_logprobs, prompt_packed, reports, self._fail)
+        return _Forwarded(plan, flat, sampled, sampling, *self._report_prompts(plan, flat, hidden))
+
+    def _finish(self, forwarded: "_Forwarded", allowed: AllowedTokens | None) -> DevicePendingStep:
+        flat = forwarded.flat
+        packed = self._sample(forwarded, allowed) if flat.num_samples else None
+        return DevicePendingStep(
+            packed, flat.num_samples, flat.needs.num_logprobs, forwarded.prompt_packed, forwarded.reports, self._fail
+        )
 
     def _encode(self, plan: StepPlan) -> None:
         """Compute the features of new images, as many of them at once as there is a program for."""
@@ -186,8 +216,9 @@ class JaxTpuBackend:
                 "encode", batch.num_units, self._vision_weights, batch.arrays, self._features
             )
 
-    def _sample(self, plan: StepPlan, flat: FlatStep, sampled: Array, sampling: Array) -> Array:
-        for row in plan.prompts:
+    def _sample(self, forwarded: "_Forwarded", allowed: AllowedTokens | None) -> Array:
+        flat = forwarded.flat
+        for row in forwarded.plan.prompts:
             if row.slot_start is not None:
                 seen, bias = slot_rows(row, self._model.spec.decoder.vocab_size)
                 self._slots = self._programs.run("start", 1, self._slots, np.int32(row.slot), seen, bias)
@@ -197,9 +228,24 @@ class JaxTpuBackend:
             self._programs.compile([self._model.sample_program(bucket, num_held_back)])
         packed: Array
         packed, self._slots = self._programs.run(
-            f"sample, {num_held_back} held back", bucket, self._head, sampled, sampling, held_back, self._slots
+            f"sample, {num_held_back} held back",
+            bucket,
+            self._head,
+            forwarded.sampled,
+            forwarded.sampling,
+            held_back,
+            self._bits(bucket, allowed),
+            self._slots,
         )
         return packed
+
+    def _bits(self, num_samples: int, allowed: AllowedTokens | None) -> Array | np.ndarray:
+        """Bits of every sample, int32 [num_samples, W]."""
+        if allowed is None:
+            return self._unread_bits[num_samples]
+        bits = np.full((num_samples, allowed.bits.shape[1]), -1, np.int32)
+        bits[allowed.samples] = allowed.bits
+        return bits
 
     def _held_back(self, pairs: np.ndarray) -> np.ndarray:
         """Pairs of sample and token id, padded with those of a sample that no step has."""

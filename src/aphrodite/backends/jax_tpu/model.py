@@ -24,6 +24,7 @@ from aphrodite.backends.jax_tpu.weights import weight_specs, weight_structs
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.ports import BackendLimits
+from aphrodite.domain.scheduling.allowed_tokens import num_bit_words
 from aphrodite.domain.scheduling.step_arrays import num_sample_words, num_words
 
 NUM_REPORTED = 64
@@ -79,6 +80,10 @@ class DeviceModel:
             bias=self._struct((rows, vocab_size), np.float32),
         )
 
+    def allowed(self, num_samples: int) -> Any:
+        """A bit for each token that a sample may draw."""
+        return self._struct((num_samples, num_bit_words(self.spec.decoder.vocab_size)), np.int32)
+
     def programs(self) -> list[Program]:
         """Everything that steps will call."""
         found = [self.start_program()]
@@ -92,7 +97,7 @@ class DeviceModel:
 
     def forward_program(self, num_tokens: int) -> Program:
         shape = self.buckets.step(num_tokens)
-        words = num_words(shape) + 1
+        words = num_words(shape) + 2
         specs = weight_specs(self.spec, self.mesh.size)
         decoder_only = {name: struct for name, struct in self.weights().items() if is_decoders(name)}
         arguments = (
@@ -107,21 +112,22 @@ class DeviceModel:
         return Program(("forward", num_tokens), function, arguments, donated=(2,))
 
     def sample_program(self, num_samples: int, num_held_back: int) -> Program:
-        words = num_sample_words(self.buckets.max_rows) + 1
+        words = num_sample_words(self.buckets.max_rows) + 2
         arguments = (
             self._head(),
             self._struct((self.buckets.max_rows, self.spec.decoder.hidden_size), self.dtype),
             self._integers(words),
             self._struct((num_held_back, 2), np.int32),
+            self.allowed(num_samples),
             self.slots(),
         )
         function = self._on_all(
             partial(steps.draw, self.spec, self.kernels.multiply, num_samples, self.buckets.max_rows),
-            (self._head_spec(), P(), P(), P(), P()),
+            (self._head_spec(), P(), P(), P(), P(), P()),
             (P(), P()),
         )
         name = f"sample, {num_held_back} held back"
-        return Program((name, num_samples), function, arguments, donated=(4,))
+        return Program((name, num_samples), function, arguments, donated=(5,))
 
     def start_program(self) -> Program:
         vocab_size = self.spec.decoder.vocab_size

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
 from aphrodite.domain.scheduling.step import StepPlan, StepResult, TokenLogprobs
 
 
@@ -73,6 +74,16 @@ class DevicePendingStep:
                 for report in self._prompt_reports
             },
         )
+
+
+class DeviceHeldStep:
+    """A step whose hidden states are under way."""
+
+    def __init__(self, draw: Callable[[AllowedTokens], DevicePendingStep]) -> None:
+        self._draw = draw
+
+    def draw(self, allowed: AllowedTokens) -> DevicePendingStep:
+        return self._draw(allowed)
 
 
 def pack(tokens: Array, logprobs: tuple[Array, Array, Array, Array]) -> Array:

@@ -3,7 +3,7 @@
 One program does it all: what no row asks for is skipped at run time. Filters only mask, and the draw is the inverse of
 the cumulative distribution in the vocabulary's own order, so that a seeded request repeats its tokens in any batch.
 
-Letters: S samples, V vocabulary, K reported candidates.
+Letters: S samples, V vocabulary, K reported candidates, W words of bits.
 """
 
 from typing import NamedTuple
@@ -48,10 +48,18 @@ def slot_rows(row: RowPlan, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
     return seen, bias
 
 
-def sample(logits: Array, arrays: SampleArrays[Array], held_back: Array, state: SlotState) -> tuple[Array, SlotState]:
+def sample(
+    logits: Array,
+    arrays: SampleArrays[Array],
+    held_back: Array,
+    is_constrained: Array,
+    allowed: Array,
+    state: SlotState,
+) -> tuple[Array, SlotState]:
     """Draw a token for each row of float32 logits [S, V], and keep it in its slot.
 
-    `held_back` int32 [n, 2] holds (sample, token id) pairs that must not be drawn; sample S stands for none.
+    `held_back` int32 [n, 2] holds (sample, token id) pairs that must not be drawn; sample S stands for none. Where the
+    step `is_constrained`, a bool, only tokens are drawn whose bits are set in `allowed` int32 [S, W].
     Returns int32 [S] and the new state.
     """
     slots = arrays.slots  # [S], -1 for padding
@@ -69,6 +77,7 @@ def sample(logits: Array, arrays: SampleArrays[Array], held_back: Array, state: 
         lambda: logits,
     )
     logits = logits.at[held_back[:, 0], held_back[:, 1]].set(-jnp.inf, mode="drop")
+    logits = lax.cond(is_constrained, lambda: jnp.where(_bits(allowed, logits), logits, -jnp.inf), lambda: logits)
     best = _best(logits)
     tokens = lax.cond(jnp.any(arrays.temperature > 0), lambda: _draw_rows(logits, best, arrays), lambda: best)
     return tokens, SlotState(
@@ -96,6 +105,12 @@ def no_report(num_rows: int, vocab_size: int) -> tuple[Array, Array, Array, Arra
 
 def num_reported(vocab_size: int) -> int:
     return min(MAX_LOGPROBS, vocab_size)
+
+
+def _bits(words: Array, logits: Array) -> Array:
+    """The bits of int32 [S, W] as bool, as many as there are logits [S, V]."""
+    bits = (words[:, :, None] >> jnp.arange(32)) & 1
+    return bits.reshape(len(words), -1)[:, : logits.shape[1]] > 0
 
 
 def _best(logits: Array) -> Array:

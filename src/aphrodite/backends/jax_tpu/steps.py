@@ -1,6 +1,7 @@
 """What the devices do in a step: pure functions of the weights, of what came from the host and of what steps change.
 
-Letters: T tokens, S samples, E hidden size, N segments of images, F features, K candidates, V vocabulary.
+Letters: T tokens, S samples, E hidden size, N segments of images, F features, K candidates, V vocabulary, W words of
+bits.
 """
 
 import jax.numpy as jnp
@@ -39,7 +40,8 @@ def forward(
 ) -> tuple[Array, Array, Array, decoder.Cache]:
     """A step up to its hidden states [T, E], those that are sampled [S, E], and what the sampler must know.
 
-    `buffer` int32 holds a FlatStep's buffer, and whether any sample wants log-probabilities.
+    `buffer` int32 holds a FlatStep's buffer, whether any sample wants log-probabilities, and whether any is
+    constrained.
     """
     words = num_words(shape)
     arrays: StepArrays[Array] = unpack(buffer[:words], shape, jnp.float32)
@@ -58,7 +60,7 @@ def forward(
     hidden, cache = decoder.forward(
         model.decoder, kernels, weights, hidden, arrays.rope_positions, inputs, cache, deep_features
     )
-    sampling = jnp.concatenate((buffer[words - num_sample_words(shape.num_samples) : words], buffer[-1:]))
+    sampling = jnp.concatenate((buffer[words - num_sample_words(shape.num_samples) : words], buffer[words:]))
     return hidden, hidden[arrays.samples.tokens], sampling, cache
 
 
@@ -71,15 +73,19 @@ def draw(
     hidden: Array,
     sampling: Array,
     held_back: Array,
+    allowed: Array,
     slots: SlotState,
 ) -> tuple[Array, SlotState]:
-    """Sampled tokens and their log-probabilities, packed [S, 3 + 2K], and the new state of the slots."""
-    whole: SampleArrays[Array] = unpack_samples(sampling[:-1], max_samples, jnp.float32)
+    """Sampled tokens and their log-probabilities, packed [S, 3 + 2K], and the new state of the slots.
+
+    `sampling` is as `forward` has it, `allowed` int32 [S, W] as `sample` wants it.
+    """
+    whole: SampleArrays[Array] = unpack_samples(sampling[:-2], max_samples, jnp.float32)
     arrays = SampleArrays(*(array[:num_samples] for array in whole))
     logits = decoder.logits(model.decoder, multiply, head, hidden[:num_samples])
-    tokens, slots = sample(logits, arrays, held_back, slots)
+    tokens, slots = sample(logits, arrays, held_back, sampling[-1] > 0, allowed, slots)
     reported = lax.cond(
-        sampling[-1] > 0, lambda: report(logits, tokens), lambda: no_report(num_samples, logits.shape[-1])
+        sampling[-2] > 0, lambda: report(logits, tokens), lambda: no_report(num_samples, logits.shape[-1])
     )
     return pack(tokens, reported), slots
 

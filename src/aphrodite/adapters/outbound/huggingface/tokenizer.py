@@ -26,7 +26,8 @@ class HuggingFaceTokenizer:
     """The fast tokenizer of a folder or of a .gguf file; implements the Tokenizer port. Thread-safe.
 
     `vocab_size` is the number of rows of the decoder's embedding, which may exceed the tokenizer's own.
-    `image_token` is the string of the image placeholder, None for a text-only model. `add_space_prefix` is a .gguf
+    `image_token` is the string of the image placeholder, None for a text-only model; `definition` what a tokenizer.json
+    would hold. `add_space_prefix` is a .gguf
     file's: whether a blank goes in front of a text, where the vocabulary's words begin with one.
 
     Raises CheckpointError where there is no tokenizer or it does not know the image token, UnsupportedModelError for
@@ -52,10 +53,11 @@ class HuggingFaceTokenizer:
             self._fast = _without_space_prefix(self._fast)
         self._fast.no_truncation()
         self._fast.no_padding()
+        self.definition = self._fast.to_str()  # as a tokenizer.json has it
         self.vocab_size = vocab_size
         self.eos_token_ids = _eos_token_ids(tokenizer.eos_token_id, generation_config, config)
         self.chat_template = _chat_template(location.folder, tokenizer.chat_template)
-        self._token_bytes = _TokenBytes(self._fast)
+        self._token_bytes = _TokenBytes(self._fast, self.definition)
         added = self._fast.get_added_tokens_decoder()
         self._special_ids = {token.content: token_id for token_id, token in added.items() if token.special}
         self._hidden_ids: frozenset[int] | None = None  # what `decode` skips instead of all special tokens
@@ -66,7 +68,7 @@ class HuggingFaceTokenizer:
         self.image_token: str | None = None
         self.image_marks: tuple[str, ...] = ()  # the other words of images that are tokens of this model
         if image_token_id is not None:
-            self._secrets, self._disguised = _disguise(self._fast, image_token_id, location.folder)
+            self._secrets, self._disguised = _disguise(self.definition, image_token_id, location.folder)
             self.image_token, *marks = self._secrets
             self.image_marks = tuple(marks)
 
@@ -138,9 +140,9 @@ class HuggingFaceTokenizer:
 class _TokenBytes(dict[int, bytes]):
     """Token id -> the bytes that it stands for, worked out when first asked for."""
 
-    def __init__(self, fast: "Tokenizer") -> None:
+    def __init__(self, fast: "Tokenizer", definition: str) -> None:
         super().__init__()
-        decoder = json.dumps(json.loads(fast.to_str())["decoder"])
+        decoder = json.dumps(json.loads(definition)["decoder"])
         self._fast = fast
         self._added = {token_id: token.content for token_id, token in fast.get_added_tokens_decoder().items()}
         self._alphabet = _byte_alphabet() if '"ByteLevel"' in decoder else {}
@@ -227,7 +229,7 @@ def _lengths(fast: "Tokenizer") -> tuple[int, int]:
     return longest, longest * (1 if fast.normalizer is None else _MAX_COMPOSED_CHARS)
 
 
-def _disguise(fast: "Tokenizer", image_token_id: int, folder: Path) -> tuple[dict[str, str], "Tokenizer"]:
+def _disguise(definition_text: str, image_token_id: int, folder: Path) -> tuple[dict[str, str], "Tokenizer"]:
     """The words of images, the image token's first, each with a secret; and a copy of the tokenizer that knows their
     tokens by the secrets only.
 
@@ -236,7 +238,7 @@ def _disguise(fast: "Tokenizer", image_token_id: int, folder: Path) -> tuple[dic
     """
     from tokenizers import Tokenizer
 
-    definition = json.loads(fast.to_str())
+    definition = json.loads(definition_text)
     names = {token["id"]: token["content"] for token in definition["added_tokens"]}
     if image_token_id not in names:
         raise CheckpointError(

@@ -14,6 +14,7 @@ from aphrodite.adapters.inbound.http import chat
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
+from aphrodite.adapters.inbound.http.openai.forms import naming_form
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
 from aphrodite.adapters.inbound.http.openai.messages import AssistantMessage as FormerAnswer
 from aphrodite.adapters.inbound.http.openai.messages import Function, FunctionName, Message, NamedTool, RefusalPart
@@ -53,7 +54,8 @@ async def chat_completions(request: Request) -> Response:
         asked = await read_request(request, ChatCompletionRequest)
         model = service.check_model(asked.model)
         echoed = _echoed(asked)
-        answer = await chat.ask(request, _question(asked, service))
+        with naming_form(asked):
+            answer = await chat.ask(request, _question(asked, service))
         answer_id, created = f"chatcmpl-{request.state.request_id}", int(time.time())
         if asked.stream:
             return EventStream(_events(asked, echoed, answer, answer_id, created, model))

@@ -15,6 +15,7 @@ from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
+from aphrodite.adapters.inbound.http.openai.forms import naming_form
 from aphrodite.adapters.inbound.http.openai.logprobs import (
     Candidates,
     completion_logprobs,
@@ -55,7 +56,8 @@ async def completions(request: Request) -> Response:
         echoes = [await _echo(asked, text, prompt, service) for text, prompt in zip(given, prompts, strict=True)]
         asked.prompt, given = "", []  # they may be large, and answers may take long
         request.state.body_lease.release()
-        generation = await service.begin(request, prompts, sampling, streamed=bool(asked.stream))
+        with naming_form(asked):
+            generation = await service.begin(request, prompts, sampling, streamed=bool(asked.stream))
         answer_id, created = f"cmpl-{request.state.request_id}", int(time.time())
         if asked.stream:
             return EventStream(_events(asked, echoes, generation, answer_id, created, model))

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from aphrodite.adapters.inbound.http import request_body
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.openai.messages import Message, Part
-from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest, GenerationFields
+from aphrodite.adapters.inbound.http.openai.protocol import GenerationFields
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -28,11 +28,6 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "length_penalty": (1, 1.0),
     "prompt_logprobs": (),
     "documents": ([],),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "structured_outputs": (),
     "allowed_token_ids": (),
     "bad_words": ([],),
     "logits_processors": ([],),
@@ -51,6 +46,7 @@ _IGNORED = {
     "prompt_cache_key",
     "prompt_cache_options",
     "prompt_cache_retention",
+    "guided_decoding_backend",
 }
 
 _MESSAGE_KINDS: dict[str, type[msgspec.Struct]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Message)}
@@ -78,13 +74,6 @@ def _check_fields(fields: dict[str, Any], kind: type[msgspec.Struct]) -> list[st
         if value is not None and value not in _UNSUPPORTED[name]:
             what_to_do = _SUCCESSORS.get(name, "leave it out")
             raise InvalidRequestError(f"{name} is not supported yet; {what_to_do}.", name, "unsupported_parameter")
-    response_format = fields.get("response_format")
-    if kind is ChatCompletionRequest and isinstance(response_format, dict):
-        asked = response_format.get("type")
-        if isinstance(asked, str) and asked != "text":
-            raise InvalidRequestError(
-                'response_format is supported with {"type": "text"} only.', "response_format", "unsupported_parameter"
-            )
     unknown = sorted(fields.keys() - known - _UNSUPPORTED.keys() - _IGNORED)
     if fields.get("stream_options") is not None and not fields.get("stream"):
         unknown.append("stream_options")

@@ -25,8 +25,29 @@ class StreamOptions(Struct):
     include_usage: bool | None = None
 
 
+class JsonSchemaFormat(Struct):
+    name: str | None = None
+    description: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None  # either way the answer has the schema's form
+
+
 class ResponseFormat(Struct):
-    type: str  # "text"; others are refused by name
+    type: Literal["text", "json_object", "json_schema", "structural_tag"]
+    json_schema: JsonSchemaFormat | None = None
+    structures: list[dict[str, Any]] | None = None  # of a structural tag, with `triggers`
+    triggers: list[str] | None = None
+
+
+class StructuredOutputsFields(Struct, forbid_unknown_fields=True):
+    """Exactly one of these."""
+
+    json: dict[str, Any] | str | None = None
+    json_object: bool = False
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    structural_tag: dict[str, Any] | str | None = None
 
 
 class GenerationFields(Struct, kw_only=True):
@@ -57,6 +78,12 @@ class GenerationFields(Struct, kw_only=True):
     echo: bool | None = None
     best_of: int | None = None  # as many as n
     request_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None  # as the header x-request-id
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputsFields | None = None
+    guided_json: dict[str, Any] | str | None = None  # older names of these
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
 
 class ChatCompletionRequest(GenerationFields, kw_only=True):
@@ -64,7 +91,6 @@ class ChatCompletionRequest(GenerationFields, kw_only=True):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None

@@ -3,6 +3,7 @@
 import dataclasses
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.openai.forms import form_of
 from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest, CompletionRequest, GenerationFields
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
@@ -72,5 +73,10 @@ def _sampling(
     if given.get("stop") == "":
         del given["stop"]
     return dataclasses.replace(
-        default, max_tokens=max_tokens, logprobs=logprobs, prompt_logprobs=prompt_logprobs, **given
+        default,
+        max_tokens=max_tokens,
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+        structured_outputs=form_of(request),
+        **given,
     )

@@ -1,0 +1,60 @@
+"""Where the sequences stand whose answers must have a form."""
+
+import numpy as np
+
+from aphrodite.domain.errors import FormError
+from aphrodite.domain.ports import Grammars, TokenMatcher
+from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens, bar, num_bit_words
+from aphrodite.domain.scheduling.request import Request
+from aphrodite.domain.scheduling.step_builder import Schedule
+
+
+class Constraints:
+    """A matcher for each constrained sequence, which goes on by the tokens that were drawn; preemption leaves it."""
+
+    def __init__(self, grammars: Grammars, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
+        self._grammars = grammars
+        self._num_words = num_bit_words(vocab_size)
+        self._eos_token_ids = eos_token_ids
+        self._matchers: dict[Request, TokenMatcher] = {}
+
+    def begin(self, request: Request, matcher: TokenMatcher) -> None:
+        """`matcher` stands at the beginning, and may be another sequence's, too."""
+        self._matchers[request] = matcher.copy()
+
+    def end(self, request: Request) -> None:
+        self._matchers.pop(request, None)
+
+    def concern(self, schedule: Schedule) -> bool:
+        """Whether the draw of a step must wait for `allowed`."""
+        return bool(self._matchers) and any(request in self._matchers for request in schedule.sampling)
+
+    def ends_with(self, request: Request, token_id: int) -> bool:
+        """Go on by a drawn token; whether the form is complete with it. Raises FormError."""
+        matcher = self._matchers.get(request)
+        if matcher is None:
+            return False
+        if token_id in self._eos_token_ids:
+            return True
+        matcher.advance(token_id)
+        return False
+
+    def allowed(self, schedule: Schedule) -> tuple[AllowedTokens, dict[Request, FormError]]:
+        """What a step may draw once all tokens before it are known, and whose form cannot be followed any more."""
+        constrained = [(at, request) for at, request in enumerate(schedule.sampling) if request in self._matchers]
+        bits = np.empty((len(constrained), self._num_words), dtype=np.int32)
+        errors = self._grammars.fill([self._matchers[request] for _, request in constrained], bits)
+        for row, (_, request) in enumerate(constrained):
+            if row not in errors and (barred := self._barred(request)):
+                bar(bits[row], barred)
+        samples = np.array([at for at, _ in constrained], dtype=np.int32)
+        failed = {constrained[row][1]: error for row, error in errors.items()}
+        rows = [row for row in range(len(constrained)) if row not in errors]
+        return AllowedTokens(samples[rows], bits[rows]) if errors else AllowedTokens(samples, bits), failed
+
+    def _barred(self, request: Request) -> tuple[int, ...]:
+        """Ends that the sequence is not to take yet, or not at all, while its form leaves it anything else."""
+        sampling = request.sampling
+        if request.num_output_tokens < sampling.min_tokens:
+            return (*self._eos_token_ids, *sampling.stop_token_ids)
+        return tuple(self._eos_token_ids) if sampling.ignore_eos else ()

@@ -176,6 +176,8 @@ def test_settings_are_sent(page: Page) -> None:
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True},
     }
+    answer = page.locator(".answer .said")
+    expect(answer).to_contain_text("{")  # the server keeps to it
     page.get_by_role("button", name="Back to the model's own").click()
     expect(page.get_by_role("textbox", name="JSON schema")).to_be_hidden()
     page.get_by_role("combobox", name="Form").select_option("json_schema")

@@ -80,6 +80,8 @@ TABLE = (
     _ignored_switch("usage always has them", "enable-prompt-tokens-details"),
     _ignored_switch("x-request-id is always sent", "enable-request-id-headers"),
     _ignored_switch("there are no such pages; /openapi.json is data alone", "disable-fastapi-docs"),
+    _ignored_switch("a request's tools are always taken", "enable-auto-tool-choice"),
+    _ignored("one library keeps answers to their form", "guided-decoding-backend", "structured-outputs-config"),
     _ignored_switch("it is always there", "enable-tokenizer-info-endpoint", "launch-kobold-api"),
     _ignored("pictures are cached within limits of their own", "mm-processor-cache-gb", "mm-processor-cache-type"),
     _ignored_switch("pictures are cached within limits of their own", "disable-mm-preprocessor-cache"),

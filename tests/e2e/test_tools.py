@@ -1,5 +1,6 @@
 """Tools and thoughts, with the real `openai` client against a real server."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,37 @@ def test_a_begun_answer_is_continued(tool_client: openai.OpenAI) -> None:
     continued = answer(tool_client, messages=messages, extra_body={"continue_final_message": True})
     ended = answer(tool_client, messages=messages)
     assert continued.usage.prompt_tokens < ended.usage.prompt_tokens
+
+
+PLACES: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "parameters": {
+                "$defs": {"City": {"enum": ["Paris", "Rome"]}},
+                "type": "object",
+                "properties": {"city": {"$ref": "#/$defs/City"}},
+                "required": ["city"],
+                "additionalProperties": False,
+            },
+        },
+    }
+]
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+def test_a_call_that_must_be_made_is_made(tool_client: openai.OpenAI, choice: Any) -> None:
+    fields: dict[str, Any] = {"tools": PLACES, "tool_choice": choice, "parallel_tool_calls": False, "max_tokens": 200}
+    fields |= {"n": 2, "temperature": 1.0, "seed": 3}
+    for whole in answer(tool_client, **fields).choices:
+        [call] = whole.message.tool_calls
+        assert whole.finish_reason == "tool_calls"
+        assert whole.message.content is None
+        assert call.function.name == "weather"
+        assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome")
+    deltas = [chunk.choices[0].delta for chunk in answer(tool_client, stream=True, **(fields | {"n": 1}))]
+    first, *others = [call for delta in deltas for call in delta.tool_calls or ()]
+    assert (first.index, first.type, first.function.name, first.id[:5]) == (0, "function", "weather", "call_")
+    assert all(call.id is None and call.function.name is None for call in others)
+    assert json.loads("".join(call.function.arguments for call in (first, *others)))["city"] in ("Paris", "Rome")

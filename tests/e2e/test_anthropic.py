@@ -2,11 +2,12 @@
 
 import base64
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import anthropic
 import openai
 import pytest
+from pydantic import BaseModel
 from tests.e2e.conftest import MODEL, picture
 from tests.e2e.server_process import ServerProcess
 from tests.e2e.test_chat import ask, data_url
@@ -82,6 +83,17 @@ def test_an_answer_that_is_begun_is_continued(claude: anthropic.Anthropic, clien
     begun = [HELLO, {"role": "assistant", "content": "Well,"}]
     more = {"add_generation_prompt": False, "continue_final_message": True}
     assert create(claude, begun).content[0].text == chat_text(client, begun, extra_body=more)
+
+
+def test_an_answer_keeps_to_a_schema(claude: anthropic.Anthropic) -> None:
+    class City(BaseModel):
+        city: Literal["Paris", "Rome"]
+
+    answer = claude.messages.parse(model=MODEL, messages=[HELLO], max_tokens=60, output_format=City)
+    assert isinstance(answer.parsed_output, City)
+    wrong: Any = {"format": {"type": "json_schema", "schema": {"type": "nothing"}}}
+    with pytest.raises(anthropic.BadRequestError, match="output_config.format.schema"):
+        create(claude, [HELLO], output_config=wrong)
 
 
 def test_tokens_are_counted(claude: anthropic.Anthropic) -> None:

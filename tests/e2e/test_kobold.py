@@ -127,8 +127,12 @@ def test_whoever_waits_for_an_ended_generation_gets_what_it_said(server: ServerP
     assert len(answer) < 4000
 
 
+def test_an_answer_keeps_to_a_grammar(server: ServerProcess) -> None:
+    assert text(server, prompt="Yes or no?", grammar='root ::= "yes" | "no"') in ("yes", "no")
+
+
 def test_errors_have_kobolds_form(server: ServerProcess) -> None:
-    for fields, part in (({"temperature": -1}, "temperature must be"), ({"grammar": "root ::= x"}, "grammar is not")):
+    for fields, part in (({"temperature": -1}, "temperature must be"), ({"grammar": "root ::= ("}, "grammar")):
         status, body = post(server, GENERATE, SILLY_TAVERN | {"prompt": "Hi"} | fields)
         assert (status, set(body["detail"])) == (400, {"msg", "type"})
         assert part in body["detail"]["msg"]

@@ -14,6 +14,12 @@ from tests.e2e.test_errors import post
 
 OPTIONS = {"num_predict": 8, "temperature": 0, "num_ctx": 2048}
 HELLO = {"role": "user", "content": "Hello there"}
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 
 
 def stream(server: ServerProcess, path: str, **fields: Any) -> list[Any]:
@@ -87,9 +93,18 @@ def test_models(server: ServerProcess) -> None:
     assert "version" in json.loads(server.get("/api/version")[1])
 
 
+def test_an_answer_keeps_to_a_schema(server: ServerProcess) -> None:
+    options = OPTIONS | {"num_predict": 60}
+    for path in ("/api/chat", "/api/generate"):
+        answer = whole(server, path, messages=[HELLO], prompt="Hi", format=SCHEMA, options=options)
+        text = answer["message"]["content"] if path == "/api/chat" else answer["response"]
+        assert json.loads(text)["city"] in ("Paris", "Rome")
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "part"),
     [
+        ({"format": {"type": "nothing"}}, 400, "format"),
         ({"model": "llama9"}, 404, "'llama9'"),
         ({"options": {"temperature": -1}}, 400, "options.temperature must be"),
         ({"suffix": "x"}, 400, "suffix is not supported"),

@@ -4,12 +4,12 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from tests.e2e.conftest import MODEL, picture
 from tests.e2e.server_process import SMALL, ServerProcess, running
 from tests.e2e.test_chat import ask, data_url
@@ -125,6 +125,20 @@ def test_an_answer_is_kept_and_continued(client: openai.OpenAI) -> None:
     assert (refused.value.code, refused.value.param) == ("previous_response_not_found", "previous_response_id")
 
 
+def test_an_answer_keeps_to_a_schema(client: openai.OpenAI) -> None:
+    class City(BaseModel):
+        city: Literal["Paris", "Rome"]
+
+    for stream in (False, True):
+        fields: Any = {"model": MODEL, "input": "Hello", "text_format": City, "max_output_tokens": 60}
+        if stream:
+            with client.responses.stream(**fields) as events:
+                parsed = events.get_final_response().output_parsed
+        else:
+            parsed = client.responses.parse(**fields).output_parsed
+        assert isinstance(parsed, City)
+
+
 def test_what_is_not_to_be_stored_is_not(client: openai.OpenAI) -> None:
     response = create(client, "Hello there", store=False)
     with pytest.raises(openai.NotFoundError):
@@ -174,6 +188,7 @@ def test_an_answer_in_the_background(client: openai.OpenAI) -> None:
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"metadata": {"a": "x" * 1000}}, "metadata[...]"),
         ({"temperature": -1}, "temperature"),
+        ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "x"}}}}, "text.format.schema"),
         ({"input": []}, "input"),
     ],
 )

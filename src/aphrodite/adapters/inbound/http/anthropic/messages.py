@@ -27,9 +27,10 @@ from aphrodite.adapters.inbound.http.anthropic.protocol import (
     Ping,
     TokenCount,
 )
-from aphrodite.adapters.inbound.http.anthropic.question import to_question
+from aphrodite.adapters.inbound.http.anthropic.question import FORM_FIELD, to_question
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.json_response import json_response
 from aphrodite.adapters.inbound.http.request_body import parse_body, read_with, unknown_fields
 from aphrodite.adapters.inbound.http.service import service_of
@@ -51,7 +52,8 @@ async def messages(request: Request) -> Response:
         asked, questions = await read_with(request, read)
         model, streamed = service.check_model(asked.model), bool(asked.stream)
         del asked
-        answer = await chat.ask(request, questions.pop())  # nobody holds its pictures meanwhile
+        with naming_form(FORM_FIELD):
+            answer = await chat.ask(request, questions.pop())  # nobody holds its pictures meanwhile
         message = AnthropicMessage(
             id=f"msg_{request.state.request_id}",
             model=model,

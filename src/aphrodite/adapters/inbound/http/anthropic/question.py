@@ -14,9 +14,12 @@ from aphrodite.adapters.inbound.http.anthropic.protocol import (
     ToolChoice,
 )
 from aphrodite.adapters.inbound.http.chat import ChatQuestion
-from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.domain.prompting import tools
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
+
+FORM_FIELD = "output_config.format.schema"
 
 
 def to_question(asked: CountTokensRequest, default: SamplingParams) -> ChatQuestion:
@@ -42,14 +45,14 @@ def to_question(asked: CountTokensRequest, default: SamplingParams) -> ChatQuest
 
 def _sampling(asked: MessagesRequest, default: SamplingParams) -> SamplingParams:
     output_format = asked.output_format or (asked.output_config.format if asked.output_config else None)
+    form = None
     if output_format is not None:
-        raise InvalidRequestError(
-            "output_config.format is not supported yet; leave it out.", "output_config", "unsupported_parameter"
-        )
+        with naming_form(FORM_FIELD):
+            form = StructuredOutputs(json=output_format.schema)
     names = ("temperature", "top_k", "top_p")
     given = {name: value for name in names if (value := getattr(asked, name)) is not None}
     stop = [words for words in asked.stop_sequences or () if words]
-    return dataclasses.replace(default, max_tokens=asked.max_tokens, stop=stop, **given)
+    return dataclasses.replace(default, max_tokens=asked.max_tokens, stop=stop, structured_outputs=form, **given)
 
 
 def _tool(tool: AnthropicTool) -> tools.Tool:

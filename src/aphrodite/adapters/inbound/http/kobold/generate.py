@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -11,6 +10,7 @@ from starlette.responses import Response
 
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.generation import Generation
 from aphrodite.adapters.inbound.http.json_response import json_response
 from aphrodite.adapters.inbound.http.kobold.protocol import (
@@ -21,8 +21,8 @@ from aphrodite.adapters.inbound.http.kobold.protocol import (
     KoboldResults,
     KoboldToken,
 )
-from aphrodite.adapters.inbound.http.kobold.sampling import kobold_sampling
-from aphrodite.adapters.inbound.http.request_body import read_body, unknown_fields
+from aphrodite.adapters.inbound.http.kobold.sampling import FORM_FIELD, kobold_sampling
+from aphrodite.adapters.inbound.http.request_body import read_body
 from aphrodite.adapters.inbound.http.running import Running, RunningRequests
 from aphrodite.adapters.inbound.http.service import client_of, service_of
 from aphrodite.adapters.inbound.http.sse import EventStream, encode_named_event
@@ -71,7 +71,7 @@ async def abort(request: Request) -> Response:
 
 async def _begin(request: Request, *, streamed: bool) -> tuple[Running, Generation]:
     service = service_of(request)
-    asked = await read_body(request, KoboldRequest, _check_fields)
+    asked = await read_body(request, KoboldRequest)
     running = _running(request).add(client_of(request), asked.genkey)
     sampling = kobold_sampling(asked, service.default_sampling, service.tokenizer.eos_token_ids)
     if streamed and sampling.n > 1:
@@ -87,7 +87,8 @@ async def _begin(request: Request, *, streamed: bool) -> tuple[Running, Generati
     request.state.body_lease.release()
     generation = service.generation(request, [prompt], sampling, streamed=streamed)
     running.begin(generation.stop)
-    await generation.begin()
+    with naming_form(FORM_FIELD):
+        await generation.begin()
     return running, generation
 
 
@@ -117,9 +118,3 @@ async def _key(request: Request) -> KoboldKey:
 def _running(request: Request) -> RunningRequests:
     running: RunningRequests = request.app.state.running
     return running
-
-
-def _check_fields(fields: dict[str, Any], kind: type[msgspec.Struct]) -> list[str]:
-    if fields.get("grammar"):
-        raise InvalidRequestError("grammar is not supported yet; leave it out.", "grammar", "unsupported_parameter")
-    return unknown_fields(fields, kind)

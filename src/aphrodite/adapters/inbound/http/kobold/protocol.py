@@ -31,6 +31,7 @@ class KoboldRequest(Struct, kw_only=True):
     use_default_badwordsids: bool | None = None  # the same, by its first name
     bypass_eos: bool | None = None  # go on behind the end of the sequence
     render_special: bool | None = None
+    grammar: str | None = None  # GBNF, that the answer keeps to
     genkey: str | None = None  # names the generation, for /check and /abort
 
 

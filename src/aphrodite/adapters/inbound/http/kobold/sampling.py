@@ -3,10 +3,13 @@
 import dataclasses
 from collections.abc import Iterable
 
+from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.kobold.protocol import KoboldRequest
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
 DEFAULT_MAX_LENGTH = 512
+FORM_FIELD = "grammar"
 
 _BANNED = -100.0  # what is added to a logit
 _NAMES = {
@@ -30,6 +33,10 @@ def kobold_sampling(asked: KoboldRequest, default: SamplingParams, eos_token_ids
     bias = dict(asked.logit_bias or {})
     if asked.ban_eos_token or asked.use_default_badwordsids:
         bias |= dict.fromkeys(eos_token_ids, _BANNED)
+    form = None
+    if asked.grammar:
+        with naming_form(FORM_FIELD):
+            form = StructuredOutputs(grammar=asked.grammar)
     return dataclasses.replace(
         default,
         max_tokens=asked.max_length or DEFAULT_MAX_LENGTH,
@@ -37,5 +44,6 @@ def kobold_sampling(asked: KoboldRequest, default: SamplingParams, eos_token_ids
         include_stop_str_in_output=asked.trim_stop is False,
         skip_special_tokens=not asked.render_special,
         logit_bias=bias,
+        structured_outputs=form,
         **given,
     )

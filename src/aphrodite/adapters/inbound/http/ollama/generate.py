@@ -11,11 +11,17 @@ from starlette.responses import Response
 from aphrodite.adapters.inbound.http import chat
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.json_response import json_response
 from aphrodite.adapters.inbound.http.ollama.answer import Times, WriteAnswer, lines, whole, write_chat, write_generate
 from aphrodite.adapters.inbound.http.ollama.information import served_name
 from aphrodite.adapters.inbound.http.ollama.protocol import OllamaChatRequest, OllamaGenerateRequest, OllamaOptions
-from aphrodite.adapters.inbound.http.ollama.question import RawQuestion, to_chat_question, to_generate_question
+from aphrodite.adapters.inbound.http.ollama.question import (
+    FORM_FIELD,
+    RawQuestion,
+    to_chat_question,
+    to_generate_question,
+)
 from aphrodite.adapters.inbound.http.request_body import parse_body, read_with, unknown_fields
 from aphrodite.adapters.inbound.http.service import service_of
 from aphrodite.adapters.inbound.http.sse import LineStream
@@ -54,9 +60,11 @@ async def _answer(
             case None:
                 return json_response(write(AssistantMessage("", None, ()), model=model, done=True, done_reason="load"))
             case RawQuestion():
-                answer = await _continue(request, questions)
+                ask = _continue(request, questions)
             case _:
-                answer = await chat.ask(request, questions.pop())  # nobody holds its pictures meanwhile
+                ask = chat.ask(request, questions.pop())  # nobody holds its pictures meanwhile
+        with naming_form(FORM_FIELD):
+            answer = await ask
         times.first_token_s = service.clock.now_s()
         if streamed:
             return LineStream(lines(answer, write, model, times))

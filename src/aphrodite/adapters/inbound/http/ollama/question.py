@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aphrodite.adapters.inbound.http.chat import ChatQuestion
-from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.ollama.protocol import (
     OllamaChatRequest,
     OllamaGenerateRequest,
@@ -14,7 +14,10 @@ from aphrodite.adapters.inbound.http.ollama.protocol import (
     OllamaTool,
 )
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 from aphrodite.domain.prompting.tools import Tool
+
+FORM_FIELD = "format"
 
 _NAMES = {
     "temperature": "temperature",
@@ -71,15 +74,22 @@ def to_generate_question(asked: OllamaGenerateRequest, default: SamplingParams) 
 
 def _sampling(asked: OllamaChatRequest | OllamaGenerateRequest, default: SamplingParams) -> SamplingParams:
     """Raises SamplingParamsError or InvalidRequestError."""
-    if asked.format:
-        raise InvalidRequestError("format is not supported yet; leave it out.", "format", "unsupported_parameter")
+    form = _form(asked.format)
     options = asked.options
     if options is None:
-        return dataclasses.replace(default, max_tokens=None)
+        return dataclasses.replace(default, max_tokens=None, structured_outputs=form)
     given = {ours: value for name, ours in _NAMES.items() if (value := getattr(options, name)) is not None}
     stop = [options.stop] if isinstance(options.stop, str) else options.stop or []
     max_tokens = None if options.num_predict is None or options.num_predict < 0 else max(options.num_predict, 1)
-    return dataclasses.replace(default, max_tokens=max_tokens, stop=[words for words in stop if words], **given)
+    stop = [words for words in stop if words]
+    return dataclasses.replace(default, max_tokens=max_tokens, stop=stop, structured_outputs=form, **given)
+
+
+def _form(given: str | dict[str, Any] | None) -> StructuredOutputs | None:
+    if not given:
+        return None
+    with naming_form(FORM_FIELD):
+        return StructuredOutputs(json_object=True) if isinstance(given, str) else StructuredOutputs(json=given)
 
 
 def _image_url(data: str) -> str:

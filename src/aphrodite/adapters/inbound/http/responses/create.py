@@ -16,6 +16,7 @@ from starlette.responses import Response
 from aphrodite.adapters.inbound.http import chat
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import describe
+from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.generation import TokenUsage
 from aphrodite.adapters.inbound.http.json_response import json_response
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
@@ -36,7 +37,7 @@ from aphrodite.adapters.inbound.http.responses.protocol import (
     TextConfig,
     TextFormat,
 )
-from aphrodite.adapters.inbound.http.responses.question import read_question, to_question
+from aphrodite.adapters.inbound.http.responses.question import FORM_FIELD, read_question, to_question
 from aphrodite.adapters.inbound.http.responses.stored import memory_of
 from aphrodite.adapters.inbound.http.responses.thread import said_before
 from aphrodite.adapters.inbound.http.running import Running, RunningRequests
@@ -60,7 +61,8 @@ async def create_response(request: Request) -> Response:
             streamed, num_top = bool(asked.stream), asked.top_logprobs or 0
             del question, asked, before
             try:
-                answer = await chat.ask(request, questions.pop())  # nobody holds its pictures meanwhile
+                with naming_form(FORM_FIELD):
+                    answer = await chat.ask(request, questions.pop())  # nobody holds its pictures meanwhile
             except BaseException:
                 kept.forget()
                 raise

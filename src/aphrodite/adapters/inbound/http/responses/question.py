@@ -9,6 +9,7 @@ import msgspec
 
 from aphrodite.adapters.inbound.http.chat import ChatQuestion
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.request_body import parse_body, unknown_fields
 from aphrodite.adapters.inbound.http.responses.conversation import to_items, to_messages
 from aphrodite.adapters.inbound.http.responses.protocol import (
@@ -16,9 +17,13 @@ from aphrodite.adapters.inbound.http.responses.protocol import (
     FunctionTool,
     NamedChoice,
     ResponsesRequest,
+    TextConfig,
 )
 from aphrodite.domain.prompting import tools
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
+
+FORM_FIELD = "text.format.schema"
 
 # As openai/parsing.py has them: fields that change the answer, with the values that ask for nothing.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
@@ -51,6 +56,7 @@ class ResponsesQuestion:
     items: bytes  # the input's items, as JSON
     tools: msgspec.Raw  # the tools, as JSON
     messages: list[dict[str, Any]]  # of the input
+    form: StructuredOutputs | None  # that the answer must have
 
 
 def read_question(body: bytes, request_id: str) -> tuple[ResponsesQuestion, list[str]]:
@@ -61,7 +67,10 @@ def read_question(body: bytes, request_id: str) -> tuple[ResponsesQuestion, list
     tools = msgspec.json.encode(asked.tools or [])
     if len(tools) > _MAX_TOOLS_BYTES:  # the response repeats them
         raise InvalidRequestError(f"tools must have at most {_MAX_TOOLS_BYTES} bytes of JSON.", "tools")
-    return ResponsesQuestion(asked, msgspec.json.encode(items), msgspec.Raw(tools), to_messages(items)), ignored
+    question = ResponsesQuestion(
+        asked, msgspec.json.encode(items), msgspec.Raw(tools), to_messages(items), _form(asked.text)
+    )
+    return question, ignored
 
 
 def to_question(question: ResponsesQuestion, before: Sequence[dict[str, Any]], default: SamplingParams) -> ChatQuestion:
@@ -75,7 +84,7 @@ def to_question(question: ResponsesQuestion, before: Sequence[dict[str, Any]], d
     effort = asked.reasoning.effort if asked.reasoning is not None else None
     return ChatQuestion(
         messages=[*instructions, *before, *question.messages],
-        sampling=_sampling(asked, default),
+        sampling=_sampling(asked, question.form, default),
         streamed=bool(asked.stream),
         tools=[_tool(tool) for tool in asked.tools or () if allowed is None or tool.name in allowed],
         tool_choice=choice,
@@ -84,19 +93,25 @@ def to_question(question: ResponsesQuestion, before: Sequence[dict[str, Any]], d
     )
 
 
-def _sampling(asked: ResponsesRequest, default: SamplingParams) -> SamplingParams:
-    form = asked.text.format if asked.text is not None else None
-    if form is not None and form.type != "text":
-        raise InvalidRequestError(
-            'text.format is supported with {"type": "text"} only.', "text.format", "unsupported_parameter"
-        )
+def _sampling(asked: ResponsesRequest, form: StructuredOutputs | None, default: SamplingParams) -> SamplingParams:
     given = {name: value for name in ("temperature", "top_p") if (value := getattr(asked, name)) is not None}
     logprobs = (asked.top_logprobs or 0) if LOGPROBS in (asked.include or ()) else None
     if asked.background and (asked.stream or asked.store is False or logprobs is not None):
         raise InvalidRequestError(
             "background goes with neither stream nor log-probabilities, and the answer must be stored.", "background"
         )
-    return dataclasses.replace(default, max_tokens=asked.max_output_tokens, logprobs=logprobs, **given)
+    return dataclasses.replace(
+        default, max_tokens=asked.max_output_tokens, logprobs=logprobs, structured_outputs=form, **given
+    )
+
+
+def _form(text: TextConfig | None) -> StructuredOutputs | None:
+    if text is None or text.format is None or text.format.type == "text":
+        return None
+    with naming_form(FORM_FIELD):
+        # OpenAI's reference lets the schema away: any JSON object then.
+        schema = text.format.schema if text.format.type == "json_schema" else None
+        return StructuredOutputs(json_object=True) if schema is None else StructuredOutputs(json=schema)
 
 
 def _tool(tool: FunctionTool) -> tools.Tool:

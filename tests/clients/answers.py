@@ -1,6 +1,8 @@
 """What is asked of every client, and what comes back."""
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 MODEL = "demo"
 SHAPES = "triangles"  # are in the picture
@@ -15,6 +17,13 @@ WEATHER: dict[str, Any] = {
     "required": ["city"],
     "additionalProperties": False,
 }
+
+
+class Weather(BaseModel):
+    """The weather in a city."""  # no free text: the model would never end it
+
+    city: Literal["Paris", "Rome"]
+    is_sunny: bool
 
 
 def is_answer(text: str | None) -> bool:

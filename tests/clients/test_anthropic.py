@@ -2,8 +2,7 @@
 
 import anthropic
 import pytest
-from pydantic import BaseModel
-from tests.clients.answers import GREETING, MODEL, QUESTION, TOO_LONG, WEATHER, is_answer
+from tests.clients.answers import GREETING, MODEL, QUESTION, TOO_LONG, WEATHER, Weather, is_answer
 from tests.clients.conftest import KEY
 
 
@@ -36,10 +35,6 @@ def test_stream(client, picture):
 
 
 def test_structured(client):
-    class Weather(BaseModel):
-        city: str
-        degrees: int
-
     answer = client.messages.parse(model=MODEL, max_tokens=200, messages=HELLO, output_format=Weather)
     assert isinstance(answer.parsed_output, Weather)
 

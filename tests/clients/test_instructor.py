@@ -2,13 +2,7 @@
 
 import instructor
 import openai
-from pydantic import BaseModel
-from tests.clients.answers import GREETING, MODEL
-
-
-class Weather(BaseModel):
-    city: str
-    degrees: int
+from tests.clients.answers import GREETING, MODEL, Weather
 
 
 def test_structured():

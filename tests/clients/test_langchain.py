@@ -4,8 +4,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
-from tests.clients.answers import GREETING, MODEL, QUESTION, TOO_LONG, is_answer
+from tests.clients.answers import GREETING, MODEL, QUESTION, TOO_LONG, Weather, is_answer
 
 
 @pytest.fixture
@@ -32,12 +31,6 @@ def test_stream(model, picture_url):
 
 
 def test_structured(model):
-    class Weather(BaseModel):
-        """The weather."""
-
-        city: str
-        degrees: int
-
     assert isinstance(model.with_structured_output(Weather).invoke(GREETING), Weather)
 
 

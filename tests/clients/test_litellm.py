@@ -4,8 +4,7 @@ import json
 
 import litellm
 import pytest
-from pydantic import BaseModel
-from tests.clients.answers import GREETING, QUESTION, TOO_LONG, WEATHER, is_answer
+from tests.clients.answers import GREETING, QUESTION, TOO_LONG, WEATHER, Weather, is_answer
 from tests.clients.conftest import KEY
 
 MODEL = "hosted_vllm/demo"
@@ -36,10 +35,6 @@ def test_stream(where, picture_url):
 
 
 def test_structured(where):
-    class Weather(BaseModel):
-        city: str
-        degrees: int
-
     answer = litellm.completion(messages=HELLO, response_format=Weather, max_tokens=200, **where)
     Weather.model_validate_json(answer.choices[0].message.content)
 

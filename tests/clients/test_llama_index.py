@@ -4,8 +4,7 @@ import pytest
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
-from pydantic import BaseModel
-from tests.clients.answers import GREETING, MODEL, QUESTION, is_answer
+from tests.clients.answers import GREETING, MODEL, QUESTION, Weather, is_answer
 from tests.clients.conftest import KEY
 
 
@@ -38,12 +37,6 @@ def test_stream(model, picture_url):
 
 
 def test_structured(model):
-    class Weather(BaseModel):
-        """The weather."""
-
-        city: str
-        degrees: int
-
     answer = model.as_structured_llm(Weather).complete(GREETING)
     assert isinstance(answer.raw, Weather)
 

@@ -2,8 +2,7 @@
 
 import openai
 import pytest
-from pydantic import BaseModel
-from tests.clients.answers import GREETING, MODEL, QUESTION, TOO_LONG, WEATHER, is_answer
+from tests.clients.answers import GREETING, MODEL, QUESTION, TOO_LONG, WEATHER, Weather, is_answer
 
 
 @pytest.fixture
@@ -35,10 +34,6 @@ def test_stream(client, picture_url):
 
 
 def test_structured(client):
-    class Weather(BaseModel):
-        city: str
-        degrees: int
-
     answer = client.chat.completions.parse(
         model=MODEL, messages=[{"role": "user", "content": GREETING}], response_format=Weather, max_tokens=200
     )

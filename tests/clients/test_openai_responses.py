@@ -2,8 +2,7 @@
 
 import openai
 import pytest
-from pydantic import BaseModel
-from tests.clients.answers import GREETING, MODEL, QUESTION, TOO_LONG, WEATHER, is_answer
+from tests.clients.answers import GREETING, MODEL, QUESTION, TOO_LONG, WEATHER, Weather, is_answer
 
 
 @pytest.fixture
@@ -34,10 +33,6 @@ def test_stream(client, picture_url):
 
 
 def test_structured(client):
-    class Weather(BaseModel):
-        city: str
-        degrees: int
-
     answer = client.responses.parse(model=MODEL, input=GREETING, text_format=Weather, max_output_tokens=200)
     assert isinstance(answer.output_parsed, Weather)
 

@@ -3,8 +3,7 @@
 import openai
 import outlines
 import pytest
-from pydantic import BaseModel
-from tests.clients.answers import GREETING, MODEL
+from tests.clients.answers import GREETING, MODEL, Weather
 
 
 @pytest.fixture
@@ -21,8 +20,4 @@ def test_stream(model):
 
 
 def test_structured(model):
-    class Weather(BaseModel):
-        city: str
-        degrees: int
-
     Weather.model_validate_json(model(GREETING, Weather, max_tokens=200))

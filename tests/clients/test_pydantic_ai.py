@@ -3,10 +3,9 @@
 import base64
 
 import pytest
-from pydantic import BaseModel
 from pydantic_ai import Agent, BinaryContent
 from pydantic_ai.models.openai import OpenAIChatModel
-from tests.clients.answers import GREETING, MODEL, QUESTION, is_answer
+from tests.clients.answers import GREETING, MODEL, QUESTION, Weather, is_answer
 
 
 @pytest.fixture
@@ -38,8 +37,4 @@ def test_stream(model, picture):
 
 
 def test_structured(model):
-    class Weather(BaseModel):
-        city: str
-        degrees: int
-
     assert isinstance(Agent(model, output_type=Weather).run_sync(GREETING).output, Weather)

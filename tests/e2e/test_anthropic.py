@@ -92,7 +92,7 @@ def test_an_answer_keeps_to_a_schema(claude: anthropic.Anthropic) -> None:
     answer = claude.messages.parse(model=MODEL, messages=[HELLO], max_tokens=60, output_format=City)
     assert isinstance(answer.parsed_output, City)
     wrong: Any = {"format": {"type": "json_schema", "schema": {"type": "nothing"}}}
-    with pytest.raises(anthropic.BadRequestError, match="output_config.format.schema"):
+    with pytest.raises(anthropic.BadRequestError, match=r"output_config\.format\.schema"):
         create(claude, [HELLO], output_config=wrong)
 
 

@@ -42,7 +42,11 @@ def test_structured(client):
 def test_tools(client):
     tool = {"name": "weather", "input_schema": WEATHER}
     answer = client.messages.create(
-        model=MODEL, max_tokens=100, messages=HELLO, tools=[tool], tool_choice={"type": "any"}
+        model=MODEL,
+        max_tokens=100,
+        messages=HELLO,
+        tools=[tool],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
     )
     assert answer.stop_reason == "tool_use"
     [call] = [block for block in answer.content if block.type == "tool_use"]

@@ -34,7 +34,9 @@ def test_stream(generator, picture):
 def test_tools(generator):
     tool = Tool(name="weather", description="The weather.", parameters=WEATHER, function=lambda city: city)
     answer = generator.run(
-        [ChatMessage.from_user(GREETING)], tools=[tool], generation_kwargs={"tool_choice": "required"}
+        [ChatMessage.from_user(GREETING)],
+        tools=[tool],
+        generation_kwargs={"tool_choice": "required", "parallel_tool_calls": False},
     )
     [call] = answer["replies"][0].tool_calls
     assert call.tool_name == "weather"

@@ -40,7 +40,7 @@ def test_tools(model):
         """The weather of a city."""
         return city
 
-    [call] = model.bind_tools([weather], tool_choice="any").invoke(GREETING).tool_calls
+    [call] = model.bind_tools([weather], tool_choice="any", parallel_tool_calls=False).invoke(GREETING).tool_calls
     assert call["name"] == "weather"
 
 

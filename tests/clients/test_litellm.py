@@ -41,7 +41,9 @@ def test_structured(where):
 
 def test_tools(where):
     tool = {"type": "function", "function": {"name": "weather", "parameters": WEATHER}}
-    answer = litellm.completion(messages=HELLO, tools=[tool], tool_choice="required", **where)
+    answer = litellm.completion(
+        messages=HELLO, tools=[tool], tool_choice="required", parallel_tool_calls=False, **where
+    )
     [call] = answer.choices[0].message.tool_calls
     assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome")
 

@@ -39,7 +39,9 @@ def test_structured(client):
 
 def test_tools(client):
     tool = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
-    answer = client.responses.create(model=MODEL, input=GREETING, tools=[tool], tool_choice="required")
+    answer = client.responses.create(
+        model=MODEL, input=GREETING, tools=[tool], tool_choice="required", parallel_tool_calls=False
+    )
     [call] = [item for item in answer.output if item.type == "function_call"]
     result = {"type": "function_call_output", "call_id": call.call_id, "output": "Sunny."}
     followed = client.responses.create(model=MODEL, input=[result], previous_response_id=answer.id)

@@ -14,7 +14,7 @@ await run({
   stream: async () => isAnswer(await client.messages.stream(body(seen)).finalText()),
   tools: async () => {
     const tools = [{ name: "weather", input_schema: weather }];
-    const answer = await client.messages.create(body(hello, { tools, tool_choice: { type: "any" } }));
+    const answer = await client.messages.create(body(hello, { tools, tool_choice: { type: "any", disable_parallel_tool_use: true } }));
     assert.strictEqual(answer.content.find((block) => block.type === "tool_use").name, "weather");
   },
 });

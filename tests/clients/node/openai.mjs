@@ -24,7 +24,7 @@ await run({
   },
   tools: async () => {
     const tools = [{ type: "function", function: { name: "weather", parameters: weather } }];
-    const answer = await ask(hello, { tools, tool_choice: "required" });
+    const answer = await ask(hello, { tools, tool_choice: "required", parallel_tool_calls: false });
     assert.strictEqual(answer.choices[0].message.tool_calls[0].function.name, "weather");
   },
 });

@@ -28,6 +28,20 @@ REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
         COMPLETIONS,
         lambda: body(prompt="Hello", stop=["a" * 30_000 + str(index) for index in range(64)], n=16),
     ),
+    "a schema of 5,000 optional properties": (
+        COMPLETIONS,
+        lambda: body(
+            prompt="Hello", guided_json={"properties": {str(index): {"type": "null"} for index in range(5000)}}
+        ),
+    ),
+    "a schema 300 deep": (
+        COMPLETIONS,
+        lambda: body(prompt="Hello", guided_json='{"items":' * 300 + "true" + "}" * 300),
+    ),
+    "a grammar of 10,000 brackets": (
+        COMPLETIONS,
+        lambda: body(prompt="Hello", guided_grammar="start: " + "(" * 10_000 + '"a"' + ")" * 10_000),
+    ),
     "echo of 256 prompts, n = 16, streamed": (
         COMPLETIONS,
         lambda: body(prompt=["Hello"] * 256, n=16, echo=True, logprobs=5, stream=True),

@@ -25,7 +25,7 @@ def test_a_servers_life(checkpoint: Path, client: openai.OpenAI, tmp_path: Path,
             says_as_torch(ours, client)
             streams_what_it_says(ours)
         status, body = post(server, CHAT, HELLO | {"messages": MESSAGES * 2})
-        check_error((status, body), 400, "At most 1 image may be provided in one prompt, got 2.")
+        check_error((status, body), 400, "At most 1 image may be provided in one prompt, got 2.", "messages")
         assert post(server, CHAT, HELLO)[0] == 200
         streams = Streams(server, 3, max_tokens=100)
         streams.wait_until_under_way()

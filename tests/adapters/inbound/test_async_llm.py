@@ -182,5 +182,5 @@ def test_in_a_program_without_a_with(llava_folder: Path, tmp_path: Path) -> None
                 asyncio.run(main())
         """)
     )
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=240, check=False)
     assert (done.stdout.split(), done.returncode) == (["1", "2", "3"], 0), done.stderr

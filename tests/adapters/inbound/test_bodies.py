@@ -163,7 +163,7 @@ def test_deep_nesting_is_a_mistake_like_others(depth: int) -> None:
     calls = b'[{"a":' * (depth // 2) + b"1" + b"}]" * (depth // 2)
     body = b'{"model": "m", "messages": [{"role": "assistant", "tool_calls": %s}]}' % calls
     with pytest.raises(RequestError, match="nested too deeply"):
-        _conversation(parse_body(body, ChatCompletionRequest)[0].messages, 1)
+        _conversation(parse_body(body, ChatCompletionRequest)[0].messages, (), 1)
 
 
 def test_a_mistake_does_not_repeat_all_that_was_written() -> None:

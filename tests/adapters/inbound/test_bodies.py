@@ -17,7 +17,7 @@ from aphrodite.adapters.inbound.http import body_budget, body_layer
 from aphrodite.adapters.inbound.http.body_layer import BodyLayer
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.openai.parsing import parse_body
-from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest, CompletionRequest
+from aphrodite.adapters.inbound.http.openai.requests import ChatCompletionRequest, CompletionRequest
 from aphrodite.adapters.inbound.http.request_layer import RequestLayer
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

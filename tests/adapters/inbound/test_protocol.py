@@ -9,9 +9,9 @@ from openai.types.completion import Completion
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
-from aphrodite.adapters.inbound.http.openai import protocol
+from aphrodite.adapters.inbound.http.openai import objects
 from aphrodite.adapters.inbound.http.openai.parsing import _IGNORED, _UNSUPPORTED, parse_body
-from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest, CompletionRequest
+from aphrodite.adapters.inbound.http.openai.requests import ChatCompletionRequest, CompletionRequest
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -90,16 +90,16 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str, sentence: st
 
 
 def test_answers_are_what_the_client_library_reads() -> None:
-    usage = protocol.Usage(3, 2, 5, protocol.PromptTokensDetails(1, 0))
-    logprobs = protocol.ChatLogprobs([protocol.TokenLogprob("a", -0.5, [97], [protocol.TopLogprob("a", -0.5, [97])])])
+    usage = objects.Usage(3, 2, 5, objects.PromptTokensDetails(1, 0))
+    logprobs = objects.ChatLogprobs([objects.TokenLogprob("a", -0.5, [97], [objects.TopLogprob("a", -0.5, [97])])])
     head: dict[str, Any] = {"id": "x", "created": 1, "model": "m"}
-    choice = protocol.ChatChoice(0, protocol.ResponseMessage("a"), logprobs, "stop", None)
-    chunk = protocol.ChatChunkChoice(0, protocol.Delta(content="a"), logprobs)
-    text = protocol.CompletionChoice(0, "a", protocol.CompletionLogprobs(["a"], [-0.5], [{"a": -0.5}], [0]), "length")
+    choice = objects.ChatChoice(0, objects.ResponseMessage("a"), logprobs, "stop", None)
+    chunk = objects.ChatChunkChoice(0, objects.Delta(content="a"), logprobs)
+    text = objects.CompletionChoice(0, "a", objects.CompletionLogprobs(["a"], [-0.5], [{"a": -0.5}], [0]), "length")
     answers = (
-        (ChatCompletion, protocol.ChatCompletion(**head, choices=[choice], usage=usage)),
-        (ChatCompletionChunk, protocol.ChatCompletionChunk(**head, choices=[chunk])),
-        (Completion, protocol.Completion(**head, choices=[text], usage=usage)),
+        (ChatCompletion, objects.ChatCompletion(**head, choices=[choice], usage=usage)),
+        (ChatCompletionChunk, objects.ChatCompletionChunk(**head, choices=[chunk])),
+        (Completion, objects.Completion(**head, choices=[text], usage=usage)),
     )
     for theirs, ours in answers:
         read = theirs.model_validate_json(msgspec.json.encode(ours), strict=True)

@@ -9,7 +9,7 @@ from aphrodite.adapters.inbound.http.kobold.protocol import KoboldErrorBody
 from aphrodite.adapters.inbound.http.ollama import operations as ollama
 from aphrodite.adapters.inbound.http.ollama.protocol import OllamaErrorBody
 from aphrodite.adapters.inbound.http.openai import operations as openai
-from aphrodite.adapters.inbound.http.openai.protocol import ErrorBody
+from aphrodite.adapters.inbound.http.openai.objects import ErrorBody
 from aphrodite.adapters.inbound.http.responses import operations as responses
 
 OPERATIONS = (

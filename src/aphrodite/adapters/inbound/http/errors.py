@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from aphrodite.adapters.inbound.http.openai.protocol import ErrorBody, ErrorDetail
+from aphrodite.adapters.inbound.http.openai.objects import ErrorBody, ErrorDetail
 from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.domain import errors as domain
 

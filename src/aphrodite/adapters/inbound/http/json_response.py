@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 from starlette.responses import Response
 
-from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletion, Completion
+from aphrodite.adapters.inbound.http.openai.objects import ChatCompletion, Completion
 
 
 def json_response(body: msgspec.Struct, status: int = 200) -> Response:

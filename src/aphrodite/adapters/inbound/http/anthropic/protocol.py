@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from aphrodite.adapters.inbound.http.openai.protocol import Count, ErrorDetail
+from aphrodite.adapters.inbound.http.openai.objects import ErrorDetail
+from aphrodite.adapters.inbound.http.openai.requests import Count
 
 # Content, of questions and of answers
 

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from aphrodite.adapters.inbound.http.openai.protocol import Bias, Count, ErrorDetail, Penalty, TokenId
+from aphrodite.adapters.inbound.http.openai.objects import ErrorDetail
+from aphrodite.adapters.inbound.http.openai.requests import Bias, Count, Penalty, TokenId
 from aphrodite.domain.generation.delta import FinishReason
 
 

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from aphrodite.adapters.inbound.http.openai.protocol import ErrorDetail, Penalty
+from aphrodite.adapters.inbound.http.openai.objects import ErrorDetail
+from aphrodite.adapters.inbound.http.openai.requests import Penalty
 
 MAX_TOOLS = 1024
 

@@ -18,8 +18,7 @@ from aphrodite.adapters.inbound.http.openai.forms import naming_form
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
 from aphrodite.adapters.inbound.http.openai.messages import AssistantMessage as FormerAnswer
 from aphrodite.adapters.inbound.http.openai.messages import Function, FunctionName, Message, NamedTool, RefusalPart
-from aphrodite.adapters.inbound.http.openai.parsing import read_request
-from aphrodite.adapters.inbound.http.openai.protocol import (
+from aphrodite.adapters.inbound.http.openai.objects import (
     CallDelta,
     CalledFunction,
     CalledFunctionDelta,
@@ -27,11 +26,12 @@ from aphrodite.adapters.inbound.http.openai.protocol import (
     ChatChunkChoice,
     ChatCompletion,
     ChatCompletionChunk,
-    ChatCompletionRequest,
     Delta,
     ResponseCall,
     ResponseMessage,
 )
+from aphrodite.adapters.inbound.http.openai.parsing import read_request
+from aphrodite.adapters.inbound.http.openai.requests import ChatCompletionRequest
 from aphrodite.adapters.inbound.http.openai.sampling import chat_sampling
 from aphrodite.adapters.inbound.http.openai.usage import written_usage
 from aphrodite.adapters.inbound.http.service import Service, service_of

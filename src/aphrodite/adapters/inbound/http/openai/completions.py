@@ -22,14 +22,9 @@ from aphrodite.adapters.inbound.http.openai.logprobs import (
     echo_logprobs,
     prompt_logprobs,
 )
+from aphrodite.adapters.inbound.http.openai.objects import Completion, CompletionChoice, CompletionLogprobs, Usage
 from aphrodite.adapters.inbound.http.openai.parsing import read_request
-from aphrodite.adapters.inbound.http.openai.protocol import (
-    Completion,
-    CompletionChoice,
-    CompletionLogprobs,
-    CompletionRequest,
-    Usage,
-)
+from aphrodite.adapters.inbound.http.openai.requests import CompletionRequest
 from aphrodite.adapters.inbound.http.openai.sampling import completion_sampling
 from aphrodite.adapters.inbound.http.openai.usage import written_usage
 from aphrodite.adapters.inbound.http.service import Service, service_of

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
-from aphrodite.adapters.inbound.http.openai.protocol import GenerationFields, ResponseFormat
+from aphrodite.adapters.inbound.http.openai.requests import GenerationFields, ResponseFormat
 from aphrodite.domain.errors import FormError, SamplingParamsError
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from aphrodite.adapters.inbound.http.errors import UnknownModelError
 from aphrodite.adapters.inbound.http.json_response import json_response
-from aphrodite.adapters.inbound.http.openai.protocol import Health, Load, Model, ModelList, TokenizerInfo, Version
+from aphrodite.adapters.inbound.http.openai.objects import Health, Load, Model, ModelList, TokenizerInfo, Version
 from aphrodite.adapters.inbound.http.service import Service, service_of
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from aphrodite.adapters.inbound.http.openai.protocol import (
+from aphrodite.adapters.inbound.http.openai.objects import (
     ChatLogprobs,
     CompletionLogprobs,
     PromptLogprob,

@@ -1,6 +1,6 @@
 """The OpenAI API's operations, and those that belong to no API."""
 
-from aphrodite.adapters.inbound.http.openai import protocol
+from aphrodite.adapters.inbound.http.openai import objects, requests
 from aphrodite.adapters.inbound.http.openai.chat_completions import chat_completions
 from aphrodite.adapters.inbound.http.openai.completions import completions
 from aphrodite.adapters.inbound.http.openai.information import (
@@ -16,8 +16,8 @@ from aphrodite.adapters.inbound.http.openai.information import (
 from aphrodite.adapters.inbound.http.openai.tokenize import detokenize, tokenize
 from aphrodite.adapters.inbound.http.operation import Operation
 
-_TOKENIZE = ("Text or messages to token ids", protocol.TokenizeResponse, protocol.TokenizeRequest)
-_DETOKENIZE = ("Token ids to text", protocol.DetokenizeResponse, protocol.DetokenizeRequest)
+_TOKENIZE = ("Text or messages to token ids", objects.TokenizeResponse, requests.TokenizeRequest)
+_DETOKENIZE = ("Token ids to text", objects.DetokenizeResponse, requests.DetokenizeRequest)
 
 OPERATIONS = (
     Operation(
@@ -25,30 +25,30 @@ OPERATIONS = (
         "/v1/chat/completions",
         chat_completions,
         "Answer a conversation, with at most one image in it",
-        protocol.ChatCompletion,
-        protocol.ChatCompletionRequest,
-        protocol.ChatCompletionChunk,
+        objects.ChatCompletion,
+        requests.ChatCompletionRequest,
+        objects.ChatCompletionChunk,
     ),
     Operation(
         "post",
         "/v1/completions",
         completions,
         "Continue a text",
-        protocol.Completion,
-        protocol.CompletionRequest,
-        protocol.Completion,
+        objects.Completion,
+        requests.CompletionRequest,
+        objects.Completion,
     ),
     Operation("post", "/v1/tokenize", tokenize, *_TOKENIZE),
     Operation("post", "/tokenize", tokenize, *_TOKENIZE),
     Operation("post", "/v1/detokenize", detokenize, *_DETOKENIZE),
     Operation("post", "/detokenize", detokenize, *_DETOKENIZE),
-    Operation("get", "/tokenizer_info", tokenizer_info, "What texts become tokens by", protocol.TokenizerInfo),
-    Operation("get", "/v1/models", models, "The served model, under each of its names", protocol.ModelList),
-    Operation("get", "/v1/models/{name:path}", model, "One of the names", protocol.Model),
-    Operation("get", "/health", health, "Whether requests are taken", protocol.Health),
-    Operation("get", "/ping", ping, "The same, as some platforms ask", protocol.Health),
-    Operation("post", "/ping", ping, "The same, as some platforms ask", protocol.Health),
-    Operation("get", "/load", load, "How many requests are answered now", protocol.Load),
-    Operation("get", "/version", version, "The server's version", protocol.Version),
+    Operation("get", "/tokenizer_info", tokenizer_info, "What texts become tokens by", objects.TokenizerInfo),
+    Operation("get", "/v1/models", models, "The served model, under each of its names", objects.ModelList),
+    Operation("get", "/v1/models/{name:path}", model, "One of the names", objects.Model),
+    Operation("get", "/health", health, "Whether requests are taken", objects.Health),
+    Operation("get", "/ping", ping, "The same, as some platforms ask", objects.Health),
+    Operation("post", "/ping", ping, "The same, as some platforms ask", objects.Health),
+    Operation("get", "/load", load, "How many requests are answered now", objects.Load),
+    Operation("get", "/version", version, "The server's version", objects.Version),
     Operation("get", "/metrics", metrics, "Metrics in Prometheus' text format"),
 )

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from aphrodite.adapters.inbound.http import request_body
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.openai.messages import Message, Part
-from aphrodite.adapters.inbound.http.openai.protocol import GenerationFields
+from aphrodite.adapters.inbound.http.openai.requests import GenerationFields
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.openai.forms import form_of
-from aphrodite.adapters.inbound.http.openai.protocol import ChatCompletionRequest, CompletionRequest, GenerationFields
+from aphrodite.adapters.inbound.http.openai.requests import ChatCompletionRequest, CompletionRequest, GenerationFields
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 _DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of text completions

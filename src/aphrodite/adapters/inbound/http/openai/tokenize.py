@@ -6,13 +6,9 @@ from starlette.responses import Response
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.json_response import json_response
+from aphrodite.adapters.inbound.http.openai.objects import DetokenizeResponse, TokenizeResponse
 from aphrodite.adapters.inbound.http.openai.parsing import read_request
-from aphrodite.adapters.inbound.http.openai.protocol import (
-    DetokenizeRequest,
-    DetokenizeResponse,
-    TokenizeRequest,
-    TokenizeResponse,
-)
+from aphrodite.adapters.inbound.http.openai.requests import DetokenizeRequest, TokenizeRequest
 from aphrodite.adapters.inbound.http.service import service_of
 
 

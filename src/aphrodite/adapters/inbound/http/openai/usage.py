@@ -1,7 +1,7 @@
 """Counts of tokens as OpenAI writes them."""
 
 from aphrodite.adapters.inbound.http.generation import TokenUsage
-from aphrodite.adapters.inbound.http.openai.protocol import PromptTokensDetails, Usage
+from aphrodite.adapters.inbound.http.openai.objects import PromptTokensDetails, Usage
 
 
 def written_usage(used: TokenUsage) -> Usage:

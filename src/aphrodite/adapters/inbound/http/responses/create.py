@@ -20,7 +20,7 @@ from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.generation import TokenUsage
 from aphrodite.adapters.inbound.http.json_response import json_response
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
-from aphrodite.adapters.inbound.http.openai.protocol import ErrorBody
+from aphrodite.adapters.inbound.http.openai.objects import ErrorBody
 from aphrodite.adapters.inbound.http.request_body import read_with
 from aphrodite.adapters.inbound.http.responses.memory import ResponseMemory, StoredResponse
 from aphrodite.adapters.inbound.http.responses.output import ItemEvents, written_items

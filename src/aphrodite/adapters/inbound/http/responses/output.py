@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
-from aphrodite.adapters.inbound.http.openai.protocol import TokenLogprob
+from aphrodite.adapters.inbound.http.openai.objects import TokenLogprob
 from aphrodite.adapters.inbound.http.responses.protocol import (
     FunctionCall,
     ItemStatus,

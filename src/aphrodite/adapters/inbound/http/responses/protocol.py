@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct
 
-from aphrodite.adapters.inbound.http.openai.protocol import Count, StreamOptions, TokenLogprob
+from aphrodite.adapters.inbound.http.openai.objects import TokenLogprob
+from aphrodite.adapters.inbound.http.openai.requests import Count, StreamOptions
 
 MAX_TOOLS = 1024
 ShortName = Annotated[str, Meta(max_length=64)]

@@ -78,22 +78,51 @@ def test_former_calls_and_their_results_are_read(tool_client: openai.OpenAI) -> 
     assert answer(tool_client, messages=messages, tools=TOOLS).choices[0].message.content
 
 
+def tool(name: str, **parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": {"type": "object"} | parameters}}
+
+
 @pytest.mark.parametrize(
-    ("fields", "part"),
+    ("fields", "part", "param"),
     [
-        ({"tool_choice": "required"}, "there are no tools"),
-        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "time"}}}, "none of the tools"),
-        ({"tools": TOOLS * 2}, "Two tools are called weather"),
+        ({"tool_choice": "required"}, "there are no tools", "tool_choice"),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "time"}}},
+            "none of the tools",
+            "tool_choice",
+        ),
+        ({"tools": TOOLS * 2}, "Two tools are called weather", "tools"),
+        (
+            {"tools": [*TOOLS, tool("f", properties={"x": {"type": "foo"}})], "tool_choice": "required"},
+            "cannot be followed at #/properties/x/type",
+            "tools[1].function.parameters",
+        ),
+        (
+            {"tools": [tool("f", properties={"x": {"type": "string", "pattern": "("}})], "tool_choice": "required"},
+            "cannot be followed",
+            "tools",
+        ),
     ],
 )
-def test_a_choice_that_cannot_be_met(tool_client: openai.OpenAI, fields: dict[str, Any], part: str) -> None:
-    with pytest.raises(openai.BadRequestError, match=part):
+def test_tools_that_cannot_be_called(tool_client: openai.OpenAI, fields: dict[str, Any], part: str, param: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=part) as refused:
         answer(tool_client, **fields)
+    assert refused.value.param == param
+    assert "structured_outputs" not in str(refused.value)
 
 
 def test_tools_that_the_model_does_not_hear_of_are_named(client: openai.OpenAI) -> None:
     raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=HELLO, tools=TOOLS, max_tokens=1)  # type: ignore[call-overload]
     assert raw.headers["x-aphrodite-ignored"] == "tools"
+
+
+def test_strict_is_named_where_it_is_not_followed(tool_client: openai.OpenAI) -> None:
+    strict = {"type": "function", "function": TOOLS[0]["function"] | {"strict": True}}
+    fields: dict[str, Any] = {"model": MODEL, "messages": HELLO, "tools": [strict], "max_tokens": 1}
+    raw = tool_client.chat.completions.with_raw_response.create(**fields)
+    assert raw.headers["x-aphrodite-ignored"] == "strict"
+    forced = tool_client.chat.completions.with_raw_response.create(**fields, tool_choice="required")
+    assert "x-aphrodite-ignored" not in forced.headers
 
 
 def test_a_begun_answer_is_continued(tool_client: openai.OpenAI) -> None:

@@ -98,6 +98,14 @@ class PlaceholderError(PromptError):
     """The pictures of a prompt and the placeholders in its text do not match."""
 
 
+class ToolError(PromptError):
+    """The tools that a request offers are wrong."""
+
+
+class ToolChoiceError(PromptError):
+    """None of the tools that a request offers can be called as it asks."""
+
+
 class PromptTooLongError(RequestError):
     """A prompt, its image expanded, does not fit into the context."""
 

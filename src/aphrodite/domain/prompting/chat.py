@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aphrodite.domain.errors import ImageError, PromptError
+from aphrodite.domain.errors import ImageError, PromptError, ToolError
 from aphrodite.domain.prompting.json_object import JsonObject
 from aphrodite.domain.prompting.prompts import check_num_images
 
@@ -83,7 +83,7 @@ def parse(messages: object, max_images: int, tools: object = ()) -> Conversation
 def _parse_tools(tools: object) -> tuple[Mapping[str, Any], ...]:
     given = () if tools is None else tools
     if not isinstance(given, list | tuple) or not all(isinstance(tool, Mapping) for tool in given):
-        raise PromptError('tools must be a list of {"type": "function", "function": {"name": ..., ...}}.')
+        raise ToolError('tools must be a list of {"type": "function", "function": {"name": ..., ...}}.')
     return tuple(_plain(tool, "A tool") for tool in given)
 
 

@@ -37,6 +37,12 @@ def test_arguments_are_told_while_they_are_written() -> None:
     assert reader.finish() == []
 
 
+def test_what_is_cut_before_a_name_is_not_content() -> None:
+    for text in ("[", '[\n {"na', '[{"name": "f", "par'):
+        reader = ListedCalls(lambda: "id")
+        assert [*reader.push(text), *reader.finish()] == []
+
+
 def test_a_named_call_is_all_of_the_text() -> None:
     reader = NamedCall("f", lambda: "id")
     [call] = assemble([*reader.push('{"x"'), *reader.push(": 1}"), *reader.finish()]).tool_calls

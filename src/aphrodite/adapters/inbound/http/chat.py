@@ -23,7 +23,8 @@ of the messages once you have asked: a picture among them is large, and answers 
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
@@ -34,6 +35,7 @@ from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.generation import Generation, TokenUsage
 from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.adapters.inbound.http.service import Service, service_of
+from aphrodite.domain.errors import SamplingParamsError
 from aphrodite.domain.generation.delta import FinishReason
 from aphrodite.domain.generation.message import AssistantMessage, ChatFinishReason, Piece, assemble
 from aphrodite.domain.generation.message_format import MessageFormat, find_message_format
@@ -43,6 +45,7 @@ from aphrodite.domain.generation.reasoning import ReasoningReader
 from aphrodite.domain.generation.tool_calls.forced import ListedCalls, NamedCall, schema_of_calls
 from aphrodite.domain.generation.tool_calls.reader import CallReader, FormattedCalls
 from aphrodite.domain.prompting.chat_template import ChatTemplate
+from aphrodite.domain.prompting.json_schema import check_schema
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
@@ -145,11 +148,13 @@ async def ask(request: Request, question: ChatQuestion) -> ChatAnswer:
     service = service_of(request)
     prompt = await prepare(request, question)
     reading = _Reading(question, _message_format(question, service), prompt.text or "")
-    sampling, streamed = _sampling(question), question.streamed
+    with _naming_tools(question.tool_choice):
+        sampling, streamed, choice = _sampling(question), question.streamed, question.tool_choice
     del question
     request.state.body_lease.release()
-    generation = await service.begin(request, [prompt], sampling, streamed=streamed, markup=reading.markup)
-    return ChatAnswer(generation, reading.reader)
+    generation = service.generation(request, [prompt], sampling, streamed=streamed, markup=reading.markup)
+    with _naming_tools(choice):
+        return ChatAnswer(await generation.begin(), reading.reader)
 
 
 async def prepare(request: Request, question: ChatQuestion) -> ProcessedPrompt:
@@ -172,7 +177,7 @@ async def prepare(request: Request, question: ChatQuestion) -> ProcessedPrompt:
 
 
 def _sampling(question: ChatQuestion) -> SamplingParams:
-    """Where a tool must be called, its call's form is forced. Raises InvalidRequestError."""
+    """Where a tool must be called, its call's form is forced. Raises InvalidRequestError or SamplingParamsError."""
     if question.tool_choice.mode != "required":
         return question.sampling
     if question.sampling.structured_outputs is not None:
@@ -182,7 +187,23 @@ def _sampling(question: ChatQuestion) -> SamplingParams:
     else:
         tool = next(tool for tool in question.tools if tool.name == question.tool_choice.name)
         schema = {"type": "object", **tool.parameters}
-    return replace(question.sampling, structured_outputs=StructuredOutputs(json=schema))
+    form = StructuredOutputs(json=schema)  # bounds the tools' length, too
+    for number, tool in enumerate(question.tools):
+        check_schema(dict(tool.parameters), f"tools[{number}].function.parameters")
+    return replace(question.sampling, structured_outputs=form)
+
+
+@contextmanager
+def _naming_tools(choice: ToolChoice) -> Iterator[None]:
+    """Have errors about the form of a forced call name the tools that it is made from."""
+    try:
+        yield
+    except SamplingParamsError as error:
+        name, _, rest = str(error).partition(" ")
+        if choice.mode != "required" or not name.startswith(("tools[", "structured_outputs.")):
+            raise
+        field = name if name.startswith("tools[") else "tools"
+        raise InvalidRequestError(f"{field} {rest}", field, "invalid_tools") from error
 
 
 class _Reading:
@@ -237,14 +258,16 @@ def _message_format(question: ChatQuestion, service: Service) -> MessageFormat:
 def _tell_what_is_ignored(request: Request, question: ChatQuestion, service: Service) -> None:
     """Warn where the model does not hear of its tools, or where its calls would not be found."""
     if not _template(question, service).takes_tools:
-        why = "the chat template does not show them to the model"
+        ignored, why = "tools", "the chat template does not show them to the model"
     elif question.tool_choice.mode == "auto" and _message_format(question, service).calls is None:
-        why = "it is not known how the model writes calls; name it with --tool-call-parser"
+        ignored, why = "tools", "it is not known how the model writes calls; name it with --tool-call-parser"
+    elif question.tool_choice.mode == "auto" and any(tool.strict for tool in question.tools):
+        ignored, why = "strict", "arguments are held to their schema only where a call is forced"
     else:
         return
-    _logger.warning("Ignored the tools of a request: %s", why)
+    _logger.warning("Ignored %s of a request: %s", ignored, why)
     note = note_of(request.scope)
-    note.ignored_fields = [*note.ignored_fields, "tools"]
+    note.ignored_fields = [*note.ignored_fields, ignored]
 
 
 def _check_template(question: ChatQuestion, service: Service) -> None:

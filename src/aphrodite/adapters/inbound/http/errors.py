@@ -91,6 +91,8 @@ _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
     (domain.ImageStatusError, _Kind(400, _INVALID, "image_http_status", "messages")),
     (domain.ImageError, _Kind(400, _INVALID, "invalid_image", "messages")),
     (domain.PromptTooLongError, _Kind(400, _INVALID, "context_length_exceeded", "messages")),
+    (domain.ToolError, _Kind(400, _INVALID, "invalid_tools", "tools")),
+    (domain.ToolChoiceError, _Kind(400, _INVALID, "invalid_tool_choice", "tool_choice")),
     (domain.PromptError, _Kind(400, _INVALID, "invalid_prompt", "messages")),
     (domain.RequestError, _Kind(400, _INVALID, "invalid_value")),
     # At run time only a template can be misconfigured, one that came with the request.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Self
 
 from aphrodite.adapters.inbound.http.kept_logprobs import LogprobShare
 from aphrodite.adapters.inbound.http.request_note import RequestNote
@@ -75,7 +76,7 @@ class Generation:
         self._first: tuple[int, TextDelta] | None = None
         self._is_stopped = False
 
-    async def begin(self) -> None:
+    async def begin(self) -> Self:
         """Wait for the first delta, so that what goes wrong until then can still be told by a status; `stop` may come
         before it.
 
@@ -83,6 +84,7 @@ class Generation:
         """
         if not self._is_stopped:
             self._first = await anext(self._deltas, None)
+        return self
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, TextDelta]]:
         if self._is_stopped and self._first is None:

@@ -86,20 +86,6 @@ class Service:
             streamed=streamed,
         )
 
-    async def begin(
-        self,
-        request: Request,
-        prompts: Sequence[ProcessedPrompt],
-        sampling: SamplingParams,
-        *,
-        streamed: bool,
-        markup: Sequence[str] = (),
-    ) -> Generation:
-        """Have prompts answered; returns when the first token is there. Raises as Generation.begin does."""
-        generation = self.generation(request, prompts, sampling, streamed=streamed, markup=markup)
-        await generation.begin()
-        return generation
-
 
 def client_of(request: Request) -> str:
     """Who asks: a key where keys are needed, else an address."""

@@ -7,25 +7,11 @@ class ClosingTag:
     """Behind the first `tag` after `skip` characters; `in_json`: that stands in no string in double quotes."""
 
     def __init__(self, tag: str, skip: int, *, in_json: bool) -> None:
-        self._tag = tag
-        self._mark = re.compile('"|' + re.escape(tag) if in_json else re.escape(tag))
-        self._at = skip
-        self._string: _OpenString | None = None
+        self._tags = _Outside(re.escape(tag), '"' if in_json else "", skip, max_chars=len(tag))
 
     def find(self, stretch: str) -> int | None:
-        while True:
-            if self._string is not None:
-                end = self._string.find(stretch)
-                if end is None:
-                    return None
-                self._at, self._string = end, None
-            found = self._mark.search(stretch, self._at)
-            if found is None:
-                self._at = max(self._at, len(stretch) - len(self._tag) + 1)
-                return None
-            if found[0] == self._tag:
-                return found.end()
-            self._string = _OpenString(found.end(), '"')
+        found = self._tags.next(stretch)
+        return None if found is None else found.end()
 
 
 class ClosingBracket:
@@ -35,40 +21,56 @@ class ClosingBracket:
     """
 
     def __init__(self, skip: int, quotes: str = '"') -> None:
-        self._at = skip
+        self._skip = skip
+        self._quotes = quotes
         self._depth = 0
-        self._mark = re.compile(f"[][(){{}}{quotes}]")
-        self._string: _OpenString | None = None
+        self._brackets: _Outside | None = None  # behind the first one
 
     def find(self, stretch: str) -> int | None:
-        if not self._depth and not self._begin(stretch):
-            return None
+        if self._brackets is None:
+            start = self._start(stretch)
+            if start is None:
+                return None
+            self._brackets, self._depth = _Outside("[][(){}]", self._quotes, start, max_chars=1), 1
+        while self._depth:
+            found = self._brackets.next(stretch)
+            if found is None:
+                return None
+            self._depth += 1 if found[0] in "([{" else -1
+        return self._brackets.at
+
+    def _start(self, stretch: str) -> int | None:
+        """Behind the first one."""
+        first = re.compile(r"\s*\[").match(stretch, self._skip)
+        return first.end() if first else stretch.find("{", self._skip) + 1 or None
+
+
+class _Outside:
+    """What matches a pattern outside of strings, one after the other, from `at` on."""
+
+    def __init__(self, pattern: str, quotes: str, at: int, *, max_chars: int) -> None:
+        """Strings stand in any of `quotes`; a match has `max_chars` characters at most."""
+        self.at = at
+        self._quotes = quotes
+        self._mark = re.compile(f"[{quotes}]|{pattern}" if quotes else pattern)
+        self._max_chars = max_chars
+        self._string: _OpenString | None = None
+
+    def next(self, stretch: str) -> re.Match[str] | None:
         while True:
             if self._string is not None:
                 end = self._string.find(stretch)
                 if end is None:
                     return None
-                self._at, self._string = end, None
-            found = self._mark.search(stretch, self._at)
+                self.at, self._string = end, None
+            found = self._mark.search(stretch, self.at)
             if found is None:
-                self._at = len(stretch)
+                self.at = max(self.at, len(stretch) - self._max_chars + 1)
                 return None
-            self._at = found.end()
-            if found[0] in "([{":
-                self._depth += 1
-            elif found[0] in ")]}":
-                self._depth -= 1
-                if not self._depth:
-                    return self._at
-            else:
-                self._string = _OpenString(self._at, found[0])
-
-    def _begin(self, stretch: str) -> bool:
-        first = re.compile(r"\s*\[").match(stretch, self._at)
-        at = first.end() if first else stretch.find("{", self._at) + 1
-        if at:
-            self._at, self._depth = at, 1
-        return bool(at)
+            self.at = found.end()
+            if found[0] not in self._quotes:
+                return found
+            self._string = _OpenString(self.at, found[0])
 
 
 class _OpenString:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aphrodite.domain.generation.message import CallArguments, CallStart, Content, Piece
+from aphrodite.domain.generation.message import CallArguments, CallStart, Piece
 from aphrodite.domain.generation.tool_calls.ends import ClosingBracket
 from aphrodite.domain.generation.tool_calls.values import parse_json
 from aphrodite.domain.prompting.tools import Tool
@@ -94,5 +94,4 @@ class ListedCalls:
             self._text, self._end = self._text[size:], None
 
     def finish(self) -> list[Piece]:
-        rest, self._text = self._text, ""
-        return [] if self._num_calls or self._end is not None or not rest.strip() else [Content(rest)]
+        return []  # what was cut before a call has its name is not content

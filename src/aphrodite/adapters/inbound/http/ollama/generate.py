@@ -81,7 +81,7 @@ async def _continue(request: Request, questions: list[Any]) -> chat.ChatAnswer:
         [prompt] = await service.preparer.prompts([question.text])
     del question
     request.state.body_lease.release()
-    return chat.ChatAnswer(await service.begin(request, [prompt], sampling, streamed=streamed))
+    return chat.ChatAnswer(await service.generation(request, [prompt], sampling, streamed=streamed).begin())
 
 
 def _read(

@@ -101,4 +101,4 @@ def test_how_the_user_lets_threads_wait_stands() -> None:
     code = "import os, aphrodite; print(os.environ.get('GOMP_SPINCOUNT'))"
     assert python(code, OMP_WAIT_POLICY="active") == "None"
     assert python(code, GOMP_SPINCOUNT="7") == "7"
-    assert python(code) == "1000"
+    assert python(code) == "10000"

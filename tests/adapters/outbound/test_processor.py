@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.builders import Family, Tower, tiny_glm_v, tiny_llava, tiny_qwen_vl, tiny_text
+from tests.builders import Family, Tower, tiny_gemma3, tiny_glm_v, tiny_llava, tiny_qwen_vl, tiny_text
 from tests.processors import load_ours as load
 from transformers import AutoImageProcessor, AutoProcessor
 
@@ -178,6 +178,17 @@ def test_settings_of_an_operator(qwen: Path) -> None:
 def test_settings_that_are_not_for_it(qwen: Path, settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         load(qwen, **settings)
+
+
+def test_crops_of_gemma_are_refused(tmp_path: Path) -> None:
+    folder = tiny_gemma3(tmp_path)
+    image = AutoImageProcessor.from_pretrained(folder, backend="pil", do_pan_and_scan=True)(
+        picture(600, 200), pan_and_scan_min_crop_size=50, pan_and_scan_max_num_crops=4,
+        pan_and_scan_min_ratio_to_activate=1.2,
+    )  # fmt: skip
+    assert len(image["pixel_values"]) > 1  # there would be some
+    with pytest.raises(ConfigError, match="has no do_pan_and_scan to set"):
+        load(folder, do_pan_and_scan=True)
 
 
 def test_pixels_of_another_size_than_the_tower_reads(llava: Path, tmp_path: Path) -> None:

@@ -97,6 +97,11 @@ def test_each_wrong_form_has_its_sentence(prompt: object, error: type[PromptErro
         validate(prompt, max_images=1)
 
 
+def test_crops_that_an_image_has_no_place_for_are_not_left_out_in_silence() -> None:
+    with pytest.raises(ImageError, match="into 3 tiles; the most are 1"):
+        FixedLayout(9, 4).lay_out(1, 1, Tiles(3))
+
+
 @given(
     words=st.lists(st.lists(st.integers(0, 8), max_size=4), min_size=1, max_size=4),
     sizes=st.lists(st.integers(1, 5), min_size=3, max_size=3),

@@ -25,6 +25,8 @@ _MAX_ASPECT_RATIO = 200
 _OF_THE_TOWER = frozenset({
     "patch_size", "temporal_patch_size", "merge_size", "do_rescale", "do_convert_rgb", "return_tensors", "data_format",
     "input_data_format", "device", "disable_grouping", "return_row_col_info",
+    "do_pan_and_scan", "pan_and_scan_min_crop_size", "pan_and_scan_max_num_crops",
+    "pan_and_scan_min_ratio_to_activate",  # Gemma 3's crops beside the picture, which are not laid out here
 })  # fmt: skip
 _NOT_FOR_IT = "mm_processor_kwargs: the model's image processor, or its vision tower, does not take {}."
 # These resize every picture to what their `size` says; others take it for a limit, or cut tiles beside.

@@ -87,6 +87,8 @@ class FixedLayout:
         return {}
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
+        """Raises ImageError where the image processor cuts more tiles than one."""
+        _check_num_tiles(tiles, 1)
         plan = PatchPlan(tiles.segments, np.arange(self.num_features, dtype=np.int32))
         pieces = tuple(piece for piece in (self.before, self.num_features, self.after) if piece != "")
         return LaidOutImage(pieces, plan, feature_id=self.feature_id)
@@ -105,11 +107,7 @@ class TilesLayout:
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
         """Raises ImageError where the image processor cuts more tiles than there is room for."""
-        if tiles.num_tiles > self.max_units:
-            raise ImageError(
-                f"The model's image processor cuts this image into {tiles.num_tiles} tiles; "
-                f"the most are {self.max_units}."
-            )
+        _check_num_tiles(tiles, self.max_units)
         num_features = tiles.num_tiles * self.features_per_tile
         plan = PatchPlan(tiles.segments, np.arange(num_features, dtype=np.int32))
         return LaidOutImage((self.start, num_features, self.end), plan)
@@ -141,3 +139,10 @@ class LabelledTilesLayout:
         pieces += [f"{line_breaks}{_FAKE_TOKEN}<global-img>", self.features_per_tile, _FAKE_TOKEN]
         num_features = tiles.num_tiles * self.features_per_tile
         return LaidOutImage(tuple(pieces), PatchPlan(tiles.segments, np.arange(num_features, dtype=np.int32)))
+
+
+def _check_num_tiles(tiles: Tiles, most: int) -> None:
+    if tiles.num_tiles > most:
+        raise ImageError(
+            f"The model's image processor cuts this image into {tiles.num_tiles} tiles; the most are {most}."
+        )

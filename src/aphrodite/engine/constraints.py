@@ -44,9 +44,12 @@ class Constraints:
         constrained = [(at, request) for at, request in enumerate(schedule.sampling) if request in self._matchers]
         bits = np.empty((len(constrained), self._num_words), dtype=np.int32)
         errors = self._grammars.fill([self._matchers[request] for _, request in constrained], bits)
+        barred: dict[tuple[int, ...], list[int]] = {}  # tokens to the rows that are not to take them
         for row, (_, request) in enumerate(constrained):
-            if row not in errors and (barred := self._barred(request)):
-                bar(bits[row], barred)
+            barred.setdefault(self._barred(request), []).append(row)
+        for token_ids, rows_without in barred.items():
+            if token_ids:
+                bits[rows_without] = bar(bits[rows_without], token_ids)
         samples = np.array([at for at, _ in constrained], dtype=np.int32)
         failed = {constrained[row][1]: error for row, error in errors.items()}
         rows = [row for row in range(len(constrained)) if row not in errors]

@@ -137,8 +137,9 @@ def _penalize(logits: Tensor, arrays: SampleArrays[Tensor], output_counts: Tenso
 def _forbid_others(logits: Tensor, allowed: AllowedBits) -> None:
     """Leave the samples in `allowed` these tokens alone."""
     places = torch.arange(8, dtype=torch.uint8, device=logits.device)
-    is_allowed = (allowed.bits.view(torch.uint8)[:, :, None] >> places) & 1  # [C, 4 * W, 8], as bytes are little-endian
-    is_forbidden = is_allowed.flatten(1)[:, : logits.shape[1]] == 0
+    bits = torch.bitwise_left_shift(torch.ones_like(places), places)
+    is_forbidden = allowed.bits.view(torch.uint8)[:, :, None] & bits == 0  # [C, 4 * W, 8], as bytes are little-endian
+    is_forbidden = is_forbidden.flatten(1)[:, : logits.shape[1]]
     if len(allowed.samples) == len(logits):
         logits.masked_fill_(is_forbidden, -torch.inf)
     else:

@@ -22,10 +22,10 @@ def num_bit_words(vocab_size: int) -> int:
     return -(-vocab_size // 32)
 
 
-def bar(bits: np.ndarray, token_ids: Iterable[int]) -> None:
-    """Take tokens out of one sample's int32 [W], unless nothing else is left."""
-    kept = bits.view(np.uint32).copy()  # [W]
+def bar(bits: np.ndarray, token_ids: Iterable[int]) -> np.ndarray:
+    """Samples' int32 [n, W] without these tokens; where nothing else would be left, as they were."""
+    barred = np.zeros(bits.shape[1], dtype=np.uint32)
     for token_id in token_ids:
-        kept[token_id // 32] &= ~np.uint32(1 << token_id % 32)
-    if kept.any():
-        bits[:] = kept.view(np.int32)
+        barred[token_id // 32] |= np.uint32(1 << token_id % 32)
+    kept = bits & ~barred.view(np.int32)
+    return np.where(kept.any(axis=1, keepdims=True), kept, bits)

@@ -112,7 +112,8 @@ def test_tools_that_cannot_be_called(tool_client: openai.OpenAI, fields: dict[st
 
 
 def test_tools_that_the_model_does_not_hear_of_are_named(client: openai.OpenAI) -> None:
-    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=HELLO, tools=TOOLS, max_tokens=1)  # type: ignore[call-overload]
+    fields: dict[str, Any] = {"model": MODEL, "messages": HELLO, "tools": TOOLS, "max_tokens": 1}
+    raw = client.chat.completions.with_raw_response.create(**fields)
     assert raw.headers["x-aphrodite-ignored"] == "tools"
 
 

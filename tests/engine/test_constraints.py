@@ -1,6 +1,7 @@
 """Answers of a form, over the fake model and its fake grammars: whatever the model wants to say, the form is kept."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.engine.engines import engine_over
@@ -37,8 +38,8 @@ def text(deltas: list[SequenceDelta]) -> str:
 
 
 def ask(engine: Engine, name: str, prompt: str, **sampling: object) -> None:
-    params = {"max_tokens": 30, "structured_outputs": FORM} | sampling
-    engine.add(EngineRequest(name, list(prompt.encode()), SamplingParams(**params)))  # type: ignore[arg-type]
+    params: dict[str, Any] = {"max_tokens": 30, "structured_outputs": FORM} | sampling
+    engine.add(EngineRequest(name, list(prompt.encode()), SamplingParams(**params)))
 
 
 @IN_FLIGHT

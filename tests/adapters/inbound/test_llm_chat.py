@@ -39,6 +39,21 @@ def text(words: str) -> dict[str, str]:
     return {"type": "text", "text": words}
 
 
+def test_templates_are_told_of_tools_as_by_transformers(llm: LLM, processor: Any) -> None:
+    template = "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}" + CHAT_TEMPLATE
+    tool = {"type": "function", "function": {"name": "f", "description": "Adds.", "parameters": {"type": "object"}}}
+    messages = [{"role": "user", "content": "Hello"}]
+    (output,) = llm.chat(messages, GREEDY, chat_template=template, use_tqdm=False, tools=[tool])
+    expected = processor.tokenizer.apply_chat_template(
+        messages, chat_template=template, tools=[tool], tokenize=False, add_generation_prompt=True
+    )
+    assert output.prompt == expected
+    assert '"Adds."' in expected
+    wrong: Any = [1]
+    with pytest.raises(PromptError, match="tools must be a list"):
+        llm.chat(messages, GREEDY, use_tqdm=False, tools=wrong)
+
+
 def test_prompt_is_that_of_transformers(llm: LLM, processor: Any, image: Image.Image) -> None:
     history = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi! How can I help?"}]
     (output,) = llm.chat(

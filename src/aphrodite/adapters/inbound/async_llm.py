@@ -76,12 +76,13 @@ class AsyncLLM(OfflineModel):
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
         request_id: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Answer one conversation, written out as for `LLM.chat`; the rest is as for `generate`."""
         template = self._chat_template(chat_template)
 
         def prompt() -> Prompt:
-            return self._render(messages, template, datetime.now(), add_generation_prompt)
+            return self._render(messages, template, datetime.now(), add_generation_prompt, tools)
 
         async with aclosing(self._answer(prompt, sampling_params, request_id)) as outputs:
             async for output in outputs:

@@ -61,6 +61,7 @@ class LLM(OfflineModel):
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
         use_tqdm: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation, or a list of conversations, written out by the model's chat template.
 
@@ -72,6 +73,8 @@ class LLM(OfflineModel):
             chat_template: A Jinja template in place of the model's.
             add_generation_prompt: End the prompt where the assistant's answer begins.
             use_tqdm: As for `generate`.
+            tools: Functions that the template tells the model of, `{"type": "function", "function": {"name": ...,
+                "description": ..., "parameters": JSON schema}}`. What it answers is text, calls among it.
 
         Raises as `generate` does, and ConfigError when there is no chat template or it is not valid Jinja.
         """
@@ -81,7 +84,7 @@ class LLM(OfflineModel):
         now = datetime.now()
 
         def prompt(conversation: object) -> Prompt:
-            return self._render(conversation, template, now, add_generation_prompt)
+            return self._render(conversation, template, now, add_generation_prompt, tools)
 
         return self._run([_each(i, prompt, item) for i, item in enumerate(conversations)], sampling_params, use_tqdm)
 

@@ -134,10 +134,15 @@ class OfflineModel:
         return prompts.validate(prompt, self.config.max_images)
 
     def _render(
-        self, conversation: object, template: ChatTemplate, now: datetime, add_generation_prompt: bool
+        self,
+        conversation: object,
+        template: ChatTemplate,
+        now: datetime,
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] | None,
     ) -> Prompt:
         """A conversation as its template writes it."""
-        parsed = chat.parse(conversation, self.config.max_images)
+        parsed = chat.parse(conversation, self.config.max_images, tools)
         read = self._frontend.read_image_url
         images = tuple(read(image) if isinstance(image, str) else image for image in parsed.images)
         return render(

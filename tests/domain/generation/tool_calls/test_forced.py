@@ -2,6 +2,7 @@
 
 import json
 from itertools import count
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,8 +20,7 @@ def test_a_list_of_calls_is_read(
 ) -> None:
     text = json.dumps([{"name": name, "parameters": arguments} for name, arguments in calls], indent=indent)
     for texts in ([text], list(cut(text, places)), list(text)):
-        ids = count()
-        reader = ListedCalls(lambda ids=ids: str(next(ids)))  # type: ignore[misc]
+        reader = ListedCalls(map(str, count()).__next__)
         message = assemble([*(piece for part in texts for piece in reader.push(part)), *reader.finish()])
         assert message.content is None
         assert [(call.name, json.loads(call.arguments)) for call in message.tool_calls] == calls
@@ -53,8 +53,8 @@ def test_references_lead_to_the_same_place_in_the_schema_of_calls() -> None:
     place = {"$defs": {"Place": {"type": "string"}}, "type": "object", "properties": {"at": {"$ref": "#/$defs/Place"}}}
     schema = schema_of_calls([Tool("f"), Tool("g", parameters=place)], only_one=True)
     assert schema["maxItems"] == 1
-    node: object = schema
+    node: Any = schema
     reference = schema["items"]["anyOf"][1]["properties"]["parameters"]["properties"]["at"]["$ref"]
     for step in reference.removeprefix("#/").split("/"):
-        node = node[int(step)] if isinstance(node, list) else node[step]  # type: ignore[index]
+        node = node[int(step)] if isinstance(node, list) else node[step]
     assert node == {"type": "string"}

@@ -23,8 +23,8 @@ of the messages once you have asked: a picture among them is large, and answers 
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
@@ -32,10 +32,10 @@ from uuid import uuid4
 from starlette.requests import Request
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.form_names import OWN, renaming_form
 from aphrodite.adapters.inbound.http.generation import Generation, TokenUsage
 from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.adapters.inbound.http.service import Service, service_of
-from aphrodite.domain.errors import SamplingParamsError
 from aphrodite.domain.generation.delta import FinishReason
 from aphrodite.domain.generation.message import AssistantMessage, ChatFinishReason, Piece, assemble
 from aphrodite.domain.generation.message_format import MessageFormat, find_message_format
@@ -189,21 +189,20 @@ def _sampling(question: ChatQuestion) -> SamplingParams:
         schema = {"type": "object", **tool.parameters}
     form = StructuredOutputs(json=schema)  # bounds the tools' length, too
     for number, tool in enumerate(question.tools):
-        check_schema(dict(tool.parameters), f"tools[{number}].function.parameters")
+        check_schema(dict(tool.parameters), f"{OWN}.tools[{number}].function.parameters")
     return replace(question.sampling, structured_outputs=form)
 
 
-@contextmanager
-def _naming_tools(choice: ToolChoice) -> Iterator[None]:
+def _naming_tools(choice: ToolChoice) -> AbstractContextManager[None]:
     """Have errors about the form of a forced call name the tools that it is made from."""
-    try:
-        yield
-    except SamplingParamsError as error:
-        name, _, rest = str(error).partition(" ")
-        if choice.mode != "required" or not name.startswith(("tools[", "structured_outputs.")):
-            raise
-        field = name if name.startswith("tools[") else "tools"
-        raise InvalidRequestError(f"{field} {rest}", field, "invalid_tools") from error
+
+    def rename(own: str) -> str | None:
+        if choice.mode != "required":
+            return None
+        _, is_of_one, place = own.partition(".tools")
+        return "tools" + place if is_of_one else "tools"
+
+    return renaming_form(rename)
 
 
 class _Reading:

@@ -1,22 +1,31 @@
-"""Errors about the form of an answer, under the name that a request's API has for it."""
+"""Errors about the form of an answer, under the name that a request has for it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.domain.errors import FormError, SamplingParamsError
 
-_OWN = "structured_outputs"
+OWN = "structured_outputs"
+
+
+def naming_form(field: str) -> AbstractContextManager[None]:
+    """`field` is what the request has the form in. Raises InvalidRequestError."""
+    return renaming_form(lambda _: field)
 
 
 @contextmanager
-def naming_form(field: str) -> Iterator[None]:
-    """`field` is what the request has the form in. Raises InvalidRequestError."""
+def renaming_form(rename: Callable[[str], str | None]) -> Iterator[None]:
+    """`rename` makes of `structured_outputs.json`, say, the request's own name; None: the form is not the request's.
+
+    Raises InvalidRequestError.
+    """
     try:
         yield
     except SamplingParamsError as error:
         name, _, rest = str(error).partition(" ")
-        if not name.startswith(_OWN):
+        field = rename(name.rstrip(":")) if name.startswith(OWN) else None
+        if field is None:
             raise
         code = "invalid_form" if isinstance(error, FormError) else "invalid_value"
         raise InvalidRequestError(f"{field} {rest}", field, code) from error

@@ -1,15 +1,14 @@
 """The form that a request wants its answers in, by any of the names that clients know for it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.form_names import OWN, renaming_form
 from aphrodite.adapters.inbound.http.openai.requests import GenerationFields, ResponseFormat
-from aphrodite.domain.errors import FormError, SamplingParamsError
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
-_OWN = "structured_outputs"
 _GUIDED = ("json", "regex", "choice", "grammar")
 
 
@@ -25,21 +24,16 @@ def form_of(request: GenerationFields) -> StructuredOutputs | None:
         return StructuredOutputs(**next(iter(given.values())))
 
 
-@contextmanager
-def naming_form(request: GenerationFields) -> Iterator[None]:
+def naming_form(request: GenerationFields) -> AbstractContextManager[None]:
     """Have errors about the form name the request's own field."""
-    try:
-        yield
-    except SamplingParamsError as error:
-        sentence = str(error)
-        name, _, rest = sentence.partition(" ")
+
+    def rename(own: str) -> str | None:
         given = list(dict(_given(request)))
-        if not name.startswith(_OWN) or not given:  # forced calls have a form, too
-            raise
-        [field] = given
-        own = _field_name(field, request.response_format, name.removeprefix(f"{_OWN}.").rstrip(":"))
-        code = "invalid_form" if isinstance(error, FormError) else "invalid_value"
-        raise InvalidRequestError(f"{own} {rest}", own, code) from error
+        if not given:  # forced calls have a form, too
+            return None
+        return _field_name(given[0], request.response_format, own.removeprefix(f"{OWN}."))
+
+    return renaming_form(rename)
 
 
 def _given(request: GenerationFields) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -47,7 +41,7 @@ def _given(request: GenerationFields) -> Iterator[tuple[str, dict[str, Any]]]:
     if request.response_format is not None and (form := _response_format(request.response_format)):
         yield "response_format", form
     if request.structured_outputs is not None:
-        yield _OWN, {name: getattr(request.structured_outputs, name) for name in StructuredOutputs.__slots__}
+        yield OWN, {name: getattr(request.structured_outputs, name) for name in StructuredOutputs.__slots__}
     for kind in _GUIDED:
         if (value := getattr(request, f"guided_{kind}")) is not None:
             yield f"guided_{kind}", {kind: value}
@@ -69,8 +63,8 @@ def _response_format(asked: ResponseFormat) -> dict[str, Any]:
 
 def _field_name(field: str, response_format: ResponseFormat | None, kind: str) -> str:
     """`structured_outputs.json` as the request has it."""
-    if field == _OWN:
-        return _OWN if kind == _OWN else f"{_OWN}.{kind}"
+    if field == OWN:
+        return OWN if kind == OWN else f"{OWN}.{kind}"
     if field == "response_format" and response_format is not None and response_format.type == "json_schema":
         return "response_format.json_schema.schema"
     return field

@@ -88,6 +88,7 @@ def test_arguments() -> None:
         "sampling_params": None,
         "chat_template": None,
         "add_generation_prompt": True,
+        "tools": None,
         "use_tqdm": True,
     }
 

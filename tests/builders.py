@@ -436,10 +436,11 @@ def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"]
     return folder
 
 
-def tiny_glm_v(folder: Path, kind: Literal["Glm4v", "GlmOcr"] = "Glm4v") -> Path:
-    """Save a GLM-4.1V or a GLM-OCR: squares of patches convolved together, half of each head turned in sections."""
+def tiny_glm_v(folder: Path, kind: Literal["Glm4v", "Glm46V", "GlmOcr"] = "Glm4v") -> Path:
+    """Save a GLM-4.1V, -4.6V or -OCR: squares of patches convolved together, half of each head turned in sections."""
     import transformers
     from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+    from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 
     tokenizer = _marked_tokenizer(folder, "<|begin_of_image|>", "<|image|>", "<|end_of_image|>", "<|video|>")
     patch_size, side = 4, 2
@@ -466,12 +467,12 @@ def tiny_glm_v(folder: Path, kind: Literal["Glm4v", "GlmOcr"] = "Glm4v") -> Path
         video_end_token_id=tokenizer.end_token_id,
     )
     _fill_and_save(getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer, folder)
-    image_processor = Glm4vImageProcessorPil(
+    image_processor = (Glm46VImageProcessorPil if kind == "Glm46V" else Glm4vImageProcessorPil)(
         size={"shortest_edge": 2 * (2 * side * patch_size) ** 2, "longest_edge": 2 * (8 * side * patch_size) ** 2},
         patch_size=patch_size,
         merge_size=side,
     )
-    save_processor("Glm4vProcessor", image_processor, folder)
+    save_processor("Glm46VProcessor" if kind == "Glm46V" else "Glm4vProcessor", image_processor, folder)
     return folder
 
 

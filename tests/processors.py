@@ -14,8 +14,8 @@ from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokeniz
 from aphrodite.domain.architectures.registry import read_model
 
 _WANT_TORCHVISION = (
-    "Glm4vProcessor", "InternVLProcessor", "LightOnOcrProcessor", "LlavaOnevisionProcessor", "PaddleOCRVLProcessor",
-    "PixtralProcessor", "Qwen2VLProcessor", "Qwen3VLProcessor", "SmolVLMProcessor",
+    "Glm46VProcessor", "Glm4vProcessor", "InternVLProcessor", "LightOnOcrProcessor", "LlavaOnevisionProcessor",
+    "PaddleOCRVLProcessor", "PixtralProcessor", "Qwen2VLProcessor", "Qwen3VLProcessor", "SmolVLMProcessor",
 )  # fmt: skip
 
 

@@ -109,6 +109,7 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "deepseek-vl": tiny_deepseek_vl,
     "gemma3": tiny_gemma3,
     "glm4v": tiny_glm_v,
+    "glm46v": partial(tiny_glm_v, kind="Glm46V"),
     "glm-ocr": partial(tiny_glm_v, kind="GlmOcr"),
     "granite-vision": partial(
         tiny_llava,

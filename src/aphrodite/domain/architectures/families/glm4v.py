@@ -1,5 +1,5 @@
-"""GLM-4.1V (arXiv 2507.01006) and GLM-OCR: a tower of RMS norms and gates, squares of its patches convolved together,
-a GLM-4-0414 that tells images' rows from columns."""
+"""GLM-4.1V (arXiv 2507.01006), GLM-4.6V and GLM-OCR: a tower of RMS norms and gates, squares of its patches convolved
+together, a GLM-4-0414 that tells images' rows from columns."""
 
 from dataclasses import replace
 

@@ -14,8 +14,8 @@ from tests.parity.selection import sparing
 # Families whose rows carry what LLaVA's do not: positions in rows and columns, deep features, what sees forward, words
 # between rows of features, windows.
 FAMILIES = (
-    "gemma3", "glm4v", "glm-ocr", "idefics3", "internvl", "lighton-ocr", "llava-next", "mistral3",
-    "ministral3-vision", "paddleocr-vl", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "smolvlm",
+    "deepseek-vl", "gemma3", "glm4v", "glm46v", "glm-ocr", "idefics3", "internvl", "lighton-ocr", "llava-next",
+    "mistral3", "ministral3-vision", "paddleocr-vl", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "smolvlm", "vipllava",
 )  # fmt: skip
 FAMILIES_ON_JAX = ("gemma3", "qwen3-vl")
 CASES = (*IMAGE_CASES, *TEXT_CASES)

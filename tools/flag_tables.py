@@ -1,4 +1,4 @@
-"""Tables of flags for the documentation, made from the flags themselves; mkdocs calls it for each page."""
+"""Tables of flags and parameters for the documentation, made from these themselves; mkdocs calls it for each page."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -8,8 +8,9 @@ import typer.main
 
 from aphrodite.adapters.inbound.cli.app import app
 from aphrodite.adapters.inbound.cli.vllm_flags import rows
+from aphrodite.domain.prompting.sampling_params import PARAMETERS
 
-_OURS, _VLLM = "<!-- our flags -->", "<!-- vllm flags -->"
+_OURS, _VLLM, _SAMPLING = "<!-- our flags -->", "<!-- vllm flags -->", "<!-- sampling parameters -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -18,7 +19,26 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         markdown = markdown.replace(_OURS, our_flags())
     if _VLLM in markdown:
         markdown = markdown.replace(_VLLM, _table(("flag", "here"), rows()))
+    if _SAMPLING in markdown:
+        markdown = markdown.replace(_SAMPLING, sampling_parameters())
     return markdown
+
+
+def sampling_parameters() -> str:
+    """The table of SamplingParams, with the names of other APIs where these differ."""
+    head = ("name", "values", "default", "what it does", "from", "Kobold", "Ollama")
+    rows = (
+        (
+            f"`{name}`",
+            parameter.range,
+            f"`{parameter.default}`",
+            parameter.meaning,
+            parameter.source,
+            *(f"`{other}`" if other else "" for other in (parameter.kobold, parameter.ollama)),
+        )
+        for name, parameter in PARAMETERS.items()
+    )
+    return _table(head, rows)
 
 
 def our_flags() -> str:
@@ -34,6 +54,6 @@ def our_flags() -> str:
     return "\n".join(f"### {title}\n\n{_table(('flag', 'what'), pairs)}" for title, pairs in groups.items())
 
 
-def _table(head: tuple[str, str], pairs: Iterable[tuple[str, str]]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in pair) + " |" for pair in (head, *pairs)]
-    return "\n".join([lines[0], "|---|---|", *lines[1:], ""])
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:], ""])

@@ -78,3 +78,4 @@ def test_every_page_is_in_the_sites_menu_and_every_flag_in_its_tables() -> None:
     assert named == {file.name for file in (ROOT / "docs").glob("*.md")}
     assert "<!-- our flags -->" in page("server.md")
     assert "<!-- vllm flags -->" in page("coming-from-vllm.md")
+    assert "<!-- sampling parameters -->" in page("sampling.md")

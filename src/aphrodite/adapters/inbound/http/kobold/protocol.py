@@ -1,36 +1,34 @@
 """What goes over the wire, as KoboldAI and koboldcpp have it, of what their clients send and read."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from aphrodite.adapters.inbound.http.openai.objects import ErrorDetail
-from aphrodite.adapters.inbound.http.openai.requests import Bias, Count, Penalty, TokenId
+from aphrodite.adapters.inbound.http.openai.requests import Bias, Count, TokenId
+from aphrodite.adapters.inbound.http.sampling_fields import KOBOLD, struct_of
 from aphrodite.domain.generation.delta import FinishReason
 
+if TYPE_CHECKING:
+    SamplingFields = Struct
+else:
+    SamplingFields = struct_of("KoboldSamplingFields", KOBOLD)
 
-class KoboldRequest(Struct, kw_only=True):
-    """A text to continue; `images` are base64."""
+
+class KoboldRequest(SamplingFields, kw_only=True):
+    """A text to continue, beside how; `images` are base64."""
 
     prompt: str
     memory: str | None = None  # stands in front of the prompt
     images: list[str] | None = None
     max_length: Count | None = None
     max_context_length: Count | None = None  # the server's own counts; clients send what they have cut the prompt to
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    temperature: Annotated[float, Meta(ge=0)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    rep_pen: Annotated[float, Meta(gt=0)] | None = None
-    presence_penalty: Penalty | None = None
     logit_bias: Annotated[dict[TokenId, Bias], Meta(max_length=1024)] | None = None
     sampler_seed: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None  # -1: any
     stop_sequence: Annotated[list[str], Meta(max_length=64)] | None = None
     trim_stop: bool | None = None  # false: the answer shows the stop sequence that ended it
     ban_eos_token: bool | None = None
     use_default_badwordsids: bool | None = None  # the same, by its first name
-    bypass_eos: bool | None = None  # go on behind the end of the sequence
     render_special: bool | None = None
     grammar: str | None = None  # GBNF, that the answer keeps to
     genkey: str | None = None  # names the generation, for /check and /abort

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.kobold.protocol import KoboldRequest
+from aphrodite.adapters.inbound.http.sampling_fields import KOBOLD, given
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
@@ -12,24 +13,13 @@ DEFAULT_MAX_LENGTH = 512
 FORM_FIELD = "grammar"
 
 _BANNED = -100.0  # what is added to a logit
-_NAMES = {
-    "n": "n",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "rep_pen": "repetition_penalty",
-    "presence_penalty": "presence_penalty",
-    "sampler_seed": "seed",
-    "bypass_eos": "ignore_eos",
-}
 
 
 def kobold_sampling(asked: KoboldRequest, default: SamplingParams, eos_token_ids: Iterable[int]) -> SamplingParams:
     """Raises SamplingParamsError."""
-    given = {ours: value for name, ours in _NAMES.items() if (value := getattr(asked, name)) is not None}
-    if given.get("seed") == -1:
-        del given["seed"]
+    sampling = given(asked, KOBOLD)
+    if asked.sampler_seed is not None and asked.sampler_seed >= 0:
+        sampling["seed"] = asked.sampler_seed
     bias = dict(asked.logit_bias or {})
     if asked.ban_eos_token or asked.use_default_badwordsids:
         bias |= dict.fromkeys(eos_token_ids, _BANNED)
@@ -45,5 +35,5 @@ def kobold_sampling(asked: KoboldRequest, default: SamplingParams, eos_token_ids
         skip_special_tokens=not asked.render_special,
         logit_bias=bias,
         structured_outputs=form,
-        **given,
+        **sampling,
     )

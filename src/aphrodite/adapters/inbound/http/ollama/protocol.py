@@ -1,11 +1,16 @@
 """What goes over the wire, field for field as Ollama's reference has it, of what its clients send and read."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from aphrodite.adapters.inbound.http.openai.objects import ErrorDetail
-from aphrodite.adapters.inbound.http.openai.requests import Penalty
+from aphrodite.adapters.inbound.http.sampling_fields import OLLAMA, struct_of
+
+if TYPE_CHECKING:
+    SamplingFields = Struct
+else:
+    SamplingFields = struct_of("OllamaSamplingFields", OLLAMA)
 
 MAX_TOOLS = 1024
 
@@ -41,16 +46,8 @@ class OllamaMessage(Struct, kw_only=True, omit_defaults=True):
     tool_name: str | None = None
 
 
-class OllamaOptions(Struct, kw_only=True):
+class OllamaOptions(SamplingFields, kw_only=True):
     num_predict: Annotated[int, Meta(ge=-2, le=2**31 - 1)] | None = None  # below 0: as many as the context holds
-    temperature: Annotated[float, Meta(ge=0)] | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Meta(gt=0)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
     num_ctx: int | None = None  # the server's own counts
 

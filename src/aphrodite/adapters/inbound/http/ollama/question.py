@@ -13,22 +13,12 @@ from aphrodite.adapters.inbound.http.ollama.protocol import (
     OllamaMessage,
     OllamaTool,
 )
+from aphrodite.adapters.inbound.http.sampling_fields import OLLAMA, given
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 from aphrodite.domain.prompting.tools import Tool
 
 FORM_FIELD = "format"
-
-_NAMES = {
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "repeat_penalty": "repetition_penalty",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "seed": "seed",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +68,19 @@ def _sampling(asked: OllamaChatRequest | OllamaGenerateRequest, default: Samplin
     options = asked.options
     if options is None:
         return dataclasses.replace(default, max_tokens=None, structured_outputs=form)
-    given = {ours: value for name, ours in _NAMES.items() if (value := getattr(options, name)) is not None}
     stop = [options.stop] if isinstance(options.stop, str) else options.stop or []
     max_tokens = None if options.num_predict is None or options.num_predict < 0 else max(options.num_predict, 1)
     stop = [words for words in stop if words]
-    return dataclasses.replace(default, max_tokens=max_tokens, stop=stop, structured_outputs=form, **given)
+    return dataclasses.replace(
+        default, max_tokens=max_tokens, stop=stop, structured_outputs=form, **given(options, OLLAMA)
+    )
 
 
-def _form(given: str | dict[str, Any] | None) -> StructuredOutputs | None:
-    if not given:
+def _form(asked: str | dict[str, Any] | None) -> StructuredOutputs | None:
+    if not asked:
         return None
     with naming_form(FORM_FIELD):
-        return StructuredOutputs(json_object=True) if isinstance(given, str) else StructuredOutputs(json=given)
+        return StructuredOutputs(json_object=True) if isinstance(asked, str) else StructuredOutputs(json=asked)
 
 
 def _image_url(data: str) -> str:

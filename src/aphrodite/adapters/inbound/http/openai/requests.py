@@ -4,15 +4,20 @@ These types validate requests and make /openapi.json. Requests may say null for 
 here, so that an error can name the field.
 """
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from aphrodite.adapters.inbound.http.openai.messages import Messages, NamedTool, Tool
+from aphrodite.adapters.inbound.http.sampling_fields import OPENAI, struct_of
+
+if TYPE_CHECKING:
+    SamplingFields = Struct
+else:
+    SamplingFields = struct_of("SamplingFields", OPENAI)
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
 
 
@@ -45,31 +50,18 @@ class StructuredOutputsFields(Struct, forbid_unknown_fields=True):
     structural_tag: dict[str, Any] | str | None = None
 
 
-class GenerationFields(Struct, kw_only=True):
-    """What chat and text completions have in common; behind the blank line, the engine's own."""
+class GenerationFields(SamplingFields, kw_only=True):
+    """What chat and text completions have in common, beside sampling; behind the blank line, the engine's own."""
 
     model: str
     max_tokens: Count | None = None
-    temperature: Annotated[float, Meta(ge=0)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
     stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
     logit_bias: Annotated[dict[TokenId, Bias], Meta(max_length=1024)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
 
-    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
-    min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
-    include_stop_str_in_output: bool | None = None
-    skip_special_tokens: bool | None = None
     echo: bool | None = None
     best_of: int | None = None  # as many as n
     request_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None  # as the header x-request-id

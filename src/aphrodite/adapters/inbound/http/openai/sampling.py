@@ -5,28 +5,12 @@ import dataclasses
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.openai.forms import form_of
 from aphrodite.adapters.inbound.http.openai.requests import ChatCompletionRequest, CompletionRequest, GenerationFields
+from aphrodite.adapters.inbound.http.sampling_fields import OPENAI, given
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 _DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of text completions
 
-_FIELDS = (
-    "n",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "seed",
-    "stop",
-    "stop_token_ids",
-    "include_stop_str_in_output",
-    "ignore_eos",
-    "min_tokens",
-    "logit_bias",
-    "skip_special_tokens",
-)
+_LISTS = ("stop", "stop_token_ids", "logit_bias")
 
 
 def chat_sampling(request: ChatCompletionRequest, default: SamplingParams) -> SamplingParams:
@@ -65,18 +49,17 @@ def _sampling(
     logprobs: int | None,
     prompt_logprobs: int | None = None,
 ) -> SamplingParams:
-    if request.best_of is not None and request.best_of != (request.n or 1):
+    asked = given(request, OPENAI)
+    if request.best_of is not None and request.best_of != asked.get("n", 1):
         raise InvalidRequestError(
             "best_of is supported where it equals n; leave it out.", "best_of", "unsupported_parameter"
         )
-    given = {name: value for name in _FIELDS if (value := getattr(request, name)) is not None}
-    if given.get("stop") == "":
-        del given["stop"]
+    asked |= {name: value for name in _LISTS if (value := getattr(request, name)) not in (None, "")}
     return dataclasses.replace(
         default,
         max_tokens=max_tokens,
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
         structured_outputs=form_of(request),
-        **given,
+        **asked,
     )

@@ -20,7 +20,7 @@ from aphrodite.domain.prompting.prompts import (
     check_token_ids,
     expand_placeholders,
 )
-from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
+from aphrodite.domain.prompting.structured_outputs import CheckedForm, StructuredOutputs
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan, StepResult
 
@@ -207,10 +207,13 @@ class FakeMatcher:
 class FakeGrammars:
     """Choices alone."""
 
-    def compile(self, form: StructuredOutputs) -> FakeMatcher:
+    def check(self, form: StructuredOutputs) -> CheckedForm:
         if form.choice is None:
             raise FormError(f"structured_outputs.{form.kind} is nothing that a fake can compile.")
-        return FakeMatcher([text.encode() for text in form.choice])
+        return CheckedForm(form, "", form.num_chars)
+
+    def compile(self, checked: CheckedForm) -> FakeMatcher:
+        return FakeMatcher([text.encode() for text in checked.form.choice or ()])
 
     def fill(self, matchers: Sequence[FakeMatcher], bits: np.ndarray) -> dict[int, FormError]:
         for row, matcher in zip(bits, matchers, strict=True):
@@ -218,6 +221,9 @@ class FakeGrammars:
             flags[list(matcher.next_ids())] = 1
             row[:] = np.packbits(flags, bitorder="little").view(np.int32)
         return {}
+
+    def close(self) -> None:
+        pass
 
 
 class FakeTokenizer:

@@ -1,5 +1,7 @@
 """What every Grammars promises, whatever it can compile besides choices."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from tests.fakes import FakeGrammars, FakeTokenizer
@@ -17,12 +19,14 @@ MORE_ENDS = frozenset({7, 40})  # of the real one, beside its own
 @pytest.fixture(params=["fake", "llguidance"])
 def grammars(
     request: pytest.FixtureRequest, real_tokenizer: HuggingFaceTokenizer
-) -> tuple[Grammars, Tokenizer, set[int]]:
+) -> Iterator[tuple[Grammars, Tokenizer, set[int]]]:
     if request.param == "fake":
-        return FakeGrammars(), FakeTokenizer(), set(FakeTokenizer.eos_token_ids)
+        yield FakeGrammars(), FakeTokenizer(), set(FakeTokenizer.eos_token_ids)
+        return
     ends = real_tokenizer.eos_token_ids | MORE_ENDS
     made = LlguidanceGrammars(real_tokenizer.definition, real_tokenizer.vocab_size, ends)
-    return made, real_tokenizer, set(ends)
+    yield made, real_tokenizer, set(ends)
+    made.close()
 
 
 def allowed(grammars: Grammars, matchers: list[TokenMatcher], vocab_size: int) -> list[set[int]]:
@@ -38,7 +42,7 @@ def test_what_is_allowed_leads_to_a_choice_and_then_to_every_end(
 ) -> None:
     compiled, tokenizer, ends = grammars
     choices = ("yes", "yes and no", "é")
-    first = compiled.compile(StructuredOutputs(choice=choices))
+    first = compiled.compile(compiled.check(StructuredOutputs(choice=choices)))
     for seed in range(8):
         rng, token_ids, other = np.random.default_rng(seed), list[int](), first.copy()
         matcher = first.copy()
@@ -57,4 +61,4 @@ def test_what_is_allowed_leads_to_a_choice_and_then_to_every_end(
 
 def test_what_is_no_form_is_refused(grammars: tuple[Grammars, Tokenizer, set[int]]) -> None:
     with pytest.raises(FormError, match=r"^structured_outputs\.regex"):
-        grammars[0].compile(StructuredOutputs(regex="("))
+        grammars[0].check(StructuredOutputs(regex="("))

@@ -190,7 +190,7 @@ class EngineClosedError(AphroditeError):
 
 
 class WorkerError(AphroditeError):
-    """No process that decodes pictures can be started; the server's log says why."""
+    """No process that decodes images or checks forms can be started; the server's log says why."""
 
 
 class ServerTalkError(AphroditeError):

@@ -14,7 +14,7 @@ from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.errors import AphroditeError, FormError
 from aphrodite.domain.generation.outputs import RequestOutput
 from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
-from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
+from aphrodite.domain.prompting.structured_outputs import CheckedForm, StructuredOutputs
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.domain.scheduling.step import StepPlan, StepResult
@@ -125,11 +125,15 @@ class TokenMatcher(Protocol):
 class Grammars(Protocol):
     """Forms of answers as what they allow next. Belongs to one model's vocabulary."""
 
-    def compile(self, form: StructuredOutputs) -> TokenMatcher:
-        """A matcher at the beginning. Thread-safe, and others go on meanwhile.
+    def check(self, form: StructuredOutputs) -> CheckedForm:
+        """Find out whether a form can be compiled, and at what cost; ends in bounded time. Thread-safe.
 
-        Raises FormError, whose sentence says what cannot be compiled, and where.
+        Raises FormError, whose sentence says what cannot be compiled, and where; WorkerError when nothing can be found
+        out.
         """
+
+    def compile(self, checked: CheckedForm) -> TokenMatcher:
+        """A matcher at the beginning. Thread-safe, and others go on meanwhile. Raises FormError."""
 
     def fill(self, matchers: Sequence[TokenMatcher], bits: np.ndarray) -> dict[int, FormError]:
         """Write into int32 [n, W] what each of n different matchers allows next, as AllowedTokens has it.
@@ -137,6 +141,9 @@ class Grammars(Protocol):
         Every end of sequence is allowed where the form is complete, and nowhere else. Returns what went wrong, by the
         matcher's index; what stands in its row then is nothing.
         """
+
+    def close(self) -> None:
+        """End what checks forms."""
 
 
 class Processor(Protocol):

@@ -125,8 +125,11 @@ class Engine:
             raise SamplingParamsError("structured_outputs needs a model with an end of sequence; this one has none.")
 
     def compile(self, form: StructuredOutputs) -> None:
-        """Wait until a form is compiled, or found in the cache of those that were. Raises FormError."""
-        self._forms.compile(form).result()
+        """Wait until a form is compiled, or found among those that were. Raises FormError or WorkerError.
+
+        To be asked while no request is unfinished.
+        """
+        self._forms.compile(form)
 
     def add(self, request: EngineRequest) -> None:
         """Take a request. Raises as `check` does, and EngineClosedError."""
@@ -136,7 +139,7 @@ class Engine:
         group = self._sequences.add(request)
         form = request.sampling.structured_outputs
         if form is not None:
-            self._forms.wait_for(form, group)
+            self._forms.wait_for(form, group, request.owner.client, len(group.sequences))
         else:
             for sequence in group.sequences:
                 self.scheduler.add(sequence.request)
@@ -215,7 +218,7 @@ class Engine:
         is_idle = not self._in_flight and not self.scheduler.num_running and not self.scheduler.num_waiting
         for group, outcome in self._forms.ready(_FORM_WAIT_S if is_idle else 0):
             for sequence in list(group.sequences):
-                if isinstance(outcome, FormError):
+                if isinstance(outcome, AphroditeError):
                     deltas.append(self._end_with(sequence, outcome))
                 else:
                     self._constraints.begin(sequence.request, outcome)
@@ -310,4 +313,6 @@ class Engine:
         """Let a sequence go, whatever its state."""
         self.scheduler.finish(sequence.request)
         self._constraints.end(sequence.request)
+        if (form := sequence.request.sampling.structured_outputs) is not None:
+            self._forms.leave(form)
         self._sequences.drop(sequence)

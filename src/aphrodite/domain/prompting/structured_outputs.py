@@ -61,6 +61,15 @@ class StructuredOutputs:
         return len(value) if isinstance(value, str) else sum(map(len, self.choice or ()))
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedForm:
+    """A form that can be compiled."""
+
+    form: StructuredOutputs
+    grammar: str  # in the compiler's notation
+    num_bytes: int  # what it takes compiled; its matchers share that
+
+
 def _object_text(kind: str, value: object) -> str:
     """A JSON object's text, from itself or from the text."""
     if isinstance(value, Mapping):

@@ -194,7 +194,7 @@ async def test_pictures_share_the_pixels(plain: ImageWorkers, encode: Encode) ->
 async def test_when_the_nursery_dies_another_one_takes_its_place(plain: ImageWorkers, encode: Encode) -> None:
     assert plain._nursery is not None
     plain._nursery._process.kill()
-    await plain._nursery._process.wait()
+    plain._nursery._process.wait()
     assert (await plain.read(encode("PNG"))).width == 40  # its children live on
     os.kill(next_pid(plain), signal.SIGKILL)
     with pytest.raises(ImageTooCostlyError):

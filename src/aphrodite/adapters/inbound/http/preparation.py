@@ -98,8 +98,8 @@ class Preparer:
         PromptTooLongError, ConfigError for a `template` that is none, and QueueFullError.
         """
         async with self._place():
-            conversation = await _run(self._executor_for(body_bytes), _conversation, messages, tools, self._max_images)
-            num_chars = conversation.num_chars
+            executor = self._executor_for(body_bytes)
+            conversation, num_chars = await _run(executor, _conversation, messages, tools, self._max_images)
             check_num_chars(num_chars, self._tokenizer, self._max_model_len())
             if self._reader is not None:
                 images = await self._pictures(self._reader, conversation.images)
@@ -218,12 +218,16 @@ class Preparer:
             self._num_open -= 1
 
 
-def _conversation(messages: Sequence[object], tools: Sequence[Mapping[str, Any]], max_images: int) -> Conversation:
+def _conversation(
+    messages: Sequence[object], tools: Sequence[Mapping[str, Any]], max_images: int
+) -> tuple[Conversation, int]:
+    """A conversation and its characters."""
     try:
         plain = msgspec.to_builtins(messages)
     except RecursionError as error:
         raise PromptError("The messages are nested too deeply.") from error
-    return parse(plain, max_images, tools)
+    conversation = parse(plain, max_images, tools)
+    return conversation, conversation.num_chars
 
 
 async def _run(executor: Executor, work: Callable[[*Args], R], *args: *Args) -> R:

@@ -25,6 +25,7 @@ _logger = logging.getLogger(__name__)
 
 _MAX_SMALL_BYTES = 64 * 1024  # of a body that is decoded on the event loop
 _MAX_VALUES = 1 << 20  # of JSON in one body
+_MAX_NESTED = 100_000  # of these objects, lists and strings: what is made of them takes longer than what they are
 _MAX_SENTENCE_CHARS = 1000  # of the decoder's, which may hold what the client wrote
 _MAX_NAMED, _MAX_NAME_CHARS = 20, 64  # of unknown fields
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*?)`)?$", re.DOTALL)
@@ -73,6 +74,10 @@ def parse_body(body: bytes, kind: type[T], check: FieldCheck = unknown_fields) -
         raise InvalidRequestError("The body is not valid JSON.", code="invalid_body") from error
     if not isinstance(fields, dict):
         raise InvalidRequestError("The body must be a JSON object.", code="invalid_body")
+    if len(body) > _MAX_SMALL_BYTES and (field := _overfull(fields)) is not None:
+        raise InvalidRequestError(
+            f"{field} holds too much; at most {_MAX_NESTED} objects, lists and strings are read in one request.", field
+        )
     ignored = [name[:_MAX_NAME_CHARS] for name in list(check(fields, kind))[:_MAX_NAMED]]
     try:
         return msgspec.convert(_whole_numbers(fields), kind, str_keys=True), ignored
@@ -80,6 +85,23 @@ def parse_body(body: bytes, kind: type[T], check: FieldCheck = unknown_fields) -
         raise InvalidRequestError("The body is nested too deeply.", code="invalid_body") from error
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
+
+
+def _overfull(fields: dict[str, Any]) -> str | None:
+    """The field with which there are too many objects, lists and strings; what else they hold is only counted."""
+    num_nested = 0
+    for name, field in fields.items():
+        left = [field]
+        while left:
+            value = left.pop()
+            if isinstance(value, dict):
+                left += value.values()
+            elif isinstance(value, list) and not (value and isinstance(value[0], int)):  # ids have limits of their own
+                left += value
+            num_nested += isinstance(value, dict | list | str)
+            if num_nested > _MAX_NESTED:
+                return shortened(name, _MAX_NAME_CHARS)
+    return None
 
 
 def _whole_numbers(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""llguidance behind the Grammars port. The library is loaded with the first form."""
+"""llguidance behind the Grammars port."""
 
 import os
 import threading
@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from aphrodite.adapters.outbound.grammars.checks import FormChecks
+from aphrodite.adapters.outbound.grammars.compiler import compile_grammar, load_tokenizer
 from aphrodite.adapters.outbound.grammars.complaints import form_error
-from aphrodite.adapters.outbound.grammars.notation import grammar_of
 from aphrodite.domain.errors import FormError
 from aphrodite.domain.ports import TokenMatcher
-from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
+from aphrodite.domain.prompting.structured_outputs import CheckedForm, StructuredOutputs
 
 if TYPE_CHECKING:
     from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
 _MAX_THREADS = 8  # that fill bits
-_MAX_ITEMS = 2000  # ways in which an answer may be read so far; the library's own bound
-_MAX_ITEMS_OF_GRAMMAR = 128  # a client's own grammar may be ambiguous at every token, when the work is their cube
-_MAX_LEXER_STATES = 50_000  # up to 2 kB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +44,16 @@ class LlguidanceGrammars:
         self._definition = tokenizer_definition
         self._vocab_size = vocab_size
         self._eos_token_ids = sorted(eos_token_ids)
+        self._checks = FormChecks(tokenizer_definition, vocab_size, self._eos_token_ids)
         self._loading = threading.Lock()
         self._loaded: tuple[LLTokenizer, LLExecutor] | None = None
 
-    def compile(self, form: StructuredOutputs) -> LlguidanceMatcher:
-        from llguidance import LLMatcher, LLParserLimits
+    def check(self, form: StructuredOutputs) -> CheckedForm:
+        return self._checks.run(form)
 
-        grammar = grammar_of(form)
+    def compile(self, checked: CheckedForm) -> LlguidanceMatcher:
         tokenizer, _ = self._load()
-        limits = LLParserLimits(
-            max_items_in_row=_MAX_ITEMS if form.grammar is None else _MAX_ITEMS_OF_GRAMMAR,
-            max_lexer_states=_MAX_LEXER_STATES,
-        )
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
-        matcher.compute_bitmask()  # here, where nobody waits, and to hear of what nothing can match
-        if matcher.is_error():
-            raise form_error(form, matcher.get_error())
-        return LlguidanceMatcher(form, matcher)
+        return LlguidanceMatcher(checked.form, compile_grammar(tokenizer, checked.form, checked.grammar))
 
     def fill(self, matchers: Sequence[TokenMatcher], bits: np.ndarray) -> dict[int, FormError]:
         from llguidance.numpy import fill_next_token_bitmask_par
@@ -77,14 +68,16 @@ class LlguidanceGrammars:
             row: form_error(one.form, one.matcher.get_error()) for row, one in enumerate(own) if one.matcher.is_error()
         }
 
+    def close(self) -> None:
+        self._checks.close()
+
     def _load(self) -> "tuple[LLTokenizer, LLExecutor]":
-        from llguidance import LLExecutor, LLTokenizer
+        from llguidance import LLExecutor
 
         with self._loading:
             if self._loaded is None:
-                tokenizer = LLTokenizer(self._definition, n_vocab=self._vocab_size, eos_token=self._eos_token_ids[0])
+                tokenizer = load_tokenizer(self._definition, self._vocab_size, self._eos_token_ids)
                 self._loaded = tokenizer, LLExecutor(min(len(os.sched_getaffinity(0)), _MAX_THREADS))
-                self._definition = ""
             return self._loaded
 
     def _end_alike(self, bits: np.ndarray) -> None:

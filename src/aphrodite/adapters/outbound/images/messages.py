@@ -1,4 +1,4 @@
-"""What crosses between the server and the processes that decode: frames of a length in four bytes and a message.
+"""What crosses between the server and the processes that decode.
 
     server                     worker
     bytes of a file     ──▶    counts its parts, reads its header
@@ -10,12 +10,12 @@ Refused may come in place of either answer. A worker has met hostile bytes: noth
 """
 
 import asyncio
-import socket
 
 import msgspec
 import numpy as np
 
 from aphrodite.adapters.outbound.images.processing import ResizedImage
+from aphrodite.adapters.outbound.processes.frames import LENGTH_BYTES, encode_frame
 from aphrodite.domain import errors
 from aphrodite.domain.errors import ImageError
 
@@ -68,33 +68,14 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
 
 Answer = Hello | Opened | Resized | Refused
 
-_LENGTH_BYTES = 4
 _decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
-def encode_frame(message: bytes | Answer) -> bytes:
-    frame = message if isinstance(message, bytes) else msgspec.msgpack.encode(message)
-    return len(frame).to_bytes(_LENGTH_BYTES, "big") + frame
-
-
-def receive(channel: socket.socket) -> bytes | None:
-    """The next frame; None when the other end is closed."""
-    length = _receive_exactly(channel, _LENGTH_BYTES)
-    return None if length is None else _receive_exactly(channel, int.from_bytes(length, "big"))
+def encode_answer(answer: Answer) -> bytes:
+    return encode_frame(msgspec.msgpack.encode(answer))
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
     """Raises EOFError when the other end is closed and msgspec.DecodeError for what is no answer."""
-    length = await reader.readexactly(_LENGTH_BYTES)
+    length = await reader.readexactly(LENGTH_BYTES)
     return _decoder.decode(await reader.readexactly(int.from_bytes(length, "big")))
-
-
-def _receive_exactly(channel: socket.socket, num_bytes: int) -> bytes | None:
-    buffer = bytearray(num_bytes)
-    view = memoryview(buffer)
-    while view:
-        num_received = channel.recv_into(view)
-        if num_received == 0:
-            return None
-        view = view[num_received:]
-    return bytes(buffer)

@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
 import socket
-import sys
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable
+from functools import partial
 from typing import Self
 
 import msgspec
@@ -20,10 +18,12 @@ from aphrodite.adapters.outbound.images.messages import (
     Opened,
     Refused,
     Resized,
-    encode_frame,
     read_answer,
 )
 from aphrodite.adapters.outbound.images.processing import ImageProcessing, ResizedImage
+from aphrodite.adapters.outbound.images.worker import prepare
+from aphrodite.adapters.outbound.processes.frames import encode_frame
+from aphrodite.adapters.outbound.processes.nursery import Nursery
 from aphrodite.domain.errors import ImageTooCostlyError, WorkerError
 
 _MIN_WORKERS, _MAX_WORKERS = 2, 8
@@ -55,11 +55,11 @@ class ImageWorkers:
             num_workers: As many as there are processors by default, within bounds.
             timeout_s: Seconds to open a file, and again to decode and resize its picture.
         """
-        self._instructions = pickle.dumps((load, max_pixels))
+        self._load = partial(prepare, load, max_pixels)
         self._num_workers = num_workers or min(max(os.cpu_count() or 1, _MIN_WORKERS), _MAX_WORKERS)
         self._timeout_s = timeout_s
         self._pixels = Budget(max_pixels)
-        self._nursery: _Nursery | None = None
+        self._nursery: Nursery | None = None
         self._starting = asyncio.Lock()
         self._free: asyncio.LifoQueue[_Worker | None] = asyncio.LifoQueue()  # None: to be forked when needed
 
@@ -104,66 +104,20 @@ class ImageWorkers:
             if (worker := self._free.get_nowait()) is not None:
                 worker.kill()
         if self._nursery is not None:
-            await self._nursery.close()
+            self._nursery.close()
 
     async def _new_worker(self) -> "_Worker":
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 async with self._starting:
                     if self._nursery is not None and self._nursery.has_ended:
-                        await self._nursery.close()
+                        self._nursery.close()
                         self._nursery = None
                     if self._nursery is None:
-                        self._nursery = await _Nursery.start(self._instructions)
-                return await self._nursery.fork()
+                        self._nursery = await asyncio.to_thread(Nursery.start, self._load)
+                return await _Worker.meet(self._nursery.fork())
         except _LOST as error:
             raise WorkerError("No process that decodes pictures can be started; the server's log says why.") from error
-
-
-class _Nursery:
-    """The process that forks workers."""
-
-    def __init__(self, process: Process, control: socket.socket) -> None:
-        self._process = process
-        self._control = control
-
-    @classmethod
-    async def start(cls, instructions: bytes) -> Self:
-        """Raises OSError."""
-        # No keys of the server, and no thread but the one that forks.
-        own = {name: value for name, value in os.environ.items() if not name.startswith("APHRODITE_")}
-        own |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-        here, there = socket.socketpair()
-        with there:
-            command = (sys.executable, "-P", "-m", f"{__package__}.nursery", str(there.fileno()))
-            process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, env=own, pass_fds=[there.fileno()])
-        here.sendall(encode_frame(instructions))
-        return cls(process, here)
-
-    @property
-    def has_ended(self) -> bool:
-        return self._process.returncode is not None
-
-    async def fork(self) -> "_Worker":
-        """Raises OSError or EOFError when the nursery has ended."""
-        here, there = socket.socketpair()
-        with there:
-            socket.send_fds(self._control, [b"\0"], [there.fileno()])
-        reader, writer = await asyncio.open_connection(sock=here)
-        try:
-            hello = await read_answer(reader)
-        except BaseException:
-            writer.close()
-            raise
-        assert isinstance(hello, Hello)
-        return _Worker(hello.pid, reader, writer)
-
-    async def close(self) -> None:
-        self._control.close()
-        if not self.has_ended:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-        await self._process.wait()
 
 
 class _Worker:
@@ -173,6 +127,18 @@ class _Worker:
         self._pid = pid
         self._reader = reader
         self._writer = writer
+
+    @classmethod
+    async def meet(cls, channel: socket.socket) -> Self:
+        """Raises OSError or EOFError when the worker, or the nursery, has ended."""
+        reader, writer = await asyncio.open_connection(sock=channel)
+        try:
+            hello = await read_answer(reader)
+        except BaseException:
+            writer.close()
+            raise
+        assert isinstance(hello, Hello)
+        return cls(hello.pid, reader, writer)
 
     async def ask(self, frame: bytes) -> Answer:
         """Raises EOFError or ConnectionError when the worker has ended."""

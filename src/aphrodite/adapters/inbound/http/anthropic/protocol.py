@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from aphrodite.adapters.inbound.http.openai.objects import ErrorDetail
-from aphrodite.adapters.inbound.http.openai.requests import Count
+from aphrodite.adapters.inbound.http.openai.requests import MAX_TOOLS, Count
 
 # Content, of questions and of answers
 
@@ -58,8 +58,6 @@ class InputMessage(Struct):
 
 
 # Requests
-
-MAX_TOOLS = 1024
 
 
 class AnthropicTool(Struct):

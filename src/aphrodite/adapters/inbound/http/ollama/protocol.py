@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from aphrodite.adapters.inbound.http.openai.objects import ErrorDetail
+from aphrodite.adapters.inbound.http.openai.requests import MAX_TOOLS
 from aphrodite.adapters.inbound.http.sampling_fields import OLLAMA, struct_of
 
 if TYPE_CHECKING:
     SamplingFields = Struct
 else:
     SamplingFields = struct_of("OllamaSamplingFields", OLLAMA)
-
-MAX_TOOLS = 1024
 
 # Requests
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 
 from aphrodite.adapters.inbound.http.openai.objects import TokenLogprob
-from aphrodite.adapters.inbound.http.openai.requests import Count, StreamOptions
+from aphrodite.adapters.inbound.http.openai.requests import MAX_TOOLS, Count, StreamOptions
 
-MAX_TOOLS = 1024
 ShortName = Annotated[str, Meta(max_length=64)]
 ShortText = Annotated[str, Meta(max_length=512)]
 LOGPROBS = "message.output_text.logprobs"
@@ -39,20 +38,20 @@ class NamedChoice(Struct, kw_only=True):
 
 class TextFormat(Struct, kw_only=True, omit_defaults=True):
     type: Literal["text", "json_object", "json_schema"]
-    name: str | None = None
-    description: str | None = None
+    name: ShortName | None = None
+    description: Annotated[str, Meta(max_length=4096)] | None = None
     schema: dict[str, Any] | None = None
     strict: bool | None = None
 
 
 class TextConfig(Struct):
     format: TextFormat | None = None
-    verbosity: str | None = None
+    verbosity: ShortName | None = None
 
 
 class ReasoningConfig(Struct):
-    effort: str | None = None
-    summary: str | None = None
+    effort: ShortName | None = None
+    summary: ShortName | None = None
 
 
 class ResponsesRequest(Struct, kw_only=True):

@@ -1,0 +1,36 @@
+"""llguidance's compiler. The library is loaded with the first form."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aphrodite.adapters.outbound.grammars.complaints import form_error
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+_MAX_ITEMS = 2000  # ways in which an answer may be read so far; the library's own bound
+_MAX_ITEMS_OF_GRAMMAR = 128  # a client's own grammar may be ambiguous at every token, when the work is their cube
+_MAX_LEXER_STATES = 50_000  # up to 2 kB each
+
+
+def load_tokenizer(definition: str, vocab_size: int, eos_token_ids: Sequence[int]) -> "LLTokenizer":
+    """`definition` is what a tokenizer.json holds; `vocab_size` may exceed what is in it."""
+    from llguidance import LLTokenizer
+
+    return LLTokenizer(definition, n_vocab=vocab_size, eos_token=eos_token_ids[0])
+
+
+def compile_grammar(tokenizer: "LLTokenizer", form: StructuredOutputs, grammar: str) -> "LLMatcher":
+    """A matcher for a form in the library's notation. Raises FormError."""
+    from llguidance import LLMatcher, LLParserLimits
+
+    limits = LLParserLimits(
+        max_items_in_row=_MAX_ITEMS if form.grammar is None else _MAX_ITEMS_OF_GRAMMAR,
+        max_lexer_states=_MAX_LEXER_STATES,
+    )
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+    matcher.compute_bitmask()  # here, where nobody waits, and to hear of what nothing can match
+    if matcher.is_error():
+        raise form_error(form, matcher.get_error())
+    return matcher

@@ -1,5 +1,8 @@
 """Image processors for the processes that decode: one that costs nothing to load, and two that ask for too much."""
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import numpy as np
 from PIL import Image
 
@@ -9,6 +12,9 @@ from aphrodite.adapters.outbound.images.processing import ResizedImage
 
 class Plain:
     target_edge = None
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        return self
 
     def resize(self, picture: Image.Image) -> ResizedImage:
         return ResizedImage(picture.width, picture.height, np.asarray(picture.resize((4, 4)))[None], b"hash")

@@ -23,6 +23,7 @@ from aphrodite.adapters.outbound.huggingface.processor import HuggingFaceProcess
 from aphrodite.adapters.outbound.huggingface.tokenizer import HuggingFaceTokenizer
 from aphrodite.adapters.outbound.images.cache import CachingImageReader
 from aphrodite.adapters.outbound.images.fetching import UrlImageFetcher
+from aphrodite.adapters.outbound.images.limits import PixelLimits
 from aphrodite.adapters.outbound.images.offline import open_picture_file, open_picture_url
 from aphrodite.adapters.outbound.images.options import FetchOptions
 from aphrodite.adapters.outbound.images.processing import ImageProcessing
@@ -189,7 +190,8 @@ def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
 def _image_reader(frontend: Frontend, server: ServerConfig) -> ImageReader | None:
     if frontend.load_image_processing is None:
         return None
-    return CachingImageReader(ImageWorkers(frontend.load_image_processing, max_pixels=server.max_image_pixels))
+    limits = PixelLimits(server.max_image_pixels, server.max_resized_pixels)
+    return CachingImageReader(ImageWorkers(frontend.load_image_processing, limits=limits))
 
 
 def open_model(config: EngineConfig) -> OpenedModel:

@@ -1,6 +1,6 @@
 """The prompt forms that `LLM.generate` takes."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from aphrodite.multimodal import MultiModalDataDict
 
@@ -12,6 +12,7 @@ class TextPrompt(TypedDict):
 
     prompt: str
     multi_modal_data: NotRequired[MultiModalDataDict]
+    mm_processor_kwargs: NotRequired[dict[str, Any]]
 
 
 class TokensPrompt(TypedDict):
@@ -19,6 +20,7 @@ class TokensPrompt(TypedDict):
 
     prompt_token_ids: list[int]
     multi_modal_data: NotRequired[MultiModalDataDict]
+    mm_processor_kwargs: NotRequired[dict[str, Any]]
 
 
 PromptInputs = str | TextPrompt | TokensPrompt

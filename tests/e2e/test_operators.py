@@ -1,5 +1,6 @@
 """What an operator decides, and learns when the engine cannot be kept alive."""
 
+import io
 import os
 import signal
 import socket
@@ -7,9 +8,14 @@ import subprocess
 import time
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from PIL import Image
+from tests.builders import tiny_qwen_vl
 from tests.e2e.server_process import COMMAND, SMALL, environment, running
-from tests.e2e.test_errors import post
+from tests.e2e.test_chat import data_url
+from tests.e2e.test_errors import check_error, post
 
 TEMPLATE = "{% for message in messages %}USER: {{ message.content }}\nASSISTANT:{% endfor %}"
 
@@ -20,6 +26,39 @@ def test_templates_from_requests_where_the_operator_trusts_them(tmp_path: Path) 
         status, answer = post(server, "/v1/chat/completions", body)
     assert status == 200
     assert answer["choices"][0]["message"]["content"].strip()
+
+
+def test_settings_of_the_image_processor_from_requests_where_the_operator_allows_them(tmp_path: Path) -> None:
+    tiny_qwen_vl(tmp_path / "model")
+    content = [{"type": "image_url", "image_url": {"url": data_url(noise(90, 60))}}]
+    body = {"model": "tiny", "messages": [{"role": "user", "content": content}], "max_tokens": 2}
+
+    def ask(settings: Any) -> tuple[int, Any]:
+        return post(server, "/v1/chat/completions", body | {"mm_processor_kwargs": settings})
+
+    args = ("--served-model-name", "tiny", "--max-resized-pixels", "3000")
+    with running(tmp_path / "log", str(tmp_path / "model"), *SMALL, *args) as server:
+        answers = [ask(settings) for settings in (None, {}, {"min_pixels": 64, "max_pixels": 1024}, {})]
+        assert {status for status, _ in answers} == {200}
+        counts = [answer["usage"]["prompt_tokens_details"]["image_tokens"] for _, answer in answers]
+        assert counts[0] == counts[1] == counts[3] > 2 * counts[2] > 0
+        for settings, part, param in (
+            ({"pixels": 9}, "the model's image processor has no pixels to set; it has", "mm_processor_kwargs"),
+            ({"size": [1]}, "does not take {'size': [1]}", "mm_processor_kwargs"),
+            ({"size": {"a": "b" * 999}}, "longer than 1000 characters", "mm_processor_kwargs"),
+            ([1], "must be", "mm_processor_kwargs"),
+            ({"min_pixels": 4000, "max_pixels": 5000}, "it may have 3000, the limit that --max-resized", "messages"),
+        ):
+            check_error(ask(settings), 400, part, param)
+        completion = {"model": "tiny", "prompt": "Hi", "mm_processor_kwargs": {"max_pixels": 64}}
+        check_error(post(server, "/v1/completions", completion), 400, "is not supported", "mm_processor_kwargs")
+
+
+def noise(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ class ServerConfig:
     image_fetch_timeout: float = 10.0  # seconds, in all
     max_image_bytes: int = 20 * 1024 * 1024
     max_image_pixels: int = 50_000_000
+    max_resized_pixels: int = 0  # that a request's mm_processor_kwargs may make of a picture; 0: requests bring none
     image_max_redirects: int = 0
     allowed_image_hosts: tuple[str, ...] = ()  # trusted at private addresses, too
     allowed_local_media_path: str | None = None  # file:// URLs may point below this folder
@@ -152,8 +153,9 @@ class ServerConfig:
             raise ConfigError(f"--max-logprobs must be from 0 to {MAX_LOGPROBS}, got {self.max_logprobs}.")
         if self.root_path and not re.fullmatch(r"(/[\w.~-]+)+", self.root_path, re.ASCII):
             raise ConfigError(f"--root-path must be a path as in /aphrodite, got {self.root_path!r}.")
-        if self.image_max_redirects < 0:
-            raise ConfigError(f"--image-max-redirects must be at least 0, got {self.image_max_redirects}.")
+        for name in ("image_max_redirects", "max_resized_pixels"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{_flag(name)} must be at least 0, got {getattr(self, name)}.")
         for name in ("request_timeout", "image_fetch_timeout"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{_flag(name)} must be a number of seconds above 0, got {getattr(self, name):g}.")

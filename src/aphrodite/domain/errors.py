@@ -13,7 +13,8 @@
     │   │   │       ├── ImageUnreachableError    no connection, or one that broke off; no such file
     │   │   │       ├── ImageTimeoutError        not there in time
     │   │   │       └── ImageStatusError         the host answered with an error, such as 404
-    │   │   └── PlaceholderError             pictures and placeholders do not match
+    │   │   ├── PlaceholderError             pictures and placeholders do not match
+    │   │   └── ProcessorSettingsError       mm_processor_kwargs that the model's image processor does not take
     │   ├── PromptTooLongError             longer than the context
     │   └── SamplingParamsError            a sampling parameter out of its range
     │       └── FormError                    a schema, an expression or a grammar that cannot be followed
@@ -96,6 +97,10 @@ class ImageStatusError(ImageFetchError):
 
 class PlaceholderError(PromptError):
     """The pictures of a prompt and the placeholders in its text do not match."""
+
+
+class ProcessorSettingsError(PromptError):
+    """The mm_processor_kwargs of a prompt are not for the model's image processor."""
 
 
 class ToolError(PromptError):

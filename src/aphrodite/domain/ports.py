@@ -195,11 +195,15 @@ class ImageReader(Protocol):
     async def start(self) -> None:
         """Make ready. Raises WorkerError."""
 
-    async def read(self, data: bytes) -> object:
+    async def read(self, data: bytes, settings: Mapping[str, Any]) -> object:
         """The picture in the bytes of an image file, decoded and resized, as a prompt's `multi_modal_data` takes it.
 
+        `settings` are what a request puts in place of the image processor's own.
+
         No file holds the event loop, or takes more time and memory than a bound; may be cancelled. What it returns is
-        shared: do not change it. Raises an ImageError that is no ImageFetchError, or WorkerError.
+        shared: do not change it.
+
+        Raises an ImageError that is no ImageFetchError, ProcessorSettingsError or WorkerError.
         """
 
     async def close(self) -> None:

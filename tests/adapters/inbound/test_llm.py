@@ -40,7 +40,8 @@ def test_exported_names() -> None:
 
 def test_prompt_types() -> None:
     assert get_args(PromptInputs) == (str, TextPrompt, TokensPrompt)
-    assert (TextPrompt.__required_keys__, TextPrompt.__optional_keys__) == ({"prompt"}, {"multi_modal_data"})
+    optional = {"multi_modal_data", "mm_processor_kwargs"}
+    assert (TextPrompt.__required_keys__, TextPrompt.__optional_keys__) == ({"prompt"}, optional)
     assert TokensPrompt.__required_keys__ == {"prompt_token_ids"}
     assert MultiModalDataDict.__optional_keys__ == {"image"}
     assert "multi_modal_data" in get_type_hints(TextPrompt, localns={"Image": Image.Image, "npt": np.typing, "np": np})
@@ -90,6 +91,7 @@ def test_arguments() -> None:
         "add_generation_prompt": True,
         "tools": None,
         "use_tqdm": True,
+        "mm_processor_kwargs": None,
     }
 
 

@@ -38,7 +38,7 @@ def test_null_is_as_good_as_nothing() -> None:
     assert parse(**optional, frobnicate=None) == parse()
 
 
-@pytest.mark.parametrize("name", sorted(_UNSUPPORTED))
+@pytest.mark.parametrize("name", sorted(_UNSUPPORTED.keys() - set(ChatCompletionRequest.__struct_fields__)))
 def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidRequestError, match=f"^{name} is not supported yet") as raised:
         parse(**{name: {"something": "else"}})

@@ -77,12 +77,13 @@ class AsyncLLM(OfflineModel):
         add_generation_prompt: bool = True,
         request_id: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        mm_processor_kwargs: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Answer one conversation, written out as for `LLM.chat`; the rest is as for `generate`."""
         template = self._chat_template(chat_template)
 
         def prompt() -> Prompt:
-            return self._render(messages, template, datetime.now(), add_generation_prompt, tools)
+            return self._render(messages, template, datetime.now(), add_generation_prompt, tools, mm_processor_kwargs)
 
         async with aclosing(self._answer(prompt, sampling_params, request_id)) as outputs:
             async for output in outputs:

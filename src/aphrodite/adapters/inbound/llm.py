@@ -38,7 +38,8 @@ class LLM(OfflineModel):
 
         Args:
             prompts: A string, `{"prompt": ...}` or `{"prompt_token_ids": ...}`, the latter two with optional
-                `multi_modal_data={"image": ...}`; or a list of these.
+                `multi_modal_data={"image": ...}` and, for these pictures, `mm_processor_kwargs={...}` in place of the
+                image processor's own settings; or a list of these.
             sampling_params: One for all, or a list with one for each prompt; the model's own defaults when None.
             use_tqdm: Show a progress bar with tokens per second.
 
@@ -62,6 +63,7 @@ class LLM(OfflineModel):
         add_generation_prompt: bool = True,
         use_tqdm: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        mm_processor_kwargs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation, or a list of conversations, written out by the model's chat template.
 
@@ -75,6 +77,7 @@ class LLM(OfflineModel):
             use_tqdm: As for `generate`.
             tools: Functions that the template tells the model of, `{"type": "function", "function": {"name": ...,
                 "description": ..., "parameters": JSON schema}}`. What it answers is text, calls among it.
+            mm_processor_kwargs: Settings in place of the model's image processor's own, for these pictures.
 
         Raises as `generate` does, and ConfigError when there is no chat template or it is not valid Jinja.
         """
@@ -84,7 +87,7 @@ class LLM(OfflineModel):
         now = datetime.now()
 
         def prompt(conversation: object) -> Prompt:
-            return self._render(conversation, template, now, add_generation_prompt, tools)
+            return self._render(conversation, template, now, add_generation_prompt, tools, mm_processor_kwargs)
 
         return self._run([_each(i, prompt, item) for i, item in enumerate(conversations)], sampling_params, use_tqdm)
 

@@ -140,12 +140,13 @@ class OfflineModel:
         now: datetime,
         add_generation_prompt: bool,
         tools: Sequence[Mapping[str, Any]] | None,
+        processor_settings: Mapping[str, Any] | None,
     ) -> Prompt:
         """A conversation as its template writes it."""
         parsed = chat.parse(conversation, self.config.max_images, tools)
         read = self._frontend.read_image_url
         images = tuple(read(image) if isinstance(image, str) else image for image in parsed.images)
-        return render(
+        prompt = render(
             replace(parsed, images=images),
             template,
             image_token=self._frontend.image_token,
@@ -154,6 +155,7 @@ class OfflineModel:
             now=now,
             add_generation_prompt=add_generation_prompt,
         )
+        return replace(prompt, processor_settings=prompts.check_processor_settings(processor_settings))
 
     def _chat_template(self, source: str | None) -> ChatTemplate:
         source = source or self._frontend.chat_template

@@ -1,14 +1,18 @@
 """Prompt forms and their validation: so many images per prompt, placeholders match images."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from aphrodite.domain.architectures.images.image import ImageInput, ImageSpan
 from aphrodite.domain.architectures.images.layout import LaidOutImage
-from aphrodite.domain.errors import ImageError, PlaceholderError, PromptError
+from aphrodite.domain.errors import ImageError, PlaceholderError, ProcessorSettingsError, PromptError
+
+_KEYS = ("prompt", "prompt_token_ids", "multi_modal_data", "mm_processor_kwargs")
+_MAX_SETTINGS_CHARS = 1000  # as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Prompt:
     image_word_offsets: tuple[int, ...] | None = None  # character offsets in `text` of the placeholders, an image each,
     # and of the marks around them; any other occurrence of such a word is what a user wrote. None: every one counts.
     add_special_tokens: bool = True  # False when a chat template wrote them already
+    processor_settings: Mapping[str, Any] = field(default_factory=dict)  # in place of the image processor's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +49,27 @@ def validate(prompt: object, max_images: int) -> Prompt:
         raise PromptError(
             f'A prompt must be a string, {{"prompt": ...}} or {{"prompt_token_ids": ...}}, got {_type_name(prompt)}.'
         )
-    unknown = sorted(str(key) for key in prompt if key not in ("prompt", "prompt_token_ids", "multi_modal_data"))
+    unknown = sorted(str(key) for key in prompt if key not in _KEYS)
     if unknown:
-        raise PromptError(
-            f"Unknown key in a prompt: {unknown[0]}; it takes prompt, prompt_token_ids and multi_modal_data."
-        )
+        raise PromptError(f"Unknown key in a prompt: {unknown[0]}; it takes {', '.join(_KEYS)}.")
     if ("prompt" in prompt) == ("prompt_token_ids" in prompt):
         raise PromptError('A prompt needs either "prompt" or "prompt_token_ids", and not both.')
     images = _images_of(prompt.get("multi_modal_data"), max_images)
-    return _checked(prompt.get("prompt"), prompt.get("prompt_token_ids"), images)
+    settings = check_processor_settings(prompt.get("mm_processor_kwargs"))
+    return replace(_checked(prompt.get("prompt"), prompt.get("prompt_token_ids"), images), processor_settings=settings)
+
+
+def check_processor_settings(given: object) -> dict[str, Any]:
+    """`mm_processor_kwargs` of one prompt; none where it has none. Raises ProcessorSettingsError for a wrong form."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise ProcessorSettingsError(
+            f"mm_processor_kwargs must be a dictionary of the image processor's settings, got {_type_name(given)}."
+        )
+    if len(json.dumps(dict(given), default=str)) > _MAX_SETTINGS_CHARS:
+        raise ProcessorSettingsError(f"mm_processor_kwargs is longer than {_MAX_SETTINGS_CHARS} characters of JSON.")
+    return dict(given)
 
 
 def check_num_images(num_images: int, max_images: int) -> None:

@@ -21,7 +21,7 @@ class Workers:
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
 
-    async def read(self, data: bytes) -> ResizedImage:
+    async def read(self, data: bytes, settings: bytes) -> ResizedImage:
         self.num_reads += 1
         try:
             await self.may_go_on.wait()
@@ -46,6 +46,17 @@ async def test_the_last_used_are_kept_by_content() -> None:
     assert await reader.read(large) is not await reader.read(large)
     assert await reader.read(two)
     assert workers.num_reads == 6
+
+
+async def test_other_settings_make_another_picture() -> None:
+    workers = Workers()
+    reader = CachingImageReader(workers)
+    plain = await reader.read(b"file")
+    small = await reader.read(b"file", {"max_pixels": 64, "min_pixels": 16})
+    assert small is not plain
+    assert await reader.read(b"file", {"min_pixels": 16, "max_pixels": 64}) is small
+    assert await reader.read(b"file", {}) is plain
+    assert workers.num_reads == 2
 
 
 async def test_errors_are_not_kept() -> None:

@@ -2,25 +2,38 @@
 
 import asyncio
 import io
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from tests import hostile_pictures, picture_processing
+from tests.builders import tiny_qwen_vl
 
 from aphrodite.adapters.outbound.huggingface.image_processing import HuggingFaceImageProcessing, TileSize
 from aphrodite.adapters.outbound.images.decoding import open_image
+from aphrodite.adapters.outbound.images.limits import PixelLimits
 from aphrodite.adapters.outbound.images.workers import ImageWorkers
-from aphrodite.domain.errors import ImageError, ImageTooCostlyError, ImageTooLargeError, NotAnImageError, WorkerError
+from aphrodite.domain.errors import (
+    ImageError,
+    ImageTooCostlyError,
+    ImageTooLargeError,
+    NotAnImageError,
+    ProcessorSettingsError,
+    PromptError,
+    WorkerError,
+)
 
 pytestmark = pytest.mark.anyio
 
 Encode = Callable[..., bytes]
 SIZE = 28  # what the tiny model reads
+LIMITS = PixelLimits(decoded=50_000_000, resized=40_000)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +55,7 @@ def processing(llava_folder: Path) -> HuggingFaceImageProcessing:
 
 @pytest.fixture(scope="module")
 async def real(processing: HuggingFaceImageProcessing) -> AsyncIterator[ImageWorkers]:
-    workers = ImageWorkers(processing.loader, max_pixels=50_000_000, num_workers=1)
+    workers = ImageWorkers(processing.loader, limits=LIMITS, num_workers=1)
     await workers.start()
     yield workers
     await workers.close()
@@ -50,7 +63,7 @@ async def real(processing: HuggingFaceImageProcessing) -> AsyncIterator[ImageWor
 
 @pytest.fixture
 async def plain() -> AsyncIterator[ImageWorkers]:
-    workers = ImageWorkers(picture_processing.Plain, max_pixels=50_000_000, num_workers=2)
+    workers = ImageWorkers(picture_processing.Plain, limits=LIMITS, num_workers=2)
     await workers.start()
     yield workers
     await workers.close()
@@ -139,12 +152,40 @@ async def test_what_is_refused_costs_no_worker(
     assert next_pid(real) == pid
 
 
+async def test_settings_of_a_request(encode: Encode, tmp_path: Path) -> None:
+    """As in this process; what is wrong with them costs no worker, and what they ask for is bounded."""
+    processing = HuggingFaceImageProcessing(tiny_qwen_vl(tmp_path), TileSize(8, is_multiple=True), fingerprint=b"model")
+    workers = ImageWorkers(processing.loader, limits=LIMITS, num_workers=1)
+    await workers.start()
+    data, pid = encode("PNG", (90, 60)), next_pid(workers)
+    settings: dict[str, int] = {"min_pixels": 64, "max_pixels": 1024}
+    for given in ({}, settings):
+        theirs = await workers.read(data, json.dumps(given).encode())
+        ours = processing.with_settings(given).read(open_image(data))
+        assert np.array_equal(theirs.tiles, ours.tiles)
+        assert theirs.content_hash == ours.content_hash
+    refused: list[tuple[dict[str, Any], type[PromptError], str]] = [
+        ({"pixels": 1}, ProcessorSettingsError, "has no pixels to set"),
+        ({"image_mean": [0, 0, 0]}, ProcessorSettingsError, "has no image_mean to set"),
+        ({"size": "large"}, ProcessorSettingsError, "does not take {'size': 'large'}"),
+        ({"min_pixels": 64, "max_pixels": "many"}, ProcessorSettingsError, "does not take"),
+        ({"min_pixels": 10**5, "max_pixels": 10**6}, ImageTooLargeError, "it may have 40000, .*--max-resized-pixels"),
+        ({"min_pixels": 10**9, "max_pixels": 10**10}, ImageTooCostlyError, "more memory than there is"),
+    ]
+    for wrong, error, sentence in refused:
+        with pytest.raises(error, match=sentence) as caught:
+            await workers.read(data, json.dumps(wrong).encode())
+        assert type(caught.value) is error
+        assert next_pid(workers) == pid
+    await workers.close()
+
+
 @pytest.mark.parametrize(
     ("greed", "sentence"),
     [(picture_processing.Endless, "too much time or memory"), (picture_processing.Greedy, "more memory than there is")],
 )
 async def test_time_and_memory_are_bounded_by_the_kernel(greed: type, sentence: str, encode: Encode) -> None:
-    workers = ImageWorkers(greed, max_pixels=50_000_000, num_workers=1, timeout_s=600)  # no deadline helps
+    workers = ImageWorkers(greed, limits=LIMITS, num_workers=1, timeout_s=600)  # no deadline helps
     await workers.start()
     for _ in range(2):
         with pytest.raises(ImageTooCostlyError, match=sentence):
@@ -212,7 +253,7 @@ async def test_the_end(plain: ImageWorkers) -> None:
 
 
 async def test_a_processor_that_cannot_be_loaded(capfd: pytest.CaptureFixture[str]) -> None:
-    workers = ImageWorkers(picture_processing.broken, max_pixels=1, num_workers=1)
+    workers = ImageWorkers(picture_processing.broken, limits=LIMITS, num_workers=1)
     with pytest.raises(WorkerError, match="No process that decodes pictures"):
         await workers.start()
     await workers.close()

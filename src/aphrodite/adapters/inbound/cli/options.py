@@ -121,6 +121,10 @@ ReasoningParser = Annotated[
 ImageFetchTimeout = Annotated[float, _real(_IMAGES, "Seconds that fetching an image may take.", "SECONDS")]
 MaxImageBytes = Annotated[int, _count(_IMAGES, "Largest image file.", "BYTES")]
 MaxImagePixels = Annotated[int, _count(_IMAGES, "Largest picture, width times height.", "N")]
+MaxResizedPixels = Annotated[
+    int,
+    _count(_IMAGES, "Let requests bring mm_processor_kwargs, which make a picture of so many pixels at most.", "N"),
+]
 ImageMaxRedirects = Annotated[int, _count(_IMAGES, "Redirects that are followed.", "N")]
 AllowedImageHosts = Annotated[
     list[str] | None, _flag(_IMAGES, "Host that may have a private address; repeatable.", "HOST")

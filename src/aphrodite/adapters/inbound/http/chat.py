@@ -68,6 +68,7 @@ class ChatQuestion:
     continue_final_message: bool = False  # the last message is the answer's beginning, which is not told again
     template: str | None = None  # in place of the model's, where the operator allows it
     variables: Mapping[str, Any] = field(default_factory=dict)  # for the template: enable_thinking ...
+    processor_settings: Mapping[str, Any] = field(default_factory=dict)  # in place of the image processor's own
 
     @property
     def offers_tools(self) -> bool:
@@ -161,6 +162,7 @@ async def prepare(request: Request, question: ChatQuestion) -> ProcessedPrompt:
     """What the model would read. Raises InvalidRequestError, and as `Preparer.chat` does."""
     service = service_of(request)
     _check_template(question, service)
+    _check_processor_settings(question, service)
     check_tools(question.tools, question.tool_choice)
     if question.offers_tools:
         _tell_what_is_ignored(request, question, service)
@@ -173,6 +175,7 @@ async def prepare(request: Request, question: ChatQuestion) -> ProcessedPrompt:
         template=question.template,
         # A form that is forced leaves no room for thoughts: templates that know the word shall not begin them.
         variables=({"enable_thinking": False} if question.forces_form else {}) | dict(question.variables),
+        processor_settings=question.processor_settings,
     )
 
 
@@ -284,3 +287,13 @@ def _check_template(question: ChatQuestion, service: Service) -> None:
         name,
         "unsupported_parameter",
     )
+
+
+def _check_processor_settings(question: ChatQuestion, service: Service) -> None:
+    """They decide how much work a picture is, so the operator decides whether there may be any."""
+    if question.processor_settings and not service.takes_processor_settings:
+        raise InvalidRequestError(
+            "mm_processor_kwargs is not taken from requests; the operator can allow it with --max-resized-pixels.",
+            "mm_processor_kwargs",
+            "unsupported_parameter",
+        )

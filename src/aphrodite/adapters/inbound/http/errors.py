@@ -93,6 +93,7 @@ _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
     (domain.PromptTooLongError, _Kind(400, _INVALID, "context_length_exceeded", "messages")),
     (domain.ToolError, _Kind(400, _INVALID, "invalid_tools", "tools")),
     (domain.ToolChoiceError, _Kind(400, _INVALID, "invalid_tool_choice", "tool_choice")),
+    (domain.ProcessorSettingsError, _Kind(400, _INVALID, "invalid_value", "mm_processor_kwargs")),
     (domain.PromptError, _Kind(400, _INVALID, "invalid_prompt", "messages")),
     (domain.RequestError, _Kind(400, _INVALID, "invalid_value")),
     # At run time only a template can be misconfigured, one that came with the request.

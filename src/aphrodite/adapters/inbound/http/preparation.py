@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar, TypeVarTuple
 
 import msgspec
@@ -28,6 +29,7 @@ from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt, check_nu
 Args = TypeVarTuple("Args")
 R = TypeVar("R")
 
+_NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 _MAX_SHORT_CHARS = 50_000  # tokenised within a few hundredths of a second
 
 
@@ -89,6 +91,7 @@ class Preparer:
         continue_final_message: bool = False,
         template: str | None = None,
         variables: Mapping[str, Any] | None = None,
+        processor_settings: Mapping[str, Any] = _NO_SETTINGS,
     ) -> ProcessedPrompt:
         """A conversation, rendered with `template` or the server's own; it came in a body of so many bytes.
 
@@ -102,7 +105,7 @@ class Preparer:
             conversation, num_chars = await _run(executor, _conversation, messages, tools, self._max_images)
             check_num_chars(num_chars, self._tokenizer, self._max_model_len())
             if self._reader is not None:
-                images = await self._pictures(self._reader, conversation.images)
+                images = await self._pictures(self._reader, conversation.images, processor_settings)
                 conversation = dataclasses.replace(conversation, images=images)
             work = partial(
                 self._render,
@@ -156,23 +159,25 @@ class Preparer:
             executor = self._executor_for(len(token_ids))
             return await _run(executor, partial(self._tokenizer.decode, token_ids, skip_special_tokens=False))
 
-    async def _pictures(self, reader: ImageReader, urls: Sequence[str]) -> tuple[object, ...]:
+    async def _pictures(
+        self, reader: ImageReader, urls: Sequence[str], settings: Mapping[str, Any] = _NO_SETTINGS
+    ) -> tuple[object, ...]:
         """Fetched and read side by side; the first failure ends the others."""
-        tasks = [asyncio.ensure_future(self._picture(reader, url)) for url in urls]
+        tasks = [asyncio.ensure_future(self._picture(reader, url, settings)) for url in urls]
         try:
             return tuple(await asyncio.gather(*tasks))
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _picture(self, reader: ImageReader, url: str) -> object:
+    async def _picture(self, reader: ImageReader, url: str, settings: Mapping[str, Any]) -> object:
         started_s = self._clock.now_s()
         async with AsyncExitStack() as stack:
             try:
                 data = await stack.enter_async_context(self._fetcher.hold(url))
             finally:
                 self._metrics.note_image_fetch(self._clock.now_s() - started_s)
-            return await reader.read(data)
+            return await reader.read(data, settings)
 
     def _render(
         self,

@@ -201,6 +201,7 @@ def _service(
         tool_call_parser=server.tool_call_parser,
         reasoning_parser=server.reasoning_parser,
         trust_request_chat_template=server.trust_request_chat_template,
+        takes_processor_settings=server.max_resized_pixels > 0,
         max_logprobs=server.max_logprobs,
         body_executor=body_pool,
     )

@@ -42,6 +42,7 @@ class Service:
     tool_call_parser: str | None  # names; None: found by the chat template
     reasoning_parser: str | None
     trust_request_chat_template: bool
+    takes_processor_settings: bool  # of the image processor, from requests
     max_logprobs: int  # candidates beside each token
     body_executor: Executor  # decodes large bodies, one after the other
     created: int = field(default_factory=lambda: int(time.time()))  # seconds since 1970

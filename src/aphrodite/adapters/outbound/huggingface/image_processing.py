@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from aphrodite.adapters.outbound.images.decoding import to_rgb
 from aphrodite.adapters.outbound.images.processing import ImageProcessing, ResizedImage
 from aphrodite.domain.architectures.spec import PixelNormalization
 from aphrodite.domain.architectures.vision_spec import VisionSpec
-from aphrodite.domain.errors import CheckpointError, ConfigError, ImageError
+from aphrodite.domain.errors import CheckpointError, ConfigError, ImageError, ProcessorSettingsError
 
 # Processors that scale the shorter side to the tower's size make of a thin line a picture of any size.
 _MAX_ASPECT_RATIO = 200
@@ -28,6 +29,9 @@ _OF_THE_TOWER = frozenset({
     "do_pan_and_scan", "pan_and_scan_min_crop_size", "pan_and_scan_max_num_crops",
     "pan_and_scan_min_ratio_to_activate",  # Gemma 3's crops beside the picture, which are not laid out here
 })  # fmt: skip
+# What is left to do to the pixels, on the device, is the same for all requests.
+_OF_ALL_REQUESTS = frozenset({"do_normalize", "image_mean", "image_std", "rescale_factor"})
+_MAX_VARIANTS = 8  # processors with settings of requests that are kept
 _NOT_FOR_IT = "mm_processor_kwargs: the model's image processor, or its vision tower, does not take {}."
 # These resize every picture to what their `size` says; others take it for a limit, or cut tiles beside.
 _OF_ONE_SIZE = ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor")
@@ -96,6 +100,36 @@ class HuggingFaceImageProcessing:
         identity = json.dumps(whole, sort_keys=True, default=str).encode()
         self._hash_key = hashlib.blake2b(fingerprint + b"\0" + identity, digest_size=32).digest()
         self._check_size()
+        self._variants: OrderedDict[str, HuggingFaceImageProcessing] = OrderedDict()  # the least recently used first
+        self._variants_lock = threading.Lock()
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "HuggingFaceImageProcessing":
+        """The same with a request's settings in place of its own. Raises ProcessorSettingsError."""
+        if not settings:
+            return self
+        key = json.dumps(settings, sort_keys=True, default=str)
+        with self._variants_lock:
+            if key in self._variants:
+                self._variants.move_to_end(key)
+                return self._variants[key]
+        try:
+            _check_settings(settings, self._processor, _OF_ALL_REQUESTS)
+            made = HuggingFaceImageProcessing(
+                self._folder,
+                self._tile_size,
+                fingerprint=self._fingerprint,
+                options=self._options,
+                described=self._described,
+                settings={**self._settings, **settings},
+                trust_remote_code=self._trust_remote_code,
+            )
+        except (CheckpointError, ConfigError) as error:
+            raise ProcessorSettingsError(str(error)) from error
+        with self._variants_lock:
+            self._variants[key] = made
+            while len(self._variants) > _MAX_VARIANTS:
+                self._variants.popitem(last=False)
+        return made
 
     @property
     def loader(self) -> Callable[[], ImageProcessing]:
@@ -139,7 +173,7 @@ class HuggingFaceImageProcessing:
             if "image_grid_thw" in output:
                 pixels = self._whole(pixels, *map(int, output["image_grid_thw"][0][1:]))
             rows, columns = (int(output[name][0][0]) for name in ("rows", "cols")) if asked else (0, 0)
-        except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, OSError, LookupError, ArithmeticError, AttributeError) as error:
             raise ImageError("The model's image processor cannot process this image.") from error
         return pixels.reshape(-1, *pixels.shape[-3:]).transpose(0, 2, 3, 1), rows, columns
 
@@ -197,10 +231,10 @@ def load_in_worker(
     )
 
 
-def _check_settings(settings: Mapping[str, Any], processor: Any) -> None:
+def _check_settings(settings: Mapping[str, Any], processor: Any, not_to_set: frozenset[str] = frozenset()) -> None:
     from transformers.processing_utils import ImagesKwargs
 
-    known = {*processor.valid_kwargs.__annotations__, *ImagesKwargs.__annotations__} - _OF_THE_TOWER
+    known = {*processor.valid_kwargs.__annotations__, *ImagesKwargs.__annotations__} - _OF_THE_TOWER - not_to_set
     unknown = [str(name) for name in settings if name not in known]
     if unknown:
         raise ConfigError(

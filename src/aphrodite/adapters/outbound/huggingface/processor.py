@@ -73,8 +73,9 @@ class HuggingFaceProcessor:
         placeholder_id, placeholder = self._model.image_token_id, self._tokenizer.image_token
         check_placeholders(token_ids, placeholder_id, placeholder, len(prompt.images))
         spans: tuple[ImageSpan, ...] = ()
-        if layout is not None and prompt.images:
-            images = [self._read(image, layout) for image in prompt.images]
+        if layout is not None and self.image_processing is not None and prompt.images:
+            processing = self.image_processing.with_settings(prompt.processor_settings)
+            images = [self._read(image, layout, processing) for image in prompt.images]
             encode = partial(self._tokenizer.encode, add_special_tokens=False)
             token_ids, spans = expand_placeholders(
                 token_ids, layout.placeholder_id, images, encode, self._model.sees_forward == "image"
@@ -94,10 +95,11 @@ class HuggingFaceProcessor:
             return self._tokenizer.encode(text, add_special_tokens=special)
         return self._tokenizer.encode_with_image_words(text, prompt.image_word_offsets, add_special_tokens=special)
 
-    def _read(self, image: object, layout: ImageLayout) -> tuple[LaidOutImage, ImageInput]:
+    def _read(
+        self, image: object, layout: ImageLayout, processing: HuggingFaceImageProcessing
+    ) -> tuple[LaidOutImage, ImageInput]:
         """An image's place in a prompt, and its patches."""
-        assert self.image_processing is not None
-        resized = image if isinstance(image, ResizedImage) else self.image_processing.read(image)
+        resized = image if isinstance(image, ResizedImage) else processing.read(image)
         height, width = (side // self._patch_size for side in resized.tiles.shape[1:3])
         tiles = Tiles(len(resized.tiles), resized.rows, resized.columns, height, width)
         laid_out = layout.lay_out(resized.width, resized.height, tiles)

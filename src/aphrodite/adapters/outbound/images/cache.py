@@ -2,7 +2,11 @@
 
 import asyncio
 import hashlib
+import json
 from collections import OrderedDict
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from aphrodite.adapters.outbound.images.processing import ResizedImage
 from aphrodite.adapters.outbound.images.sharing import SharedRuns
@@ -26,13 +30,17 @@ class CachingImageReader:
         """Raises WorkerError."""
         await self._workers.start()
 
-    async def read(self, data: bytes) -> ResizedImage:
-        """The picture in the bytes of an image file, resized. Raises ImageError or a child of it, or WorkerError."""
-        key = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+    async def read(self, data: bytes, settings: Mapping[str, Any] = MappingProxyType({})) -> ResizedImage:
+        """The picture in the bytes of an image file, resized by `settings` in place of the image processor's own.
+
+        Raises ImageError or a child of it, ProcessorSettingsError or WorkerError.
+        """
+        written = json.dumps(dict(settings), sort_keys=True).encode()
+        key = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest() + written.decode())
         if key in self._images:
             self._images.move_to_end(key)
             return self._images[key]
-        image = await self._runs.run(key, lambda: self._workers.read(data))
+        image = await self._runs.run(key, lambda: self._workers.read(data, written))
         self._keep(key, image)
         return image
 

@@ -1,6 +1,7 @@
 """What crosses between the server and the processes that decode.
 
     server                     worker
+    settings, a JSON object
     bytes of a file     ──▶    counts its parts, reads its header
                         ◀──    Opened: so many pixels
     nothing, empty      ──▶    once the server has room for so many
@@ -17,7 +18,7 @@ import numpy as np
 from aphrodite.adapters.outbound.images.processing import ResizedImage
 from aphrodite.adapters.outbound.processes.frames import LENGTH_BYTES, encode_frame
 from aphrodite.domain import errors
-from aphrodite.domain.errors import ImageError
+from aphrodite.domain.errors import PromptError
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
@@ -56,13 +57,13 @@ class Resized(msgspec.Struct, tag="resized", frozen=True):
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
-    """An ImageError: the name of its type, and its sentence."""
+    """An ImageError or a ProcessorSettingsError: the name of its type, and its sentence."""
 
     kind: str
     sentence: str
 
-    def error(self) -> ImageError:
-        error: ImageError = getattr(errors, self.kind)(self.sentence)
+    def error(self) -> PromptError:
+        error: PromptError = getattr(errors, self.kind)(self.sentence)
         return error
 
 

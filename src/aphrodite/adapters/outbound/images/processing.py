@@ -1,7 +1,8 @@
 """What the model's image processor makes of a picture."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,9 @@ class ImageProcessing(Protocol):
     """A model's image processor, loaded."""
 
     target_edge: int | None  # pixels of the longest edge that a picture's shorter edge is resized to; None: it depends
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "ImageProcessing":
+        """The same with a request's settings in place of its own. Raises ProcessorSettingsError."""
 
     def resize(self, picture: Image.Image) -> ResizedImage:
         """Of an RGB picture. Thread-safe. Raises ImageError for one of a shape that the model cannot read."""

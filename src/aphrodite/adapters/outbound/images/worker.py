@@ -3,22 +3,26 @@
 Before it opens a file, and again before it decodes it, it bounds what it may take from there on.
 """
 
+import json
+import math
 import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from PIL import Image
 
 from aphrodite.adapters.outbound.images import webp
 from aphrodite.adapters.outbound.images.counting import check_parts
 from aphrodite.adapters.outbound.images.decoding import open_header, to_rgb
+from aphrodite.adapters.outbound.images.limits import PixelLimits
 from aphrodite.adapters.outbound.images.messages import Answer, Hello, Opened, Refused, Resized, encode_answer
 from aphrodite.adapters.outbound.images.processing import ImageProcessing
 from aphrodite.adapters.outbound.processes.frames import receive
 from aphrodite.adapters.outbound.processes.limits import data_bytes, limit_cpu, limit_data
 from aphrodite.adapters.outbound.processes.nursery import Serve
-from aphrodite.domain.errors import ImageError, ImageTooCostlyError
+from aphrodite.domain.errors import ImageTooCostlyError, PromptError
 
 _BASE_CPU_S = 5
 _CPU_S_PER_PIXEL = 0.2e-6  # some three times what the dearest formats take on a processor of 2020
@@ -26,36 +30,42 @@ _BASE_BYTES = 128 * 2**20
 _BYTES_PER_PIXEL = 16  # what a WebP with transparency takes; others take half of it
 
 
-def prepare(load: Callable[[], ImageProcessing], max_pixels: int) -> Serve:
+def prepare(load: Callable[[], ImageProcessing], limits: PixelLimits) -> Serve:
     """What every worker does, with the image processor loaded."""
-    return partial(_serve, load(), max_pixels)
+    return partial(_serve, load(), limits)
 
 
-def _serve(processing: ImageProcessing, max_pixels: int, channel: socket.socket) -> None:
+def _serve(processing: ImageProcessing, limits: PixelLimits, channel: socket.socket) -> None:
     """Work until the server closes the channel."""
     channel.sendall(encode_answer(Hello(os.getpid())))
-    while (data := receive(channel)) is not None:
-        channel.sendall(encode_answer(_answer(channel, data, processing, max_pixels)))
+    while (settings := receive(channel)) is not None and (data := receive(channel)) is not None:
+        channel.sendall(encode_answer(_answer(channel, json.loads(settings), data, processing, limits)))
 
 
-def _answer(channel: socket.socket, data: bytes, processing: ImageProcessing, max_pixels: int) -> Answer:
+def _answer(
+    channel: socket.socket, settings: dict[str, Any], data: bytes, processing: ImageProcessing, limits: PixelLimits
+) -> Answer:
     try:
         before = data_bytes()
         width, height = webp.declared_size(data) or (0, 0)
-        _limit(before, min(width * height, max_pixels))
+        _limit(before, min(width * height, limits.decoded))
         check_parts(data)
-        image = open_header(data, max_pixels)
-        num_pixels = image.width * image.height
+        image = open_header(data, limits.decoded)
+        num_pixels = image.width * image.height + (limits.resized if settings else 0)
         channel.sendall(encode_answer(Opened(num_pixels)))
         if receive(channel) is None:
             raise SystemExit
         _limit(before, num_pixels)
+        processing = processing.with_settings(settings)
         if processing.target_edge is not None:
             _reduce(image, processing.target_edge)
         picture = to_rgb(image)
         del image  # some formats keep as much again as their picture takes
-        return Resized.of(processing.resize(picture))
-    except ImageError as error:
+        resized = processing.resize(picture)
+        if settings:
+            limits.check_resized(math.prod(resized.tiles.shape[:3]))
+        return Resized.of(resized)
+    except PromptError as error:
         return Refused(type(error).__name__, str(error))
     except MemoryError:
         return Refused(ImageTooCostlyError.__name__, "The image takes more memory than there is for it.")

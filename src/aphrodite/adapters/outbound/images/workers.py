@@ -12,6 +12,7 @@ from typing import Self
 import msgspec
 
 from aphrodite.adapters.outbound.images.budget import Budget
+from aphrodite.adapters.outbound.images.limits import PixelLimits
 from aphrodite.adapters.outbound.images.messages import (
     Answer,
     Hello,
@@ -36,29 +37,29 @@ class ImageWorkers:
     """Turns image files into what the model reads, in processes that are lost when a file asks too much of them.
 
     Belongs to one event loop. Files are taken in turn, and all pictures that are decoded at the same time have no more
-    than `max_pixels` together. A worker is killed at a deadline, and when its caller is cancelled; the next file in its
-    place has a new one forked.
+    than `limits.decoded` together. A worker is killed at a deadline, and when its caller is cancelled; the next file in
+    its place has a new one forked.
     """
 
     def __init__(
         self,
         load: Callable[[], ImageProcessing],
         *,
-        max_pixels: int,
+        limits: PixelLimits,
         num_workers: int | None = None,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
         """
         Args:
             load: Makes the image processor, in a process of its own; picklable.
-            max_pixels: Most of one picture, and of all that are decoded at once.
+            limits: Most pixels of a picture, and of all that are decoded at once.
             num_workers: As many as there are processors by default, within bounds.
             timeout_s: Seconds to open a file, and again to decode and resize its picture.
         """
-        self._load = partial(prepare, load, max_pixels)
+        self._load = partial(prepare, load, limits)
         self._num_workers = num_workers or min(max(os.cpu_count() or 1, _MIN_WORKERS), _MAX_WORKERS)
         self._timeout_s = timeout_s
-        self._pixels = Budget(max_pixels)
+        self._pixels = Budget(limits.decoded)
         self._nursery: Nursery | None = None
         self._starting = asyncio.Lock()
         self._free: asyncio.LifoQueue[_Worker | None] = asyncio.LifoQueue()  # None: to be forked when needed
@@ -68,17 +69,18 @@ class ImageWorkers:
         for worker in await asyncio.gather(*(self._new_worker() for _ in range(self._num_workers))):
             self._free.put_nowait(worker)
 
-    async def read(self, data: bytes) -> ResizedImage:
-        """The picture in the bytes of an image file, resized.
+    async def read(self, data: bytes, settings: bytes = b"{}") -> ResizedImage:
+        """The picture in the bytes of an image file, resized by `settings`, JSON of what a request sets.
 
-        Raises ImageError or a child of it, ImageTooCostlyError where a worker was lost; WorkerError when there is none.
+        Raises ImageError or a child of it, ImageTooCostlyError where a worker was lost; ProcessorSettingsError;
+        WorkerError when there is none.
         """
         worker = await self._free.get()
         try:
             if worker is None or worker.has_ended:  # while it had nothing to do: the file is not to blame
                 worker = await self._new_worker()
             async with asyncio.timeout(self._timeout_s):
-                answer = await worker.ask(data)
+                answer = await worker.ask(settings, data)
             if isinstance(answer, Opened):
                 async with self._pixels.take(answer.num_pixels), asyncio.timeout(self._timeout_s):
                     answer = await worker.ask(b"")
@@ -140,9 +142,10 @@ class _Worker:
         assert isinstance(hello, Hello)
         return cls(hello.pid, reader, writer)
 
-    async def ask(self, frame: bytes) -> Answer:
+    async def ask(self, *frames: bytes) -> Answer:
         """Raises EOFError or ConnectionError when the worker has ended."""
-        self._writer.write(encode_frame(frame))
+        for frame in frames:
+            self._writer.write(encode_frame(frame))
         await self._writer.drain()
         return await read_answer(self._reader)
 

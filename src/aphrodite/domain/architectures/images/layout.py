@@ -129,6 +129,8 @@ class LabelledTilesLayout:
         return {}
 
     def lay_out(self, width: int, height: int, tiles: Tiles) -> LaidOutImage:  # noqa: ARG002
+        """Raises ImageError where the image processor cuts more tiles than there are labels for."""
+        _check_num_tiles(tiles, self.max_units)
         pieces: list[str | int] = []
         for row in range(tiles.rows):
             for column in range(tiles.columns):

@@ -44,6 +44,7 @@ from aphrodite.domain.generation.message import (
     Piece,
     Reasoning,
 )
+from aphrodite.domain.prompting.prompts import check_processor_settings
 from aphrodite.domain.prompting.tools import Tool, ToolChoice
 
 
@@ -81,6 +82,7 @@ def _question(asked: ChatCompletionRequest, service: Service) -> chat.ChatQuesti
         continue_final_message=bool(asked.continue_final_message),
         template=asked.chat_template,
         variables=_variables(asked),
+        processor_settings=check_processor_settings(asked.mm_processor_kwargs),
     )
 
 

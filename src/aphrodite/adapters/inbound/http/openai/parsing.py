@@ -28,6 +28,7 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "length_penalty": (1, 1.0),
     "prompt_logprobs": (),
     "documents": ([],),
+    "mm_processor_kwargs": ({},),  # of text completions, which read no pictures
     "allowed_token_ids": (),
     "bad_words": ([],),
     "logits_processors": ([],),

@@ -89,6 +89,7 @@ class ChatCompletionRequest(GenerationFields, kw_only=True):
     continue_final_message: bool | None = None
     chat_template: str | None = None  # only where the operator trusts requests with templates
     chat_template_kwargs: dict[str, Any] | None = None  # there of any kind, elsewhere plain values
+    mm_processor_kwargs: dict[str, Any] | None = None  # of the image processor, where the operator allows it
 
 
 class CompletionRequest(GenerationFields, kw_only=True):

@@ -6,11 +6,13 @@ IMAGE ?=
 QUESTION ?=
 LAYERS ?=
 CHIPS ?=
-FEATURES ?= not tools
-TEST_CLIENTS = OMP_NUM_THREADS=1 SERVER_COMMAND=$(BIN)/aphrodite PYTHONPATH=tools:.
-CLIENT_OPTIONS = -W ignore -o filterwarnings= -m "" -k "$(FEATURES)"
+TEST_CLIENTS = OMP_NUM_THREADS=1 SERVER_COMMAND=$(BIN)/aphrodite PYTHONPATH=tools:. RESULTS=build/clients \
+    LITELLM_LOCAL_MODEL_COST_MAP=True HF_HUB_OFFLINE=1
+ASK = -m pytest -W ignore -o filterwarnings= -m ""
+ASK_FAST = $(TEST_CLIENTS) .venv-clients/bin/python $(ASK) tests/clients/test_*.py
+FAST_CLIENTS = setup .venv-clients/.installed tests/clients/node/node_modules/.package-lock.json
 
-.PHONY: setup demo serve docs check test test-slow test-clients test-browser attack soak test-gpu bench-gpu test-tpu-compile
+.PHONY: setup demo serve docs check test test-slow test-clients test-clients-fast test-browser attack soak test-gpu bench-gpu test-tpu-compile
 
 setup: $(STAMP)
 
@@ -53,21 +55,30 @@ docs: .venv/.docs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@
 
-# Real clients, in environments of their own, against a server of the demo model; prints which of them can do what.
-# FEATURES=tools tries the calls of tools, too few of which were tried yet.
-test-clients: setup .venv-clients/.installed
-	$(TEST_CLIENTS) .venv-clients/bin/python -m pytest $(CLIENT_OPTIONS) tests/clients \
-	    --ignore tests/clients/test_instructor.py --ignore tests/clients/test_llama_index.py
-	$(TEST_CLIENTS) .venv-clients-openai-2/bin/python -m pytest $(CLIENT_OPTIONS) \
-	    tests/clients/test_instructor.py tests/clients/test_llama_index.py
+# Real clients, in environments of their own, against servers of the demo model; prints which of them can do what, and
+# fails where docs/clients.md says otherwise.
+test-clients: $(FAST_CLIENTS) .venv-clients-openai-2/.installed .venv-clients-proxy/.installed \
+    tests/clients/sillytavern/node_modules/.package-lock.json
+	@rm -rf build/clients
+	-$(ASK_FAST)
+	-$(TEST_CLIENTS) .venv-clients-openai-2/bin/python $(ASK) tests/clients/openai_2
+	-$(TEST_CLIENTS) .venv-clients-proxy/bin/python $(ASK) tests/clients/proxy tests/clients/sillytavern
+	$(BIN)/python -m tests.clients.table build/clients
 
-.venv-clients/.installed: $(wildcard tests/clients/requirements*.txt tests/clients/node/package*.json)
-	$(PYTHON) -m venv .venv-clients
-	.venv-clients/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
-	$(PYTHON) -m venv .venv-clients-openai-2
-	.venv-clients-openai-2/bin/python -m pip install --quiet --requirement tests/clients/requirements-openai-2.txt
-	cd tests/clients/node && npm ci --silent
+# The clients that are installed and asked within two minutes or three.
+test-clients-fast: $(FAST_CLIENTS)
+	$(ASK_FAST)
+
+.venv-clients/.installed: tests/clients/requirements.txt
+.venv-clients-openai-2/.installed: tests/clients/openai_2/requirements.txt
+.venv-clients-proxy/.installed: tests/clients/proxy/requirements.txt
+.venv-clients/.installed .venv-clients-openai-2/.installed .venv-clients-proxy/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
+
+tests/clients/%/node_modules/.package-lock.json: tests/clients/%/package-lock.json
+	cd $(<D) && npm ci --silent --omit=dev --omit=optional --ignore-scripts
 
 # What strangers can do to a server, with the figures: all attacks, those that take too long for `make test` among them.
 attack: setup

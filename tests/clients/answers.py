@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 MODEL = "demo"
 SHAPES = "triangles"  # are in the picture
@@ -20,7 +20,9 @@ WEATHER: dict[str, Any] = {
 
 
 class Weather(BaseModel):
-    """The weather in a city."""  # no free text: the model would never end it
+    """The weather in a city."""
+
+    model_config = ConfigDict(extra="forbid")  # no free text and no other keys: a model so small would never end them
 
     city: Literal["Paris", "Rome"]
     is_sunny: bool

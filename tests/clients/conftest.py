@@ -6,18 +6,22 @@ test_tools, test_too_long. `make test-clients` runs them.
 
 import base64
 import io
+import json
 import os
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.clients.table import table
 from tests.e2e import server_process
 
 from drawings import draw
 
-FEATURES = ("text", "image", "stream", "structured", "tools", "too_long")
 KEY = "sk-aphrodite"
+NAME_OF_SEEING = "gpt-4o"  # another name of the model: guidance sends images only to those that begin so
 _SEED = 2_000_000_011  # of the drawing that `make demo` asks about
 _SIGNS = {"passed": "yes", "failed": "NO"}
 _results: dict[str, dict[str, str]] = defaultdict(dict)
@@ -28,7 +32,20 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a server of the demo model listens, which wants KEY; its own environment has no clients."""
     server_process.COMMAND = os.environ["SERVER_COMMAND"]
     log: Path = tmp_path_factory.mktemp("server") / "log"
-    with server_process.running(log, "demo", *server_process.SMALL, "--api-key", KEY) as server:
+    names = ("--served-model-name", "demo", "--served-model-name", NAME_OF_SEEING)
+    with server_process.running(log, "demo", *server_process.SMALL, "--api-key", KEY, *names) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def caller_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server of a model listens that calls `weather` of its own accord; it wants KEY."""
+    server_process.COMMAND = os.environ["SERVER_COMMAND"]
+    folder = tmp_path_factory.mktemp("caller")
+    python = Path(server_process.COMMAND).with_name("python")
+    subprocess.run([python, "-m", "tests.clients.caller", str(folder)], check=True)
+    names = ("--served-model-name", "demo", "--api-key", KEY)
+    with server_process.running(folder / "log", str(folder), *server_process.SMALL, *names) as server:
         yield server.url
 
 
@@ -57,7 +74,8 @@ def _openai_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call" or report.failed:
         path, _, name = report.nodeid.partition("::")
-        client, feature = Path(path).stem.removeprefix("test_"), name.removeprefix("test_").partition("[")[0]
+        client = Path(path).stem.removeprefix("test_").replace("_", "-")
+        feature = name.removeprefix("test_").partition("[")[0]
         if client == feature == "node":
             client, _, feature = name.partition("[")[2].rstrip("]").rpartition("-")
             client = f"node: {client}"
@@ -66,9 +84,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Client by feature; a dash where the client has no such thing, or it is not tried."""
-    rows = [("client", *FEATURES)]
-    rows += [(name, *(row.get(each, "-") for each in FEATURES)) for name, row in sorted(_results.items())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        terminalreporter.write_line(" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    terminalreporter.write(table(_results))
+    if folder := os.environ.get("RESULTS"):  # for the table of all environments
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(folder, f"{Path(sys.prefix).name.lstrip('.')}.json").write_text(json.dumps(_results))

@@ -4,7 +4,7 @@ import pytest
 from haystack.components.generators.chat import OpenAIChatGenerator
 from haystack.dataclasses import ChatMessage, ImageContent
 from haystack.tools import Tool
-from tests.clients.answers import GREETING, MODEL, QUESTION, WEATHER, is_answer
+from tests.clients.answers import GREETING, MODEL, QUESTION, WEATHER, Weather, is_answer
 
 
 @pytest.fixture
@@ -31,6 +31,11 @@ def test_stream(generator, picture):
     assert is_answer("".join(pieces))
 
 
+def test_structured(generator):
+    answer = generator.run([ChatMessage.from_user(GREETING)], generation_kwargs={"response_format": Weather})
+    Weather.model_validate_json(answer["replies"][0].text)
+
+
 def test_tools(generator):
     tool = Tool(name="weather", description="The weather.", parameters=WEATHER, function=lambda city: city)
     answer = generator.run(
@@ -40,3 +45,4 @@ def test_tools(generator):
     )
     [call] = answer["replies"][0].tool_calls
     assert call.tool_name == "weather"
+    assert tool.invoke(**call.arguments) in ("Paris", "Rome")

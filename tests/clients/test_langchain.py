@@ -1,5 +1,7 @@
 """LangChain's `langchain-openai`."""
 
+from typing import Literal
+
 import pytest
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
@@ -36,12 +38,13 @@ def test_structured(model):
 
 def test_tools(model):
     @tool
-    def weather(city: str) -> str:
+    def weather(city: Literal["Paris", "Rome"]) -> str:
         """The weather of a city."""
         return city
 
     [call] = model.bind_tools([weather], tool_choice="any", parallel_tool_calls=False).invoke(GREETING).tool_calls
     assert call["name"] == "weather"
+    assert weather.invoke(call).content in ("Paris", "Rome")
 
 
 def test_too_long(model):

@@ -1,18 +1,19 @@
 """The `llm` command, with a model of its own configuration file."""
 
 import base64
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.clients.answers import GREETING, QUESTION, is_answer
+from tests.clients.answers import GREETING, QUESTION, Weather, is_answer
 from tests.clients.conftest import KEY
 
 
-@pytest.fixture
-def llm(url, tmp_path, monkeypatch):
+def command(url: str, tmp_path: Path):
+    """The command with a configuration of its own."""
     (tmp_path / "extra-openai-models.yaml").write_text(
         f"- model_id: here\n  model_name: demo\n  api_base: {url}/v1\n  api_key_name: here\n  vision: true\n"
         "  supports_schema: true\n  supports_tools: true\n"
@@ -26,6 +27,11 @@ def llm(url, tmp_path, monkeypatch):
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def llm(url, tmp_path):
+    return command(url, tmp_path)
 
 
 def test_text(llm):
@@ -43,4 +49,11 @@ def test_image(llm, picture, tmp_path):
 
 
 def test_structured(llm):
-    assert '"city"' in llm("--schema", "city, degrees int", GREETING)
+    Weather.model_validate_json(llm("--schema", json.dumps(Weather.model_json_schema()), GREETING))
+
+
+def test_tools(caller_url, tmp_path):
+    llm = command(caller_url, tmp_path)
+    code = 'def weather(city: str) -> str:\n    "The weather of a city."\n    return f"Sunny in {city}."\n'
+    for mode in ([], ["--no-stream"]):
+        assert llm(*mode, "--functions", code, GREETING).strip() == "It is sunny in Paris."

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).with_name("node")
 ALL = ("text", "image", "stream", "structured", "tools")
 CLIENTS = {
     "openai": ALL,
-    "anthropic": ("text", "image", "stream", "tools"),
+    "anthropic": ALL,
     "vercel": ALL,
     "vercel-compatible": ALL,
 }

@@ -36,3 +36,17 @@ def test_stream(client, picture):
 def test_structured(client):
     answer = client.chat(MODEL, [{"role": "user", "content": GREETING}], format=WEATHER)
     assert json.loads(answer.message.content)["city"] in ("Paris", "Rome")
+
+
+def test_tools(caller_url):
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        return f"Sunny in {city}."
+
+    client = ollama.Client(caller_url, headers={"Authorization": f"Bearer {KEY}"})
+    messages = [{"role": "user", "content": GREETING}]
+    answer = client.chat(MODEL, messages, tools=[weather]).message
+    [call] = answer.tool_calls
+    assert weather(**call.function.arguments) == "Sunny in Paris."
+    result = {"role": "tool", "tool_name": "weather", "content": "Sunny in Paris."}
+    assert client.chat(MODEL, [*messages, answer, result], tools=[weather]).message.content == "It is sunny in Paris."

@@ -1,9 +1,13 @@
 """Outlines over an OpenAI-compatible server."""
 
+import base64
+import io
+
 import openai
 import outlines
 import pytest
-from tests.clients.answers import GREETING, MODEL, Weather
+from PIL import Image
+from tests.clients.answers import GREETING, MODEL, QUESTION, Weather, is_answer
 
 
 @pytest.fixture
@@ -13,6 +17,11 @@ def model():
 
 def test_text(model):
     assert model(GREETING).strip()
+
+
+def test_image(model, picture):
+    image = outlines.inputs.Image(Image.open(io.BytesIO(base64.b64decode(picture))))
+    assert is_answer(model([QUESTION, image]))
 
 
 def test_stream(model):

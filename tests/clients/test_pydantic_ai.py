@@ -1,11 +1,15 @@
 """Pydantic AI."""
 
+import asyncio
 import base64
+from typing import Literal
 
 import pytest
 from pydantic_ai import Agent, BinaryContent
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
 from tests.clients.answers import GREETING, MODEL, QUESTION, Weather, is_answer
+from tests.clients.conftest import KEY
 
 
 @pytest.fixture
@@ -31,10 +35,30 @@ async def _streamed(model, picture) -> str:
 
 
 def test_stream(model, picture):
-    import asyncio
-
     assert is_answer(asyncio.run(_streamed(model, picture)))
 
 
 def test_structured(model):
     assert isinstance(Agent(model, output_type=Weather).run_sync(GREETING).output, Weather)
+
+
+def test_tools(model):
+    def weather(city: Literal["Paris", "Rome"]) -> str:
+        """The weather of a city."""
+        return f"Sunny in {city}."
+
+    assert Agent(model, output_type=weather).run_sync(GREETING).output in ("Sunny in Paris.", "Sunny in Rome.")
+
+
+def test_tools_that_the_model_calls_by_itself(caller_url):
+    agent = Agent(OpenAIChatModel(MODEL, provider=OpenAIProvider(base_url=f"{caller_url}/v1", api_key=KEY)))
+    called = []
+
+    @agent.tool_plain
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        called.append(city)
+        return "Sunny."
+
+    assert agent.run_sync(GREETING).output == "It is sunny in Paris."
+    assert called == ["Paris"]

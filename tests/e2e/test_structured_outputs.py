@@ -30,8 +30,10 @@ def chat(client: openai.OpenAI, seed: int, **fields: Any) -> Any:
         {"response_format": AS_SCHEMA},
         {"extra_body": {"structured_outputs": {"json": SCHEMA}}},
         {"extra_body": {"guided_json": json.dumps(SCHEMA), "guided_decoding_backend": "auto"}},
+        # As guidance sends it, for servers of whatever age.
+        {"extra_body": {"guided_json": json.dumps(SCHEMA), "structured_outputs": {"json": json.dumps(SCHEMA)}}},
     ],
-    ids=["response_format", "structured_outputs", "guided_json"],
+    ids=["response_format", "structured_outputs", "guided_json", "twice"],
 )
 def test_a_schema(client: openai.OpenAI, fields: dict[str, Any]) -> None:
     ended = [choice for choice in chat(client, 1, n=6, **fields).choices if choice.finish_reason == "stop"]

@@ -165,3 +165,13 @@ def test_a_call_that_must_be_made_is_made(tool_client: openai.OpenAI, choice: An
     assert (first.index, first.type, first.function.name, first.id[:5]) == (0, "function", "weather", "call_")
     assert all(call.id is None and call.function.name is None for call in others)
     assert json.loads("".join(call.function.arguments for call in (first, *others)))["city"] in ("Paris", "Rome")
+
+
+def test_a_forced_call_has_only_the_arguments_that_are_listed(tool_client: openai.OpenAI) -> None:
+    # As LiteLLM's hosted_vllm sends a closed schema: without additionalProperties.
+    schema = {"type": "object", "properties": {"city": {"type": "string", "enum": ["Paris"]}}, "required": ["city"]}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": schema}}]
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        fields = {"tools": tools, "tool_choice": choice, "parallel_tool_calls": False, "max_tokens": 100}
+        for whole in answer(tool_client, **fields, n=4, temperature=2.0, seed=5).choices:
+            assert json.loads(whole.message.tool_calls[0].function.arguments) == {"city": "Paris"}

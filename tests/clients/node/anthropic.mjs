@@ -12,6 +12,10 @@ await run({
   text: async () => assert((await client.messages.create(body(hello))).content[0].text.trim()),
   image: async () => isAnswer((await client.messages.create(body(seen))).content[0].text),
   stream: async () => isAnswer(await client.messages.stream(body(seen)).finalText()),
+  structured: async () => {
+    const answer = await client.messages.create(body(hello, { output_config: { format: { type: "json_schema", schema: weather } } }));
+    assert(["Paris", "Rome"].includes(JSON.parse(answer.content[0].text).city));
+  },
   tools: async () => {
     const tools = [{ name: "weather", input_schema: weather }];
     const answer = await client.messages.create(body(hello, { tools, tool_choice: { type: "any", disable_parallel_tool_use: true } }));

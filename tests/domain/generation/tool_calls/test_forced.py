@@ -4,12 +4,19 @@ import json
 from itertools import count
 from typing import Any
 
+import jsonschema
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.domain.generation.tool_calls.test_round_trips import CALLS, cut
 
 from aphrodite.domain.generation.message import CallArguments, Piece, assemble
-from aphrodite.domain.generation.tool_calls.forced import ListedCalls, NamedCall, schema_of_calls
+from aphrodite.domain.generation.tool_calls.forced import (
+    ListedCalls,
+    NamedCall,
+    schema_of_arguments,
+    schema_of_calls,
+)
 from aphrodite.domain.prompting.tools import Tool
 
 
@@ -58,3 +65,25 @@ def test_references_lead_to_the_same_place_in_the_schema_of_calls() -> None:
     for step in reference.removeprefix("#/").split("/"):
         node = node[int(step)] if isinstance(node, list) else node[step]
     assert node == {"type": "string"}
+
+
+@pytest.mark.parametrize("closed", [{}, {"x": {"type": "string"}}])
+def test_a_call_has_no_arguments_that_its_function_does_not_know(closed: dict[str, Any]) -> None:
+    parameters = {"type": "object", "properties": closed}
+    schema = schema_of_arguments(Tool("f", parameters=parameters))
+    jsonschema.validate(dict.fromkeys(closed, ""), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"y": 1}, schema)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"properties": {"x": {}}, "additionalProperties": {"type": "integer"}},
+        {"properties": {"x": {}}, "patternProperties": {"y": {}}},
+        {"properties": {"x": {}}, "allOf": [{"properties": {"y": {}}}]},
+    ],
+)
+def test_a_schema_that_takes_other_arguments_still_does(parameters: dict[str, Any]) -> None:
+    jsonschema.validate({"y": 1}, schema_of_arguments(Tool("f", parameters=parameters)))

@@ -42,7 +42,7 @@ from aphrodite.domain.generation.message_format import MessageFormat, find_messa
 from aphrodite.domain.generation.message_reader import MessageReader
 from aphrodite.domain.generation.outputs import CompletionOutput, Logprob
 from aphrodite.domain.generation.reasoning import ReasoningReader
-from aphrodite.domain.generation.tool_calls.forced import ListedCalls, NamedCall, schema_of_calls
+from aphrodite.domain.generation.tool_calls.forced import ListedCalls, NamedCall, schema_of_arguments, schema_of_calls
 from aphrodite.domain.generation.tool_calls.reader import CallReader, FormattedCalls
 from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.json_schema import check_schema
@@ -189,7 +189,7 @@ def _sampling(question: ChatQuestion) -> SamplingParams:
         schema = schema_of_calls(question.tools, only_one=not question.parallel_tool_calls)
     else:
         tool = next(tool for tool in question.tools if tool.name == question.tool_choice.name)
-        schema = {"type": "object", **tool.parameters}
+        schema = schema_of_arguments(tool)
     form = StructuredOutputs(json=schema)  # bounds the tools' length, too
     for number, tool in enumerate(question.tools):
         check_schema(dict(tool.parameters), f"{OWN}.tools[{number}].function.parameters")

@@ -13,13 +13,15 @@ _HEAD = re.compile(
     r'(?:\s*\})?\s*[\[,]\s*\{\s*"name"\s*:\s*(?P<name>"(?:[^"\\]|\\.)*")\s*,\s*"parameters"\s*:\s*(?=\{)', re.DOTALL
 )
 
+_OPENING_KEYWORDS = {"additionalProperties", "patternProperties", "minProperties", "allOf", "anyOf", "oneOf", "$ref"}
+
 
 def schema_of_calls(tools: Sequence[Tool], *, only_one: bool) -> dict[str, Any]:
     """The JSON schema of a list of calls, `[{"name": ..., "parameters": ...}, ...]`, one at least."""
     options = []
     for index, tool in enumerate(tools):
         place = f"#/items/anyOf/{index}/properties/parameters"
-        properties = {"name": {"const": tool.name}, "parameters": _moved(tool.parameters, place)}
+        properties = {"name": {"const": tool.name}, "parameters": _moved(schema_of_arguments(tool), place)}
         options.append(
             {
                 "type": "object",
@@ -30,6 +32,16 @@ def schema_of_calls(tools: Sequence[Tool], *, only_one: bool) -> dict[str, Any]:
         )
     schema: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"anyOf": options}}
     return schema | ({"maxItems": 1} if only_one else {})
+
+
+def schema_of_arguments(tool: Tool) -> dict[str, Any]:
+    """What the arguments of a call are held to: its parameters alone, where they are listed and nothing opens the list.
+
+    Clients drop `additionalProperties`, and a function has no use for an argument that it does not know.
+    """
+    schema = {"type": "object", **tool.parameters}
+    is_closed = "properties" in schema and not _OPENING_KEYWORDS & schema.keys()
+    return schema | ({"additionalProperties": False} if is_closed else {})
 
 
 def _moved(schema: Any, place: str) -> Any:

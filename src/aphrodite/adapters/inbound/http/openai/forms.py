@@ -17,11 +17,12 @@ def form_of(request: GenerationFields) -> StructuredOutputs | None:
     given = dict(_given(request))
     if not given:
         return None
-    if len(given) > 1:
-        first, second, *_ = given
-        raise InvalidRequestError(f"{second} cannot be given beside {first}: an answer has one form.", second)
     with naming_form(request):
-        return StructuredOutputs(**next(iter(given.values())))
+        (first, form), *others = [(name, StructuredOutputs(**fields)) for name, fields in given.items()]
+    for second, other in others:
+        if other != form:  # clients that know older servers send the same under two names
+            raise InvalidRequestError(f"{second} cannot be given beside {first}: an answer has one form.", second)
+    return form
 
 
 def naming_form(request: GenerationFields) -> AbstractContextManager[None]:

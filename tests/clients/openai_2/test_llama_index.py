@@ -1,5 +1,7 @@
 """LlamaIndex's `OpenAILike`."""
 
+from typing import Literal
+
 import pytest
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.tools import FunctionTool
@@ -42,7 +44,7 @@ def test_structured(model):
 
 
 def test_tools(model):
-    def weather(city: str) -> str:
+    def weather(city: Literal["Paris", "Rome"]) -> str:
         """The weather of a city."""
         return city
 
@@ -50,3 +52,4 @@ def test_tools(model):
     answer = model.chat_with_tools([tool], user_msg=GREETING, tool_required=True)
     [call] = model.get_tool_calls_from_response(answer)
     assert call.tool_name == "weather"
+    assert tool(**call.tool_kwargs).content in ("Paris", "Rome")

@@ -153,6 +153,10 @@ def test_pages_of_input_items(client: openai.OpenAI) -> None:
         assert "".join(item.content for item in items) == expected  # page by page
     with pytest.raises(openai.BadRequestError, match="limit must be"):
         client.responses.input_items.list(response.id, limit=1000)
+    for order in ("ASC", "", "random"):
+        with pytest.raises(openai.BadRequestError, match="order must be") as refused:
+            client.responses.input_items.list(response.id, extra_query={"order": order})
+        assert refused.value.param == "order"
 
 
 def test_a_response_that_is_under_way_can_be_cancelled(client: openai.OpenAI) -> None:

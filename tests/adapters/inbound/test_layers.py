@@ -41,8 +41,9 @@ async def ask(
     headers: dict[str, str] | None = None,
     body: list[bytes] | None = None,
     leave_after: int | None = None,
+    takes_nothing: bool = False,
 ) -> tuple[int, dict[str, str], bytes]:
-    """One request; the client leaves after so many messages of the answer, or at once for 0."""
+    """One request; the client leaves after so many messages of the answer, at once for 0, or without taking any."""
     given = [{"type": "http.request", "body": piece, "more_body": True} for piece in body or []]
     given.append({"type": "http.request", "body": b"", "more_body": False})
     received: list[Any] = []
@@ -57,6 +58,9 @@ async def ask(
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
+        if takes_nothing:
+            gone.set()
+            await asyncio.Event().wait()
         received.append(message)
         if len(received) == leave_after or not message.get("more_body", True):
             gone.set()
@@ -229,6 +233,21 @@ def test_a_reader_that_leaves_closes_the_stream() -> None:
     events = Events(pause_s=0.01)
     asyncio.run(ask(application(stream(events)), leave_after=3))
     assert events.closed
+
+
+def test_a_reader_that_leaves_before_the_first_event_closes_the_stream() -> None:
+    events = Events()
+    asyncio.run(ask(application(stream(events)), takes_nothing=True))
+    assert events.closed
+
+
+def test_what_goes_wrong_before_the_first_event_is_told_by_a_status() -> None:
+    async def events() -> AsyncGenerator[bytes, None]:
+        raise domain.QueueFullError("Too many wait.")
+        yield b""
+
+    status, _, body = asyncio.run(ask(application(stream(events))))
+    assert (status, json.loads(body)["error"]["message"]) == (429, "Too many wait.")
 
 
 def _all_errors(kind: type[Exception]) -> set[type[Exception]]:

@@ -38,8 +38,8 @@ def encode_line(data: msgspec.Struct) -> bytes:
 
 
 class EventStream(Response):
-    """Sends events as they come. An error on the way becomes the last event, with no [DONE] behind it; `encode_error`
-    frames it, in the form of the API that was asked.
+    """Sends events as they come. An error before the first is raised; one on the way becomes the last event, with no
+    [DONE] behind it; `encode_error` frames it, in the form of the API that was asked.
 
     The generator is closed in any case, also when the client goes away, or reads too slowly for the request's deadline.
     """
@@ -56,11 +56,15 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
         async with aclosing(self._events) as events:
+            # A generator that was never begun runs no `finally` when it is closed: so this goes before all else.
+            async with within_deadline(Request(scope)):
+                event = await anext(events, None)
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             try:
                 async with within_deadline(Request(scope)):
-                    async for event in events:
+                    while event is not None:
                         await send({"type": "http.response.body", "body": event, "more_body": True})
+                        event = await anext(events, None)
             except Exception as error:  # noqa: BLE001 - the status is out already: whatever it is goes into the stream
                 status, body, _ = describe(error)
                 note_error(scope, body.error)

@@ -54,7 +54,10 @@ async def input_items(request: Request) -> Response:
 
 def _page(stored: bytes, query: Mapping[str, str]) -> InputItems:
     items: list[dict[str, Any]] = msgspec.json.decode(stored)
-    if query.get("order", "desc") != "asc":
+    order = query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise InvalidRequestError("order must be asc or desc.", "order")
+    if order == "desc":
         items.reverse()
     after = query.get("after")
     if after is not None:

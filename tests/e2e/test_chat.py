@@ -195,3 +195,43 @@ def test_unknown_fields_are_ignored_and_logged_and_prompts_are_not(
     answer(client, ask("A very secret sentence."), max_tokens=1, extra_body={"frobnicate": 1})
     assert "'frobnicate'" in server.log
     assert "secret" not in server.log
+
+
+def test_token_ids_and_what_the_prompt_could_have_been(client: openai.OpenAI) -> None:
+    messages: Any = ask("What is this?", data_url(picture("rgb", (200, 10, 10))))
+    fields: dict[str, Any] = {"model": MODEL, "messages": messages, "max_tokens": 6, "temperature": 0}
+    extra = {"return_token_ids": True, "prompt_logprobs": 2}
+    whole = client.chat.completions.create(**fields, n=2, extra_body=extra)
+    tokenized: Any = client.post("/tokenize", body={"messages": messages}, cast_to=object)
+    assert whole.model_extra["prompt_token_ids"] == tokenized["tokens"]
+    first, *others = whole.model_extra["prompt_logprobs"]
+    assert first is None
+    for token_id, candidates in zip(tokenized["tokens"][1:], others, strict=True):
+        assert {candidate["rank"] for candidate in candidates.values()} >= {1, 2}
+        assert candidates[str(token_id)]["logprob"] <= max(each["logprob"] for each in candidates.values())
+    for choice in whole.choices:
+        text: Any = client.post("/detokenize", body={"tokens": choice.model_extra["token_ids"]}, cast_to=object)
+        assert text["prompt"] == choice.message.content
+    chunks = list(client.chat.completions.create(**fields, stream=True, extra_body={"return_token_ids": True}))
+    assert chunks[0].model_extra["prompt_token_ids"] == tokenized["tokens"]
+    assert all("prompt_token_ids" not in chunk.model_extra for chunk in chunks[1:])
+    streamed = [chunk.choices[0].model_extra.get("token_ids", []) for chunk in chunks]
+    assert [token_id for ids in streamed for token_id in ids] == whole.choices[0].model_extra["token_ids"]
+    with pytest.raises(openai.BadRequestError, match="not told in a stream"):
+        client.chat.completions.create(**fields, stream=True, extra_body=extra)
+    plain = client.chat.completions.create(**fields)
+    assert not {"prompt_token_ids", "prompt_logprobs"} & plain.model_extra.keys()
+
+
+def test_prompt_logprobs_are_those_of_a_text_completion(client: openai.OpenAI) -> None:
+    extra = {"prompt_logprobs": 1, "return_token_ids": True}
+    messages: Any = [{"role": "user", "content": "The quick brown fox"}]
+    chat = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=1, extra_body=extra)
+    ids = chat.model_extra["prompt_token_ids"]
+    [text] = client.completions.create(model=MODEL, prompt=ids, max_tokens=1, extra_body=extra).choices
+    for one, other in zip(
+        chat.model_extra["prompt_logprobs"][1:], text.model_extra["prompt_logprobs"][1:], strict=True
+    ):
+        assert {key: value["logprob"] for key, value in one.items()} == pytest.approx(
+            {key: value["logprob"] for key, value in other.items()}, abs=1e-4
+        )

@@ -33,7 +33,7 @@ from starlette.requests import Request
 
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.form_names import OWN, renaming_form
-from aphrodite.adapters.inbound.http.generation import Generation, TokenUsage
+from aphrodite.adapters.inbound.http.generation import Generation, TokenUsage, check_num_prompt_logprobs
 from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.adapters.inbound.http.service import Service, service_of
 from aphrodite.domain.generation.delta import FinishReason
@@ -84,7 +84,8 @@ class ChatDelta:
     """What a step added to one choice."""
 
     index: int
-    pieces: Sequence[Piece]
+    pieces: Sequence[Piece]  # none while it is not sure what the text is
+    token_ids: list[int]
     logprobs: list[dict[int, Logprob]] | None  # of the step's tokens, whatever piece they belong to
     finish_reason: ChatFinishReason | None
     stop_reason: int | str | None  # the stop token or stop string
@@ -96,6 +97,7 @@ class ChatChoice:
 
     index: int
     message: AssistantMessage
+    token_ids: list[int]
     logprobs: list[dict[int, Logprob]] | None
     finish_reason: ChatFinishReason | None
     stop_reason: int | str | None
@@ -117,8 +119,8 @@ class ChatAnswer:
             pieces = reader.push(delta.text)
             if finish_reason is not None:
                 pieces += reader.finish()
-            if pieces or delta.logprobs or finish_reason:
-                yield ChatDelta(index, pieces, delta.logprobs, _reason(finish_reason, reader), delta.stop_reason)
+            reason = _reason(finish_reason, reader)
+            yield ChatDelta(index, pieces, delta.token_ids, delta.logprobs, reason, delta.stop_reason)
 
     async def finish(self) -> list[ChatChoice]:
         """Wait for all choices."""
@@ -129,7 +131,24 @@ class ChatAnswer:
         reader = self._new_reader()
         message = assemble([*reader.push(completion.text), *reader.finish()])
         finish_reason = _reason(completion.finish_reason, reader)
-        return ChatChoice(completion.index, message, completion.logprobs, finish_reason, completion.stop_reason)
+        return ChatChoice(
+            completion.index,
+            message,
+            completion.token_ids,
+            completion.logprobs,
+            finish_reason,
+            completion.stop_reason,
+        )
+
+    @property
+    def prompt_token_ids(self) -> list[int]:
+        """What the model read, its images' tokens among them."""
+        return self._generation.prompt_token_ids(0)
+
+    @property
+    def prompt_logprobs(self) -> list[dict[int, Logprob] | None] | None:
+        """For each token of the prompt, None for the first; None where they were not asked for."""
+        return self._generation.prompt_logprobs(0)
 
     def usage(self) -> TokenUsage:
         """Tokens by now."""
@@ -148,6 +167,7 @@ async def ask(request: Request, question: ChatQuestion) -> ChatAnswer:
     """Have a question answered; returns when the first token is there. The body's memory is given back by then."""
     service = service_of(request)
     prompt = await prepare(request, question)
+    check_num_prompt_logprobs([prompt], question.sampling, "prompt_logprobs")
     reading = _Reading(question, _message_format(question, service), prompt.text or "")
     with _naming_tools(question.tool_choice):
         sampling, streamed, choice = _sampling(question), question.streamed, question.tool_choice

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Self
 
+from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.kept_logprobs import LogprobShare
 from aphrodite.adapters.inbound.http.request_note import RequestNote
 from aphrodite.domain.errors import AphroditeError, RequestError
@@ -21,6 +22,7 @@ from aphrodite.engine.client import EngineClient
 from aphrodite.engine.engine import EngineRequest
 
 _MAX_LOGPROBS = 1 << 19  # that are kept until an answer is whole
+_MAX_PROMPT_LOGPROBS = 1 << 19  # of one request, all candidates counted
 _PROMPTS_AT_ONCE = 16  # that are made ready before others have their turn
 
 
@@ -32,6 +34,24 @@ class TokenUsage:
     num_cached_tokens: int  # found in the prefix cache
     num_image_tokens: int
     num_output_tokens: int
+
+
+def check_num_prompt_logprobs(
+    prompts: Sequence[ProcessedPrompt], sampling: SamplingParams, field: str, asked_by: str = "prompt_logprobs"
+) -> None:
+    """Of all prompts together; what is generated is bounded by what a client reads.
+
+    Raises InvalidRequestError about the request's `field`, whose sentence begins with `asked_by`.
+    """
+    if sampling.prompt_logprobs is None:
+        return
+    num_logprobs = sum(len(prompt.token_ids) for prompt in prompts) * (sampling.prompt_logprobs + 1) * sampling.n
+    if num_logprobs > _MAX_PROMPT_LOGPROBS:
+        raise InvalidRequestError(
+            f"{asked_by} asks for {num_logprobs} log-probabilities of prompt tokens in all; at most "
+            f"{_MAX_PROMPT_LOGPROBS} may be asked for in one request.",
+            field,
+        )
 
 
 class Generation:

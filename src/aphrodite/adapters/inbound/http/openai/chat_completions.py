@@ -7,6 +7,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,7 +16,7 @@ from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
 from aphrodite.adapters.inbound.http.openai.forms import naming_form
-from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
+from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs, prompt_logprobs
 from aphrodite.adapters.inbound.http.openai.messages import AssistantMessage as FormerAnswer
 from aphrodite.adapters.inbound.http.openai.messages import Function, FunctionName, Message, NamedTool, RefusalPart
 from aphrodite.adapters.inbound.http.openai.objects import (
@@ -61,7 +62,7 @@ async def chat_completions(request: Request) -> Response:
         if asked.stream:
             return EventStream(_events(asked, echoed, answer, answer_id, created, model))
         whole = await _whole(asked, echoed, answer, answer_id, created, model)
-        return await large_json_response(whole) if asked.logprobs else json_response(whole)
+        return await large_json_response(whole) if _has_logprobs(asked) else json_response(whole)
 
 
 def _question(asked: ChatCompletionRequest, service: Service) -> chat.ChatQuestion:
@@ -91,22 +92,28 @@ async def _whole(
 ) -> ChatCompletion:
     finished = await answer.finish()
 
-    def write() -> list[ChatChoice]:
-        return [
+    def write() -> ChatCompletion:
+        choices = [
             ChatChoice(
                 index=choice.index,
                 message=_message(choice.message, echoed),
                 logprobs=chat_logprobs(choice.logprobs, asked.top_logprobs or 0),
                 finish_reason=choice.finish_reason,
                 stop_reason=choice.stop_reason,
+                token_ids=choice.token_ids if asked.return_token_ids else UNSET,
             )
             for choice in finished
         ]
+        usage = written_usage(answer.usage())
+        whole = ChatCompletion(id=answer_id, created=created, model=model, choices=choices, usage=usage)
+        if asked.prompt_logprobs is not None and answer.prompt_logprobs is not None:
+            whole.prompt_logprobs = prompt_logprobs(answer.prompt_logprobs, asked.prompt_logprobs)
+        if asked.return_token_ids:
+            whole.prompt_token_ids = answer.prompt_token_ids
+        return whole
 
     # Log-probabilities can be many; other requests go on meanwhile.
-    choices = await asyncio.to_thread(write) if asked.logprobs else write()
-    usage = written_usage(answer.usage())
-    return ChatCompletion(id=answer_id, created=created, model=model, choices=choices, usage=usage)
+    return await asyncio.to_thread(write) if _has_logprobs(asked) else write()
 
 
 async def _events(
@@ -116,19 +123,28 @@ async def _events(
     chunk = partial(ChatCompletionChunk, id=answer_id, created=created, model=model)
     async with aclosing(answer):
         for index in range(answer.num_choices):
-            role = Delta(role="assistant", content=echoed)
-            yield encode_event(chunk(choices=[ChatChunkChoice(index, role)]))
+            begun = chunk(choices=[ChatChunkChoice(index, Delta(role="assistant", content=echoed))])
+            if asked.return_token_ids and index == 0:
+                begun.prompt_token_ids = answer.prompt_token_ids
+            yield encode_event(begun)
         async for delta in answer:
             logprobs = chat_logprobs(delta.logprobs, asked.top_logprobs or 0)
-            for piece in delta.pieces or ([Content("")] if logprobs else []):
-                yield encode_event(chunk(choices=[ChatChunkChoice(delta.index, _delta(piece), logprobs)]))
-                logprobs = None  # told with the first piece
+            token_ids: list[int] | UnsetType = delta.token_ids if asked.return_token_ids else UNSET
+            for piece in delta.pieces or ([Content("")] if logprobs or token_ids else []):
+                choice = ChatChunkChoice(delta.index, _delta(piece), logprobs, token_ids=token_ids)
+                yield encode_event(chunk(choices=[choice]))
+                logprobs, token_ids = None, UNSET  # told with the first piece
             if delta.finish_reason:
                 end = ChatChunkChoice(delta.index, Delta(), None, delta.finish_reason, delta.stop_reason)
                 yield encode_event(chunk(choices=[end]))
         if asked.stream_options is not None and asked.stream_options.include_usage:
             yield encode_event(chunk(choices=[], usage=written_usage(answer.usage())))
         yield DONE
+
+
+def _has_logprobs(asked: ChatCompletionRequest) -> bool:
+    """Whether the answer may be long to write."""
+    return bool(asked.logprobs) or asked.prompt_logprobs is not None
 
 
 def _message(answered: AssistantMessage, echoed: str) -> ResponseMessage:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
-from aphrodite.adapters.inbound.http.generation import Generation
+from aphrodite.adapters.inbound.http.generation import Generation, check_num_prompt_logprobs
 from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
 from aphrodite.adapters.inbound.http.openai.forms import naming_form
 from aphrodite.adapters.inbound.http.openai.logprobs import (
@@ -31,10 +31,8 @@ from aphrodite.adapters.inbound.http.service import Service, service_of
 from aphrodite.adapters.inbound.http.sse import DONE, EventStream, encode_event
 from aphrodite.domain.generation.assembler import TextDelta
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
-from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 _MAX_CHOICES = 1024  # of one request
-_MAX_PROMPT_LOGPROBS = 1 << 19  # of one request, all candidates counted
 
 
 async def completions(request: Request) -> Response:
@@ -47,7 +45,8 @@ async def completions(request: Request) -> Response:
         given = _prompts(asked, sampling.n)
         add_special_tokens = asked.add_special_tokens is not False
         prompts = await service.preparer.prompts(given, add_special_tokens=add_special_tokens)
-        _check_num_logprobs(asked, prompts, sampling)
+        by = ("logprobs", "echo with logprobs") if asked.prompt_logprobs is None else ("prompt_logprobs",)
+        check_num_prompt_logprobs(prompts, sampling, *by)
         echoes = [await _echo(asked, text, prompt, service) for text, prompt in zip(given, prompts, strict=True)]
         asked.prompt, given = "", []  # they may be large, and answers may take long
         request.state.body_lease.release()
@@ -73,19 +72,6 @@ async def _echo(asked: CompletionRequest, given: str | list[int], prompt: Proces
         return _Echo()
     text = given if isinstance(given, str) else await service.preparer.decode(given)
     return _Echo(text, service.tokenizer.token_bytes(prompt.token_ids[0]))
-
-
-def _check_num_logprobs(asked: CompletionRequest, prompts: Sequence[ProcessedPrompt], sampling: SamplingParams) -> None:
-    """Those of the prompts; what is generated is bounded by what a client reads."""
-    if sampling.prompt_logprobs is not None:
-        num_logprobs = sum(len(prompt.token_ids) for prompt in prompts) * (sampling.prompt_logprobs + 1) * sampling.n
-        if num_logprobs > _MAX_PROMPT_LOGPROBS:
-            name = "echo with logprobs" if asked.prompt_logprobs is None else "prompt_logprobs"
-            raise InvalidRequestError(
-                f"{name} asks for {num_logprobs} log-probabilities of prompt tokens in all; at most "
-                f"{_MAX_PROMPT_LOGPROBS} may be asked for in one request.",
-                "logprobs" if asked.prompt_logprobs is None else "prompt_logprobs",
-            )
 
 
 def _has_logprobs(asked: CompletionRequest) -> bool:

@@ -65,12 +65,23 @@ class ResponseMessage(Struct):
     reasoning: str | UnsetType = UNSET
 
 
+class PromptLogprob(Struct):
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[int, PromptLogprob] | None]
+"""For each token of the prompt, None for the first: token id to candidate."""
+
+
 class ChatChoice(Struct):
     index: int
     message: ResponseMessage
     logprobs: ChatLogprobs | None
     finish_reason: ChatFinishReason | None
     stop_reason: int | str | None  # the stop token or stop string
+    token_ids: list[int] | UnsetType = UNSET
 
 
 class ChatCompletion(Struct, kw_only=True):
@@ -81,6 +92,8 @@ class ChatCompletion(Struct, kw_only=True):
     choices: list[ChatChoice]
     usage: Usage
     system_fingerprint: None = None
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
 
 
 class CalledFunctionDelta(Struct, omit_defaults=True):
@@ -111,6 +124,7 @@ class ChatChunkChoice(Struct):
     logprobs: ChatLogprobs | None = None
     finish_reason: ChatFinishReason | None = None
     stop_reason: int | str | None = None
+    token_ids: list[int] | UnsetType = UNSET
 
 
 class ChatCompletionChunk(Struct, kw_only=True):
@@ -121,16 +135,7 @@ class ChatCompletionChunk(Struct, kw_only=True):
     choices: list[ChatChunkChoice]
     usage: Usage | None = None
     system_fingerprint: None = None
-
-
-class PromptLogprob(Struct):
-    logprob: float
-    rank: int
-    decoded_token: str
-
-
-PromptLogprobs = list[dict[int, PromptLogprob] | None]
-"""For each token of the prompt, None for the first: token id to candidate."""
+    prompt_token_ids: list[int] | UnsetType = UNSET  # with the first chunk
 
 
 class CompletionChoice(Struct):

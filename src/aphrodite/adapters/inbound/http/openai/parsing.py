@@ -26,7 +26,6 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "suffix": ("",),
     "use_beam_search": (False,),
     "length_penalty": (1, 1.0),
-    "prompt_logprobs": (),
     "documents": ([],),
     "mm_processor_kwargs": ({},),  # of text completions, which read no pictures
     "allowed_token_ids": (),

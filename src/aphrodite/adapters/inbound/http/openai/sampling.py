@@ -22,15 +22,15 @@ def chat_sampling(request: ChatCompletionRequest, default: SamplingParams) -> Sa
         raise InvalidRequestError('top_logprobs needs "logprobs": true.', "top_logprobs")
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     max_tokens = request.max_completion_tokens or request.max_tokens
-    return _sampling(request, default, max_tokens=max_tokens, logprobs=logprobs)
+    return _sampling(
+        request, default, max_tokens=max_tokens, logprobs=logprobs, prompt_logprobs=request.prompt_logprobs
+    )
 
 
 def completion_sampling(request: CompletionRequest, default: SamplingParams) -> SamplingParams:
     """For no tokens at all, one is asked for, which is not shown. Raises SamplingParamsError or InvalidRequestError."""
     if request.max_tokens == 0 and not request.echo:
         raise InvalidRequestError('max_tokens must be at least 1, or 0 with "echo": true.', "max_tokens")
-    if request.prompt_logprobs is not None and request.stream:
-        raise InvalidRequestError("prompt_logprobs are not told in a stream.", "prompt_logprobs")
     prompt_logprobs = (request.logprobs if request.echo else None, request.prompt_logprobs)
     return _sampling(
         request,
@@ -47,9 +47,11 @@ def _sampling(
     *,
     max_tokens: int | None,
     logprobs: int | None,
-    prompt_logprobs: int | None = None,
+    prompt_logprobs: int | None,
 ) -> SamplingParams:
     asked = given(request, OPENAI)
+    if request.prompt_logprobs is not None and request.stream:
+        raise InvalidRequestError("prompt_logprobs are not told in a stream.", "prompt_logprobs")
     if request.best_of is not None and request.best_of != asked.get("n", 1):
         raise InvalidRequestError(
             "best_of is supported where it equals n; leave it out.", "best_of", "unsupported_parameter"

@@ -56,7 +56,7 @@ ROWS = (
     Row("Gemma 1, 2 and 3", ("gemma", "gemma2", "gemma3_text"), "text alone"),
     Row("Granite", ("granite",), "text alone"),
     Row("GLM-4, GLM-4-0414", ("glm", "glm4"), "text alone"),
-    Row("Phi-3 (4k contexts)", ("phi3",), "text alone"),
+    Row("Phi-3, Phi-3.5, Phi-4-mini (LongRoPE by `max_model_len`)", ("phi3",), "text alone"),
     Row("ERNIE 4.5 (dense)", ("ernie4_5",), "text alone"),
 )
 

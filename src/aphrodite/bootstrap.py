@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -220,6 +220,7 @@ def open_model(config: EngineConfig) -> OpenedModel:
             "which is used: set tie_word_embeddings to false there.",
             config.model,
         )
+    spec = _for_contexts(spec, config.max_model_len or spec.decoder.max_position)
     tokenizer = HuggingFaceTokenizer(
         locate_tokenizer(config.tokenizer, hub) if config.tokenizer else location,
         vocab_size=spec.decoder.vocab_size,
@@ -230,6 +231,19 @@ def open_model(config: EngineConfig) -> OpenedModel:
         trust_remote_code=config.trust_remote_code,
     )
     return OpenedModel(location, checkpoint, spec, tokenizer)
+
+
+def _for_contexts(spec: ModelSpec, max_model_len: int) -> ModelSpec:
+    chosen = spec.decoder.for_contexts(max_model_len)
+    if chosen != spec.decoder:
+        original = chosen.ropes[0].original_max_position
+        _log.info(
+            "The model turns by its frequencies for contexts beyond %d tokens, short ones as well; max_model_len=%d "
+            "would choose those for short ones.",
+            original,
+            original,
+        )
+    return replace(spec, decoder=chosen)
 
 
 def _frontend(config: EngineConfig, model: OpenedModel) -> Frontend:

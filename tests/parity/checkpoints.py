@@ -69,6 +69,9 @@ TEXT_VARIANTS: dict[str, tuple[Family, dict[str, Any]]] = {
     "qwen3-tied-linear-rope": ("qwen3", {"tie_word_embeddings": True, "rope_parameters": _LINEAR}),
 }
 
+# name -> tokens that a Phi-3 with LongRoPE was trained on first; beyond them it turns by other frequencies
+LONGROPES = {"phi3-longrope": 8, "phi3-longrope-of-half": 100}
+
 # name -> arguments of tiny_llava
 LLAVA_VARIANTS: dict[str, dict[str, Any]] = {
     "llava-window": {"text": "mistral", "text_overrides": {"sliding_window": WINDOW}},
@@ -144,10 +147,26 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "smolvlm": partial(tiny_idefics3, kind="SmolVLM"),
 }
 
+
+def _longrope(original: int) -> dict[str, Any]:
+    share, factor = (0.5, {}) if original > 50 else (1.0, {"factor": 4.0})
+    pairs = int(12 * share) // 2
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": share,
+        "short_factor": [1.0 + 0.1 * pair for pair in range(pairs)],
+        "long_factor": [1.5 + pair for pair in range(pairs)],
+        **factor,
+    }
+    return {"rope_parameters": rope, "original_max_position_embeddings": original}
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     **{f"{tower}-{family}": partial(tiny_llava, tower=tower, text=family) for tower in TOWERS for family in FAMILIES},
     **{family: partial(tiny_text, family=family) for family in FAMILIES},
     **{name: partial(tiny_text, family=family, **changes) for name, (family, changes) in TEXT_VARIANTS.items()},
+    **{name: partial(tiny_text, family="phi3", **_longrope(original)) for name, original in LONGROPES.items()},
     **{name: partial(tiny_llava, **changes) for name, changes in (LLAVA_VARIANTS | FEATURES).items()},
     **SEEING,
 }

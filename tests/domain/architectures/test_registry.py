@@ -190,8 +190,8 @@ def test_activations_mean_what_transformers_means(make_decoder: Maker, name: str
         ({"text_config": {"attention_bias": "yes"}}, "text_config.attention_bias = 'yes'"),
         ({"text_config": {"quantization_config": {}}}, "quantised (unknown)"),
         (
-            {"text_config": {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0}}},
-            "text_config.rope_parameters.rope_type = 'longrope'; supported is one of default, dynamic, linear",
+            {"text_config": {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4, "factor": 4.0}}},
+            "text_config.rope_parameters.rope_type = 'proportional'; supported is one of default, dynamic, linear",
         ),
         (
             {
@@ -270,13 +270,15 @@ def test_an_image_size_may_be_two_equal_numbers(make_llava: Maker) -> None:
     assert vision.image_size == 30
 
 
-def test_a_phi3_for_long_contexts_is_refused(make_decoder: Maker) -> None:
-    """Its frequencies change with the length of the text, and what is cached would have to change with them."""
+def test_factors_of_longrope_are_one_a_pair(make_decoder: Maker) -> None:
     factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
     rope = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 1.0, **factors}
     config = make_decoder("phi3", rope_parameters=rope, original_max_position_embeddings=2048).to_dict()
-    with pytest.raises(UnsupportedModelError, match="rope_type = 'longrope'"):
-        read_model(config)
+    assert read_model(config).decoder.ropes[0].original_max_position == 2048
+    for name, wrong in (("short_factor", [1.0] * 3), ("long_factor", [1.0] * 3 + [0]), ("long_factor", None)):
+        changed = config | {"rope_parameters": config["rope_parameters"] | {name: wrong}}
+        with pytest.raises(UnsupportedModelError, match=f"{name} = .*; supported is a list of 4 numbers above 0"):
+            read_model(changed)
 
 
 def test_queries_grow_in_ministral3_alone(make_decoder: Maker) -> None:

@@ -11,6 +11,7 @@ from transformers.models.glm.modeling_glm import apply_rotary_pos_emb as turn_ne
 from transformers.models.glm4v.configuration_glm4v import Glm4vTextConfig
 from transformers.models.glm4v.modeling_glm4v import Glm4vTextRotaryEmbedding
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.phi3.configuration_phi3 import Phi3Config
 from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb as turn_halves
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
@@ -166,3 +167,32 @@ def test_yarn(settings: dict[str, Any]) -> None:
     (found,) = set(read_model(config.to_dict()).decoder.ropes)
     np.testing.assert_allclose(found.inverse_frequencies(64), np.asarray(frequencies), rtol=1e-6)
     assert found.amplitude == pytest.approx(amplitude)
+
+
+@pytest.mark.parametrize("more", [{}, {"factor": 16.0}, {"attention_factor": 1.19}])
+@pytest.mark.parametrize("share", [1.0, 0.75])
+def test_longrope(more: dict[str, float], share: float) -> None:
+    pairs = int(64 * share) // 2
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": share,
+        "short_factor": [1.0 + pair / 9 for pair in range(pairs)],
+        "long_factor": [2.0 + pair * 1.3 for pair in range(pairs)],
+        **more,
+    }
+    config = Phi3Config(
+        hidden_size=128,
+        num_attention_heads=2,
+        max_position_embeddings=4096,
+        original_max_position_embeddings=512,
+        rope_parameters=rope,
+    )
+    decoder = read_model(config.to_dict()).decoder
+    for max_model_len, seq_len in ((512, 512), (513, 513), (4096, 4096)):
+        frequencies, amplitude = ROPE_INIT_FUNCTIONS["longrope"](config, seq_len=seq_len)
+        (found,) = set(decoder.for_contexts(max_model_len).ropes)
+        turned = found.inverse_frequencies(64)
+        np.testing.assert_allclose(turned[:pairs], np.asarray(frequencies), rtol=1e-6)
+        assert not turned[pairs:].any()
+        assert found.amplitude == pytest.approx(amplitude)

@@ -46,8 +46,9 @@ class _Table:
         frequencies = torch.from_numpy(rope.inverse_frequencies(head_dim)).to(device)
         positions = torch.arange(max_model_len, device=device, dtype=torch.float32)
         angles = torch.outer(positions, frequencies)
-        self._cos = (angles.cos() * rope.amplitude).to(dtype)  # [max_model_len, D / 2]
-        self._sin = (angles.sin() * rope.amplitude).to(dtype)
+        amplitudes = torch.from_numpy(rope.amplitudes(head_dim)).to(device)
+        self._cos = (angles.cos() * amplitudes).to(dtype)  # [max_model_len, D / 2]
+        self._sin = (angles.sin() * amplitudes).to(dtype)
         self._query_scale: Tensor | None = None  # [max_model_len]
         if rope.query_growth:
             periods = (positions / rope.original_max_position).floor()

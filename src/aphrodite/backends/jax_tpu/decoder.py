@@ -148,7 +148,8 @@ def _rotary(rope: RopeSpec, head_dim: int, rope_positions: Array, dtype: jnp.dty
     if rope.query_growth:
         periods = (rope_positions[0] // rope.original_max_position).astype(jnp.float32)
         query_scale = (1 + rope.query_growth * jnp.log1p(periods)).astype(dtype)
-    cos, sin = rope.amplitude * jnp.cos(angles), rope.amplitude * jnp.sin(angles)
+    amplitudes = jnp.asarray(rope.amplitudes(head_dim))
+    cos, sin = amplitudes * jnp.cos(angles), amplitudes * jnp.sin(angles)
     return Rotary(cos.astype(dtype), sin.astype(dtype), query_scale)
 
 

@@ -7,7 +7,7 @@ from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, RopeSpec
 
-_ROPE_TYPES = ("default", "dynamic", "linear", "llama3", "yarn")
+_ROPE_TYPES = ("default", "dynamic", "linear", "llama3", "yarn", "longrope")
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -92,14 +92,14 @@ def _read_ropes(config: ConfigFields, num_layers: int, head_dim: int, is_partial
     """[L], where a configuration has one for each kind of layer, or one for all."""
     ropes = config.section("rope_parameters")
     if not any(isinstance(value, Mapping) for value in ropes.values.values()):
-        return (_read_rope(ropes, head_dim, is_partial),) * num_layers
+        return (_read_rope(config, ropes, head_dim, is_partial),) * num_layers
     read_layer_windows(config)  # looks through the list of kinds
     kinds = config.values.get("layer_types") or ["full_attention"] * num_layers
-    by_kind = {kind: _read_rope(ropes.section(kind), head_dim, is_partial) for kind in dict.fromkeys(kinds)}
+    by_kind = {kind: _read_rope(config, ropes.section(kind), head_dim, is_partial) for kind in dict.fromkeys(kinds)}
     return tuple(by_kind[kind] for kind in kinds)
 
 
-def _read_rope(rope: ConfigFields, head_dim: int, is_partial: bool) -> RopeSpec:
+def _read_rope(config: ConfigFields, rope: ConfigFields, head_dim: int, is_partial: bool) -> RopeSpec:
     theta, kind = rope.number("rope_theta"), rope.choice("rope_type", _ROPE_TYPES)
     num_rotated = _read_num_rotated(rope, head_dim, is_partial)
     if rope.has("mrope_section"):
@@ -125,6 +125,8 @@ def _read_rope(rope: ConfigFields, head_dim: int, is_partial: bool) -> RopeSpec:
         if num_rotated is not None:
             raise rope.unsupported("partial_rotary_factor", "1 with rope_type yarn")
         return _read_yarn(rope, theta)
+    if kind == "longrope":
+        return _read_longrope(config, rope, theta, num_rotated, (num_rotated or head_dim) // 2)
     return RopeSpec(theta, num_rotated=num_rotated)  # dynamic too: it stretches beyond max_position_embeddings alone
 
 
@@ -147,6 +149,36 @@ def _read_yarn(rope: ConfigFields, theta: float) -> RopeSpec:
         beta_slow=rope.optional_number("beta_slow") or 1.0,
         amplitude=amplitude,
     )
+
+
+def _read_longrope(
+    config: ConfigFields, rope: ConfigFields, theta: float, num_rotated: int | None, num_pairs: int
+) -> RopeSpec:
+    """With `attention_factor`, or one by how far the contexts were stretched."""
+
+    def stretches(name: str) -> tuple[float, ...]:
+        given = rope.values.get(name)
+        if not isinstance(given, list | tuple) or len(given) != num_pairs or not all(map(_is_above_zero, given)):
+            raise rope.unsupported(name, f"a list of {num_pairs} numbers above 0, one for each pair that turns")
+        return tuple(map(float, given))
+
+    holder = rope if rope.has("original_max_position_embeddings") else config
+    original = holder.integer("original_max_position_embeddings", low=2)
+    factor = rope.optional_number("factor") or config.integer("max_position_embeddings") / original
+    grown = math.sqrt(1 + math.log(max(factor, 1.0)) / math.log(original))
+    return RopeSpec(
+        theta,
+        "longrope",
+        original_max_position=original,
+        stretches=stretches("short_factor"),
+        long_stretches=stretches("long_factor"),
+        amplitude=rope.optional_number("attention_factor") or grown,
+        num_rotated=num_rotated,
+    )
+
+
+def _is_above_zero(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def _read_num_rotated(rope: ConfigFields, head_dim: int, is_partial: bool) -> int | None:

@@ -5,7 +5,7 @@ Letters: T tokens of a step, H heads, K key/value heads, D head size, E hidden s
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,17 +17,20 @@ from aphrodite.domain.architectures.vision_spec import VisionSpec
 
 @dataclass(frozen=True, slots=True)
 class RopeSpec:
-    """Rotary position embedding (arXiv 2104.09864), with linear, Llama 3.1 or YaRN stretching of its wavelengths."""
+    """Rotary position embedding (arXiv 2104.09864), with linear, Llama 3.1, YaRN or LongRoPE stretching of its
+    wavelengths."""
 
     theta: float
-    kind: Literal["default", "linear", "llama3", "yarn"] = "default"
+    kind: Literal["default", "linear", "llama3", "yarn", "longrope"] = "default"
     factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position: int = 8192
     beta_fast: float = 32.0  # YaRN keeps pairs that turn so often within the original positions, and stretches those
     beta_slow: float = 1.0  # that turn less often than this
-    amplitude: float = 1.0  # of cosines and sines
+    stretches: tuple[float, ...] = ()  # LongRoPE's (arXiv 2402.13753), of each pair that turns
+    long_stretches: tuple[float, ...] = ()  # in their place for contexts beyond the original positions
+    amplitude: float = 1.0  # of cosines and sines, of pairs that turn
     query_growth: float = 0.0  # queries are multiplied with 1 + so much * log(1 + position // original_max_position)
     sections: tuple[int, ...] = ()  # pairs that turn by a token's time, row and column each (M-RoPE, arXiv 2409.12191);
     # (): all by time, which in text is the one position
@@ -46,6 +49,11 @@ class RopeSpec:
         pairs = turned.reshape(-1, 2).T if self.pairs_neighbours else turned.reshape(2, -1)
         return np.concatenate((pairs, np.arange(num_rotated, head_dim).reshape(2, -1)), axis=1).reshape(-1)
 
+    def for_contexts(self, max_model_len: int) -> "RopeSpec":
+        """As it turns where contexts of so many tokens may come: LongRoPE has two sets of frequencies."""
+        is_long = self.long_stretches and max_model_len > self.original_max_position
+        return replace(self, stretches=self.long_stretches) if is_long else self
+
     def axes(self, head_dim: int) -> np.ndarray:
         """Which of a token's three positions turns each pair of head dimensions, int32 [head_dim / 2]."""
         axes = np.repeat(np.arange(3, dtype=np.int32), self.sections or (head_dim // 2, 0, 0))
@@ -59,6 +67,11 @@ class RopeSpec:
         num_rotated = self.num_rotated or head_dim
         return np.pad(self._frequencies(num_rotated), (0, (head_dim - num_rotated) // 2))
 
+    def amplitudes(self, head_dim: int) -> np.ndarray:
+        """What multiplies each pair's cosine and sine, float32 [head_dim / 2]: 1 where none turns."""
+        num_turned = (self.num_rotated or head_dim) // 2
+        return np.where(np.arange(head_dim // 2) < num_turned, self.amplitude, 1.0).astype(np.float32)
+
     def _frequencies(self, num_rotated: int) -> np.ndarray:
         exponents = np.arange(0, num_rotated, 2, dtype=np.float32) / np.float32(num_rotated)
         plain = (1.0 / np.float32(self.theta) ** exponents).astype(np.float32)
@@ -66,6 +79,8 @@ class RopeSpec:
             return plain
         if self.kind == "linear":
             return (plain / np.float32(self.factor)).astype(np.float32)
+        if self.kind == "longrope":
+            return (plain / np.array(self.stretches, np.float32)).astype(np.float32)
         if self.kind == "yarn":
             stretched = self._yarn_ramp(num_rotated)
             turned: np.ndarray = plain / np.float32(self.factor) * stretched + plain * (1 - stretched)
@@ -139,6 +154,10 @@ class DecoderSpec:
     residual_scale: float = 1.0  # of what attention and MLP add
     logits_scale: float = 1.0
     logits_softcap: float | None = None  # as attention's
+
+    def for_contexts(self, max_model_len: int) -> "DecoderSpec":
+        """As RopeSpec's."""
+        return replace(self, ropes=tuple(rope.for_contexts(max_model_len) for rope in self.ropes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from aphrodite.domain.architectures.spec import DecoderSpec
 
 
 def read_phi3(config: ConfigFields) -> DecoderSpec:
-    """Raises UnsupportedModelError, for long-context folders (LongRoPE) too."""
+    """Raises UnsupportedModelError."""
     window = config.integer("sliding_window") if config.has("sliding_window") else None
     windows = (window,) * config.integer("num_hidden_layers")
     decoder = read_decoder(config, qkv_bias=False, output_bias=False, windows=windows, partial_rotation=True)

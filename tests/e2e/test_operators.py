@@ -1,7 +1,9 @@
 """What an operator decides, and learns when the engine cannot be kept alive."""
 
 import io
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +18,8 @@ from tests.builders import tiny_qwen_vl
 from tests.e2e.server_process import COMMAND, SMALL, environment, running
 from tests.e2e.test_chat import data_url
 from tests.e2e.test_errors import check_error, post
+
+import aphrodite
 
 TEMPLATE = "{% for message in messages %}USER: {{ message.content }}\nASSISTANT:{% endfor %}"
 
@@ -98,3 +102,27 @@ def test_an_engine_that_dies_again_and_again_ends_the_server_with_the_reason(tmp
             time.sleep(0.1)
         assert server.process.returncode == 1
         assert "The engine died 5 times" in server.log
+
+
+def test_the_start_tells_what_was_started(tmp_path: Path) -> None:
+    """Each number as the server says it elsewhere, too."""
+    with running(tmp_path / "log", "demo", *SMALL) as server:
+        log = server.log
+        [model] = json.loads(server.get("/v1/models")[1])["data"]
+        paths = json.loads(server.get("/openapi.json")[1])["paths"]
+    assert f"Aphrodite {aphrodite.__version__} loads demo, llava (clip_vision_model, llama)." in log
+    cache = re.search(
+        r"KV cache: (\d+) blocks of (\d+) tokens, (\d+) tokens in all. max_model_len is (\d+) tokens; "
+        r"(\d+) requests of that length fit at once, of at most (\d+) that run",
+        log,
+    )
+    assert cache is not None
+    num_blocks, block_size, num_tokens, max_model_len, num_fitting, most = map(int, cache.groups())
+    assert num_tokens == num_blocks * block_size
+    assert num_fitting == min(most, num_blocks // -(-max_model_len // block_size))
+    assert max_model_len == model["max_model_len"]
+    assert re.search(r"Runs on cpu in (float32|bfloat16) \(.+\), by .+, \d+ threads?\.", log)
+    assert server.url in log
+    told = re.search(r"Paths: (.*)", log)
+    assert told is not None
+    assert {path for path in paths if "{" not in path} <= set(told[1].split(", "))

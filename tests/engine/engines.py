@@ -12,7 +12,7 @@ from tests.fakes import LIMITS, VOCAB_SIZE, FakeBackend, FakeGrammars
 
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
 from aphrodite.domain.errors import CapacityError, DeviceLostError, ModelNotFoundError, StepError
-from aphrodite.domain.ports import ComputeBackend, PendingStep
+from aphrodite.domain.ports import Clock, ComputeBackend, Grammars, PendingStep
 from aphrodite.domain.scheduling.step import StepPlan
 from aphrodite.engine.engine import Engine
 
@@ -114,13 +114,18 @@ def build_without_tokenizer(parts: "EngineParts") -> Engine:
     return engine
 
 
-def engine_over(backend: ComputeBackend, eos_token_ids: frozenset[int] = frozenset()) -> Engine:
+def engine_over(
+    backend: ComputeBackend,
+    eos_token_ids: frozenset[int] = frozenset(),
+    grammars: Grammars | None = None,
+    clock: Clock | None = None,
+) -> Engine:
     return Engine(
         backend,
-        SystemClock(),
+        clock or SystemClock(),
         eos_token_ids=eos_token_ids,
         vocab_size=VOCAB_SIZE,
         seed=0,
         enable_prefix_caching=True,
-        grammars=FakeGrammars(),
+        grammars=grammars or FakeGrammars(),
     )

@@ -1,16 +1,19 @@
 """Answers of a form, over the fake model and its fake grammars: whatever the model wants to say, the form is kept."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.engine.engines import engine_over
-from tests.fakes import EOS, LIMITS, FakeBackend
+from tests.fakes import EOS, LIMITS, FakeBackend, FakeClock, FakeGrammars, FakeMatcher
 
 from aphrodite.domain.errors import FormError, SamplingParamsError
 from aphrodite.domain.generation.delta import SequenceDelta
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
+from aphrodite.domain.scheduling.request import NOBODY, Owner
 from aphrodite.engine.engine import Engine, EngineRequest
 
 CHOICES = ("yes, it is", "yes", "no")
@@ -37,9 +40,9 @@ def text(deltas: list[SequenceDelta]) -> str:
     return bytes(token for delta in deltas for token in delta.token_ids if token < 256).decode()
 
 
-def ask(engine: Engine, name: str, prompt: str, **sampling: object) -> None:
+def ask(engine: Engine, name: str, prompt: str, *, owner: Owner = NOBODY, **sampling: object) -> None:
     params: dict[str, Any] = {"max_tokens": 30, "structured_outputs": FORM} | sampling
-    engine.add(EngineRequest(name, list(prompt.encode()), SamplingParams(**params)))
+    engine.add(EngineRequest(name, list(prompt.encode()), SamplingParams(**params), owner=owner))
 
 
 @IN_FLIGHT
@@ -133,3 +136,47 @@ def test_a_model_without_an_end_has_no_forms() -> None:
     engine = engine_over(FakeBackend(), frozenset())
     with pytest.raises(SamplingParamsError, match="structured_outputs needs a model with an end of sequence"):
         ask(engine, "any", "question")
+
+
+SLOW = b"this is slow"
+SLOW_ENDS = {SLOW[start:] for start in range(1, len(SLOW))}
+
+
+class AmbiguousGrammars(FakeGrammars):
+    """One text takes 20 ms of the clock's time a token, from the second on; notes what steps took."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.durations_s: list[float] = []
+
+    def fill(self, matchers: Sequence[FakeMatcher], bits: np.ndarray) -> dict[int, FormError]:
+        self.durations_s.append(0.02 * sum(matcher.left[0] in SLOW_ENDS for matcher in matchers))
+        self._clock.time_s += self.durations_s[-1]
+        return super().fill(matchers, bits)
+
+
+@IN_FLIGHT
+def test_forms_that_take_long_to_follow_take_turns(num_in_flight: int) -> None:
+    clock = FakeClock()
+    grammars = AmbiguousGrammars(clock)
+    backend = FakeBackend(replace(LIMITS, max_steps_in_flight=num_in_flight, max_num_seqs=32, num_blocks=200))
+    engine = engine_over(backend, frozenset({EOS}), grammars, clock)
+    slow, fast = (StructuredOutputs(choice=[text]) for text in ("this is slow", "this is fast"))
+    for form in (slow, fast):
+        engine.compile(form)
+    for index in range(20):
+        ask(engine, f"many {index}", f"question {index}", owner=Owner("many"), structured_outputs=slow)
+    ask(engine, "one", "question", owner=Owner("one"), structured_outputs=slow)
+    ask(engine, "fast", "question", owner=Owner("another"), structured_outputs=fast)
+    ended_s: dict[str, float] = {}
+    answers: dict[str, str] = dict.fromkeys((f"many {index}" for index in range(20)), "") | {"one": "", "fast": ""}
+    while engine.has_unfinished:
+        for delta in engine.step():
+            answers[delta.request_id] += text([delta])
+            if delta.finish_reason is not None:
+                ended_s[delta.request_id] = clock.now_s()
+    assert {answers.pop("fast")} == {"this is fast"}
+    assert set(answers.values()) == {"this is slow"}
+    # One step finds out what they take; later ones may try whether twice as many can go on.
+    assert sorted(grammars.durations_s)[-2] <= 2 * 0.05
+    assert max(ended_s["one"], ended_s["fast"]) < min(ended_s[f"many {index}"] for index in range(20))

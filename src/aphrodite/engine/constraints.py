@@ -1,22 +1,27 @@
 """Where the sequences stand whose answers must have a form."""
 
+from collections.abc import Set
+
 import numpy as np
 
 from aphrodite.domain.errors import FormError
-from aphrodite.domain.ports import Grammars, TokenMatcher
+from aphrodite.domain.ports import Clock, Grammars, TokenMatcher
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens, bar, num_bit_words
 from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.step_builder import Schedule
+from aphrodite.engine.matching_turns import MatchingTurns
 
 
 class Constraints:
     """A matcher for each constrained sequence, which goes on by the tokens that were drawn; preemption leaves it."""
 
-    def __init__(self, grammars: Grammars, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
+    def __init__(self, grammars: Grammars, clock: Clock, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
         self._grammars = grammars
+        self._clock = clock
         self._num_words = num_bit_words(vocab_size)
         self._eos_token_ids = eos_token_ids
         self._matchers: dict[Request, TokenMatcher] = {}
+        self._turns = MatchingTurns()
 
     def begin(self, request: Request, matcher: TokenMatcher) -> None:
         """`matcher` stands at the beginning, and may be another sequence's, too."""
@@ -24,10 +29,15 @@ class Constraints:
 
     def end(self, request: Request) -> None:
         self._matchers.pop(request, None)
+        self._turns.end(request)
 
     def concern(self, schedule: Schedule) -> bool:
         """Whether the draw of a step must wait for `allowed`."""
         return bool(self._matchers) and any(request in self._matchers for request in schedule.sampling)
+
+    def resting(self) -> Set[Request]:
+        """Who is not to go on in the next step, as what all may draw would take too long to find out."""
+        return self._turns.resting(self._matchers)
 
     def ends_with(self, request: Request, token_id: int) -> bool:
         """Go on by a drawn token; whether the form is complete with it. Raises FormError."""
@@ -43,7 +53,9 @@ class Constraints:
         """What a step may draw once all tokens before it are known, and whose form cannot be followed any more."""
         constrained = [(at, request) for at, request in enumerate(schedule.sampling) if request in self._matchers]
         bits = np.empty((len(constrained), self._num_words), dtype=np.int32)
+        began_s = self._clock.now_s()
         errors = self._grammars.fill([self._matchers[request] for _, request in constrained], bits)
+        self._turns.note([request for _, request in constrained], self._clock.now_s() - began_s)
         barred: dict[tuple[int, ...], list[int]] = {}  # tokens to the rows that are not to take them
         for row, (_, request) in enumerate(constrained):
             barred.setdefault(self._barred(request), []).append(row)

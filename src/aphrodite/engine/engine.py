@@ -88,7 +88,7 @@ class Engine:
         self._enable_prefix_caching = enable_prefix_caching
         self._is_prefix_masked = is_prefix_masked  # whether prompts' tokens see each other, those behind them as well
         self._forms: Forms[Group] = Forms(grammars)
-        self._constraints = Constraints(grammars, vocab_size, eos_token_ids)
+        self._constraints = Constraints(grammars, clock, vocab_size, eos_token_ids)
         self._sequences = Sequences(
             max_model_len=backend.limits.max_model_len,
             eos_token_ids=eos_token_ids,
@@ -162,7 +162,7 @@ class Engine:
         works on its logits.
         """
         deltas = self._start_formed() if self._forms else []
-        schedule = self.scheduler.schedule()
+        schedule = self.scheduler.schedule(self._constraints.resting())
         if schedule is not None:
             failed = self._launch(schedule)
             if failed:

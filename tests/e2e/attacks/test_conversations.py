@@ -92,3 +92,56 @@ def test_a_long_word_that_a_response_repeats(demo: ServerProcess, field: str) ->
     request = http_post("/v1/responses", json.dumps(body).encode())
     with promise_kept(demo, f"a {field} of 28 MB"):
         assert send(demo, request)[0] == 400
+
+
+IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,?"}]}]},
+    ),
+    "Ollama": ("/api/chat", {"messages": [HELLO | {"images": ["?"]}]}),
+    "Kobold": ("/api/v1/generate", {"prompt": "Hello", "images": ["?"]}),
+    "Anthropic": (
+        "/v1/messages",
+        {
+            "max_tokens": 1,
+            "messages": [
+                {"role": "user", "content": [{"type": "image", "source": {"type": "base64", "data": "?"}}]},
+            ],
+        },
+    ),
+    "a response": (
+        "/v1/responses",
+        {
+            "input": [
+                {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,?"}]},
+            ]
+        },
+    ),
+}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("api", IMAGES)
+def test_large_images_in_base64(demo: ServerProcess, api: str) -> None:
+    path, asked = IMAGES[api]
+    before, after = json.dumps({"model": MODEL} | asked).split("?")
+    request = http_post(path, (before + "A" * 31_000_000 + after).encode())
+    with promise_kept(demo, f"8 images of 31 MB, {api}"), ThreadPoolExecutor(8) as attackers:
+        statuses = [status for status, _ in attackers.map(lambda _: send(demo, request), range(8))]
+    assert set(statuses) <= {400, 429}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("conversation", ["tools", "Ollama's tools", "Anthropic's tools", "tools of a response"])
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_deep_parameters_of_tools(demo: ServerProcess, conversation: str, depth: int) -> None:
+    path, tool, rest = CONVERSATIONS[conversation]
+    field = "input_schema" if path == "/v1/messages" else "parameters"
+    deep = {**tool, "function": {**tool["function"], field: "!"}} if "function" in tool else {**tool, field: "!"}
+    schema = '{"items": ' * depth + "{}" + "}" * depth
+    asked = json.dumps({"model": MODEL} | rest).replace('"?"', f"[{json.dumps(deep)}]")
+    request = http_post(path, asked.replace('"!"', schema).encode())
+    with promise_kept(demo, f"4 times {conversation}, {depth} deep"), ThreadPoolExecutor(4) as attackers:
+        statuses = [status for status, _ in attackers.map(lambda _: send(demo, request), range(4))]
+    assert set(statuses) == {400}

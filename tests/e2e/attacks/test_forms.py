@@ -79,3 +79,28 @@ def test_large_forms_in_use(demo: ServerProcess) -> None:
         statuses = besiege(demo, requests)
     print("statuses:", {status: statuses.count(status) for status in set(statuses)})
     assert set(statuses) <= {200, 400}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"guided_grammar": 'start: e\ne: e e | "a" | /[a-z ]/ | /[a-y ]/\n'},
+        {"guided_grammar": "start: x*\nx: " + " | ".join(f"/[a-z ]{{1,{number}}}/" for number in range(1, 100))},
+        {"guided_regex": r"(\w|\s|\pL){0,2000}x"},
+        {
+            "guided_json": {
+                "properties": {str(n): {"type": "string", "pattern": "^(a|b|ab|[a-z]+)*$"} for n in range(200)}
+            }
+        },
+    ],
+    ids=["an ambiguous grammar", "99 expressions at once", "a long expression", "200 patterns"],
+)
+def test_forms_that_take_long_to_follow(
+    demo: ServerProcess, form: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    """What may come next takes up to 60 ms a token in the first."""
+    asked = asking(**form, n=128, max_tokens=300, temperature=1.5, ignore_eos=True)
+    with promise_kept(demo, f"{request.node.callspec.id}, twice 128 times"):
+        statuses = besiege(demo, [asked] * 2, within_s=20)
+    assert set(statuses) <= {200, 400}

@@ -1,6 +1,7 @@
 """Continuous batching: which tokens of which requests run in the next step."""
 
 from bisect import insort
+from collections.abc import Set
 
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.block_pool import BlockPool
@@ -58,15 +59,15 @@ class Scheduler:
         self.num_waiting += 1
         self._turns.add(request)
 
-    def schedule(self) -> Schedule | None:
-        """Plan a step; None when nothing can run now."""
+    def schedule(self, resting: Set[Request] = frozenset()) -> Schedule | None:
+        """Plan a step, in which those that rest are not to decode; None when nothing can run now."""
         self._make_room()
         prompting = [request for request in self._running if not request.slot_started]
         step = StepBuilder(self._budget(len(self._running) - len(prompting)), self._slots)
-        if self._schedule_running(step, prompting):
+        if self._schedule_running(step, prompting, resting):
             self._schedule_waiting(step)
         elif step.is_empty:  # who has no share of the step may hold the room for images that all others wait for
-            self._schedule_running(step, prompting, are_shared=False)
+            self._schedule_running(step, prompting, resting, are_shared=False)
         return None if step.is_empty else step.build()
 
     def commit(self, schedule: Schedule, result: StepResult) -> list[tuple[Request, int]]:
@@ -130,7 +131,9 @@ class Scheduler:
         wanted = max(self.step_size.num_tokens(is_shared=self._turns.is_shared), self._longest_whole_range)
         return min(most, num_decoding + wanted)
 
-    def _schedule_running(self, step: StepBuilder, prompting: list[Request], *, are_shared: bool = True) -> bool:
+    def _schedule_running(
+        self, step: StepBuilder, prompting: list[Request], resting: Set[Request], *, are_shared: bool = True
+    ) -> bool:
         """Returns whether more may be admitted: not while a request that runs lacks blocks or room for its images."""
         index, num_preemptions, all_fit = 0, self.num_preemptions, True
         num_for_prompts = step.budget - len(self._running) + len(prompting)
@@ -139,7 +142,7 @@ class Scheduler:
         while index < len(self._running) and step.budget > 0:
             request = self._running[index]
             if request.slot_started:
-                if not self._decode(request, step, index):
+                if request not in resting and not self._decode(request, step, index):
                     continue  # the request itself was preempted; the next one has its place
             else:
                 share = shares[request.owner] if are_shared else num_left

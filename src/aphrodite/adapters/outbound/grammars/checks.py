@@ -133,9 +133,9 @@ def _check(tokenizer: "LLTokenizer", form: StructuredOutputs) -> Answer:
         grammar = grammar_of(form)
         first_bytes = data_bytes() or 0
         with _silence():
-            matcher = compile_grammar(tokenizer, form, grammar)  # kept while its memory is counted
+            compiled = compile_grammar(tokenizer, form, grammar)  # kept while its memory is counted
         num_bytes = (data_bytes() or 0) - first_bytes
-        del matcher
+        del compiled
         return Passed(grammar, max(0, num_bytes))
     except FormError as error:
         return Refused(str(error))

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aphrodite.adapters.outbound.grammars.complaints import form_error
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
@@ -21,16 +23,18 @@ def load_tokenizer(definition: str, vocab_size: int, eos_token_ids: Sequence[int
     return LLTokenizer(definition, n_vocab=vocab_size, eos_token=eos_token_ids[0])
 
 
-def compile_grammar(tokenizer: "LLTokenizer", form: StructuredOutputs, grammar: str) -> "LLMatcher":
-    """A matcher for a form in the library's notation. Raises FormError."""
+def compile_grammar(tokenizer: "LLTokenizer", form: StructuredOutputs, grammar: str) -> "tuple[LLMatcher, np.ndarray]":
+    """A matcher for a form in the library's notation, and what may come first, int32 [W]. Raises FormError."""
     from llguidance import LLMatcher, LLParserLimits
+    from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
     limits = LLParserLimits(
         max_items_in_row=_MAX_ITEMS if form.grammar is None else _MAX_ITEMS_OF_GRAMMAR,
         max_lexer_states=_MAX_LEXER_STATES,
     )
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
-    matcher.compute_bitmask()  # here, where nobody waits, and to hear of what nothing can match
+    bits = allocate_token_bitmask(1, tokenizer.vocab_size)
+    fill_next_token_bitmask(matcher, bits)  # here, where nobody waits, and to hear of what nothing can match
     if matcher.is_error():
         raise form_error(form, matcher.get_error())
-    return matcher
+    return matcher, bits[0]

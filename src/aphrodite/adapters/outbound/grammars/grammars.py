@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 _MAX_THREADS = 8  # that fill bits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LlguidanceMatcher:
     """Implements `domain.ports.TokenMatcher`."""
 
     form: StructuredOutputs
     matcher: "LLMatcher"
+    start_bits: np.ndarray | None  # int32 [W]: what is allowed at the beginning, as long as it stands there
 
     def advance(self, token_id: int) -> None:
+        self.start_bits = None
         if not self.matcher.consume_token(token_id):
             raise form_error(self.form, self.matcher.get_error())
 
     def copy(self) -> "LlguidanceMatcher":
-        return LlguidanceMatcher(self.form, self.matcher.deep_copy())
+        return LlguidanceMatcher(self.form, self.matcher.deep_copy(), self.start_bits)
 
 
 class LlguidanceGrammars:
@@ -53,7 +55,7 @@ class LlguidanceGrammars:
 
     def compile(self, checked: CheckedForm) -> LlguidanceMatcher:
         tokenizer, _ = self._load()
-        return LlguidanceMatcher(checked.form, compile_grammar(tokenizer, checked.form, checked.grammar))
+        return LlguidanceMatcher(checked.form, *compile_grammar(tokenizer, checked.form, checked.grammar))
 
     def fill(self, matchers: Sequence[TokenMatcher], bits: np.ndarray) -> dict[int, FormError]:
         from llguidance.numpy import fill_next_token_bitmask_par
@@ -62,7 +64,12 @@ class LlguidanceGrammars:
             return {}
         own = cast(Sequence[LlguidanceMatcher], matchers)
         _, executor = self._load()
-        fill_next_token_bitmask_par(executor, [(one.matcher, row) for row, one in enumerate(own)], bits)
+        going_on = [(one.matcher, row) for row, one in enumerate(own) if one.start_bits is None]
+        if going_on:
+            fill_next_token_bitmask_par(executor, going_on, bits)
+        for row, one in enumerate(own):
+            if one.start_bits is not None:
+                bits[row] = one.start_bits
         self._end_alike(bits.view(np.uint32))
         return {
             row: form_error(one.form, one.matcher.get_error()) for row, one in enumerate(own) if one.matcher.is_error()

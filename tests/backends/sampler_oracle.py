@@ -5,9 +5,15 @@ top-k, top-p, min-p, and a draw that is the inverse of the cumulative distributi
 equal logits the lower token id comes first.
 """
 
-import numpy as np
+from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
+from tests.backends.stage_oracle import ORACLES
+
+from aphrodite.domain.prompting.samplers import STAGED
 from aphrodite.domain.prompting.sampling_params import SamplingParams
+from aphrodite.domain.scheduling.stage_words import asked_stages
 
 
 def scores(
@@ -36,6 +42,11 @@ def scores(
 
 def probabilities(scores: np.ndarray, params: SamplingParams) -> np.ndarray:
     """What each token is drawn with, float64 [V]."""
+    if asked_stages(params):
+        for stage in params.stages:
+            scores = ORACLES[stage](scores, params)
+        weights = np.exp(scores - scores.max())
+        return weights / weights.sum()
     weights = np.exp((scores - scores.max()) / params.temperature)
     best_first = np.argsort(-scores, kind="stable")
     if params.top_k > 0:
@@ -68,6 +79,8 @@ def is_clear(scores: np.ndarray, params: SamplingParams, uniform: float, margin:
         return False  # nearly equal, not equal: their order is anybody's
     if params.greedy:
         return True
+    if asked_stages(params):
+        return _is_stable(scores, params, uniform, margin)
     unfiltered = SamplingParams(temperature=params.temperature, top_k=params.top_k)
     before_top_p = np.sort(probabilities(scores, unfiltered))[::-1]
     if params.top_p < 1.0 and np.abs(np.cumsum(before_top_p) - params.top_p).min() < margin:
@@ -76,3 +89,24 @@ def is_clear(scores: np.ndarray, params: SamplingParams, uniform: float, margin:
     if params.min_p > 0.0 and np.abs(ratios - params.min_p).min() < margin * params.min_p:
         return False
     return bool(np.abs(np.cumsum(probabilities(scores, params))[:-1] - uniform).min(initial=1.0) > margin)
+
+
+def _is_stable(scores: np.ndarray, params: SamplingParams, uniform: float, margin: float) -> bool:
+    """Whether the same is chosen with every number a little smaller or larger; equal scores stay equal."""
+    chosen = choose(scores, params, uniform)
+    for factor in (1 - margin, 1 + margin):
+        if choose(scores * factor, params, uniform) != chosen:
+            return False
+        if not 0 <= (nearby := uniform + factor - 1) < 1 or choose(scores, params, nearby) != chosen:
+            return False
+        if any(choose(scores, other, uniform) != chosen for other in _nearby(params, factor)):
+            return False
+    return True
+
+
+def _nearby(params: SamplingParams, factor: float) -> Iterator[SamplingParams]:
+    for parameter in STAGED:
+        value = getattr(params, parameter.name)
+        if parameter.type is float and parameter.stage in params.stages and value != parameter.default:
+            high = np.inf if parameter.high is None else parameter.high
+            yield replace(params, **{parameter.name: min(value * factor, high)})

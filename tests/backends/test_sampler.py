@@ -6,15 +6,21 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.backends import sampler_oracle as oracle
+from tests.backends.stage_oracle import ORACLES
 from transformers import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from aphrodite.backends.cuda.sampler import AllowedBits, Choose, SlotState, candidates, choose_tokens, sample
+from aphrodite.backends.cuda.stages import ORDERED_STAGES, STAGES, groups_to_send, receive_group
+from aphrodite.domain.prompting.samplers import STAGES as NAMES
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens, num_bit_words
 from aphrodite.domain.scheduling.draws import uniforms
@@ -76,7 +82,10 @@ class Sampler:
         suppressed = self._sent(flat.suppressed)
         allowed = allowed_tokens(cases)
         bits = AllowedBits(self._sent(allowed.samples), self._sent(allowed.bits))
-        tokens = sample(self._sent(logits), arrays.samples, flat.needs, suppressed, bits, self.state, self.choose)
+        groups = [receive_group(stages, *map(self._sent, numbers)) for stages, numbers in groups_to_send(flat.stages)]
+        tokens = sample(
+            self._sent(logits), arrays.samples, flat.needs, suppressed, bits, self.state, self.choose, groups
+        )
         assert self.state.last_tokens[[row.slot for row in rows]].tolist() == tokens[: len(cases)].tolist()
         return tokens[: len(cases)].tolist()
 
@@ -128,6 +137,59 @@ clear_cases = cases.filter(
     lambda case: np.isfinite(case.scores).any() and oracle.is_clear(case.scores, case.params, case.uniform)
 )
 
+shaping = {
+    "dynatemp_max": st.sampled_from([0.5, 1.5, 3.0]),
+    "dynatemp_exponent": st.sampled_from([0.5, 1.0, 2.0]),
+    "nsigma": st.sampled_from([0.25, 1.0, 2.0]),
+    "top_k": st.sampled_from([1, 3, 8]),
+    "top_p": st.sampled_from([0.2, 0.6, 0.95]),
+    "top_a": st.sampled_from([0.1, 0.6, 2.0, 50.0]),
+    "min_p": st.sampled_from([0.05, 0.4]),
+    "tfs": st.sampled_from([0.2, 0.6, 0.97]),
+    "eta_cutoff": st.sampled_from([3.0, 900.0, 20_000.0]),
+    "epsilon_cutoff": st.sampled_from([10.0, 500.0, 1000.0]),
+    "typical_p": st.sampled_from([0.0, 0.2, 0.7, 0.99]),
+    "smoothing_factor": st.sampled_from([0.1, 0.6, 3.0]),
+    "smoothing_curve": st.sampled_from([1.0, 2.0, 3.0, 5.0]),
+    "xtc_probability": st.just(1.0),
+    "xtc_threshold": st.sampled_from([0.0, 0.05, 0.2, 0.6]),
+    "skew": st.sampled_from([-1.5, 0.4, 1.0, 2.0]),
+    "temperature": st.sampled_from([0.3, 1.7]),
+    "temperature_last": st.just(True),
+}
+
+
+@st.composite
+def shaped_cases(draw: st.DrawFn) -> Case:
+    """Any few stages, in their own order or in another."""
+    names = draw(st.lists(st.sampled_from(sorted(shaping)), min_size=1, max_size=4, unique=True))
+    values = {name: draw(shaping[name]) for name in names}
+    priority = draw(st.none() | st.permutations(NAMES))
+    case = draw(cases)
+    case = replace(
+        case,
+        params=SamplingParams(
+            **values,
+            sampler_priority=priority,
+            logit_bias=case.params.logit_bias,
+            allowed_token_ids=case.params.allowed_token_ids,
+            repetition_penalty=case.params.repetition_penalty,
+        ),
+    )
+    assume(np.isfinite(case.scores).any() and oracle.is_clear(case.scores, case.params, case.uniform))
+    return case
+
+
+def test_every_stage_has_a_line_here_and_an_oracle() -> None:
+    assert STAGES.keys() | ORDERED_STAGES.keys() == set(NAMES) == ORACLES.keys()
+
+
+@settings(max_examples=400)
+@given(batch=st.lists(shaped_cases() | clear_cases, min_size=1, max_size=4))
+def test_rows_with_stages_are_what_the_oracle_chooses_and_others_what_they_were(batch: list[Case]) -> None:
+    expected = [oracle.choose(case.scores, case.params, case.uniform) for case in batch]
+    assert Sampler(len(batch) + 1).run(batch) == expected
+
 
 @settings(max_examples=300)
 @given(batch=st.lists(clear_cases, min_size=1, max_size=5), num_padded=st.integers(0, 2))
@@ -163,6 +225,9 @@ KINDS = [
     SamplingParams(temperature=1.0, min_p=0.02),
     SamplingParams(temperature=1.0, repetition_penalty=1.3, presence_penalty=0.4),
     SamplingParams(temperature=1.0, logit_bias={5: 2.0}),
+    SamplingParams(temperature=1.2, typical_p=0.8),
+    SamplingParams(tfs=0.9, skew=0.3),
+    SamplingParams(temperature=0.7, top_p=0.9, temperature_last=True),
 ]
 
 
@@ -192,6 +257,28 @@ def test_the_first_and_the_last_draw_find_tokens_that_are_possible(uniform: floa
     assert Sampler(1).run([Case(logits, allowed, uniform)]) == [3 if uniform == 0 else 8]
 
 
+ONE_STAGE = {
+    "dynatemp": SamplingParams(dynatemp_min=0.5, dynatemp_max=2.5, dynatemp_exponent=0.7),
+    "nsigma": SamplingParams(nsigma=1.2),
+    "top_a": SamplingParams(top_a=0.3),
+    "tfs": SamplingParams(tfs=0.9),
+    "eta_cutoff": SamplingParams(eta_cutoff=2000),
+    "epsilon_cutoff": SamplingParams(epsilon_cutoff=600),
+    "typical_p": SamplingParams(typical_p=0.6),
+    "smoothing": SamplingParams(smoothing_factor=0.4, smoothing_curve=1.7),
+    "xtc": SamplingParams(xtc_probability=1.0, xtc_threshold=0.1),
+    "skew": SamplingParams(skew=0.8),
+}
+
+
+def test_each_stage_alone_changes_what_is_drawn() -> None:
+    """Or else the tests that follow would say nothing of it."""
+    logits = np.random.default_rng(5).normal(0, 1.5, VOCAB_SIZE)
+    plain = oracle.probabilities(logits, SamplingParams())
+    for params in ONE_STAGE.values():
+        assert np.abs(oracle.probabilities(logits, params) - plain).max() > 0.03
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -201,8 +288,12 @@ def test_the_first_and_the_last_draw_find_tokens_that_are_possible(uniform: floa
         SamplingParams(temperature=1.0, min_p=0.1),
         SamplingParams(temperature=1.2, top_k=9, top_p=0.9, min_p=0.05),
         SamplingParams(temperature=0.8, presence_penalty=1.0, frequency_penalty=0.25, repetition_penalty=1.2),
+        *ONE_STAGE.values(),
+        SamplingParams(
+            temperature=1.6, typical_p=0.9, tfs=0.98, min_p=0.01, smoothing_factor=0.2, temperature_last=True
+        ),
     ],
-    ids=["plain", "top_k", "top_p", "min_p", "all", "penalties"],
+    ids=["plain", "top_k", "top_p", "min_p", "all", "penalties", *ONE_STAGE, "many stages"],
 )
 def test_draws_are_distributed_as_the_oracle_says(params: SamplingParams) -> None:
     logits = np.random.default_rng(5).normal(0, 1.5, VOCAB_SIZE).astype(np.float32)
@@ -226,6 +317,15 @@ def test_draws_are_distributed_as_the_oracle_says(params: SamplingParams) -> Non
         (SamplingParams(temperature=1.0, top_k=7), [TopKLogitsWarper(7)]),
         (SamplingParams(temperature=1.0, top_p=0.83), [TopPLogitsWarper(0.83)]),
         (SamplingParams(temperature=1.0, min_p=0.07), [MinPLogitsWarper(0.07)]),
+        (SamplingParams(typical_p=0.7), [TypicalLogitsWarper(0.7)]),
+        (SamplingParams(epsilon_cutoff=150), [EpsilonLogitsWarper(0.015)]),
+        (SamplingParams(eta_cutoff=300), [EtaLogitsWarper(0.03)]),
+        (
+            SamplingParams(
+                temperature=1.4, typical_p=0.9, top_k=15, sampler_priority=["typical_p", "temperature", "top_k"]
+            ),
+            [TypicalLogitsWarper(0.9), TemperatureLogitsWarper(1.4), TopKLogitsWarper(15)],
+        ),
         (SamplingParams(repetition_penalty=1.4), [RepetitionPenaltyLogitsProcessor(1.4)]),
         (
             SamplingParams(temperature=1.7, top_k=20, top_p=0.9, min_p=0.1, repetition_penalty=0.8),
@@ -238,7 +338,7 @@ def test_draws_are_distributed_as_the_oracle_says(params: SamplingParams) -> Non
             ],
         ),
     ],
-    ids=["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "all"],
+    ids=["temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon", "eta", "order", "repetition_penalty", "all"],
 )
 def test_draws_are_those_of_transformers(params: SamplingParams, warpers: list, seed: int) -> None:
     logits = np.random.default_rng(seed).normal(0, 2, 50).astype(np.float32)

@@ -63,7 +63,7 @@ def test_clients(demo: ServerProcess, drawn: str, images: str, language: str, te
     assert '"error"' not in done.stdout
 
 
-@pytest.mark.parametrize(("language", "text"), snippets("python.md"))
+@pytest.mark.parametrize(("language", "text"), [*snippets("python.md"), *snippets("sampling.md")])
 def test_from_python(drawn: str, tmp_path: Path, language: str, text: str) -> None:
     file = tmp_path / "snippet.py"  # AsyncLLM's engine reads the file again
     file.write_text(text.replace("/tmp/aphrodite-demo.png", drawn))

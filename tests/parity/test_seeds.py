@@ -1,5 +1,6 @@
 """A seeded request draws the same tokens whatever happens around it, and only tokens that its filters leave in."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,15 @@ from tests.parity.fixture_types import Folders, OpenLlm, References
 from tests.parity.memory import kv_cache_bytes, num_preemptions
 from tests.parity.selection import not_on_jax_tpu
 from transformers import (
+    EtaLogitsWarper,
+    LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from aphrodite import LLM, SamplingParams
@@ -27,8 +31,17 @@ FILTERED: tuple[dict[str, Any], ...] = (
     {"temperature": 1.3, "top_p": 0.6},
     {"temperature": 2.0, "min_p": 0.2},
     {"temperature": 1.5, "top_k": 30, "top_p": 0.8, "repetition_penalty": 1.4},
+    {"temperature": 1.5, "typical_p": 0.7},
+    {"temperature": 1.8, "top_k": 40, "eta_cutoff": 40},
 )
-PARAMS = [SamplingParams(max_tokens=16, seed=index, **options) for index, options in enumerate(FILTERED * 2)]
+# Not tfs: how the smallest probabilities curve is rounding, and a model of random weights has hundreds of such.
+OTHERS: tuple[dict[str, Any], ...] = (
+    {"xtc_probability": 0.5, "xtc_threshold": 0.001, "temperature": 1.5, "temperature_last": True},
+    {"dynatemp_max": 2.5, "min_p": 0.02, "skew": 0.2},
+)
+PARAMS = [
+    SamplingParams(max_tokens=16, seed=index, **options) for index, options in enumerate((*FILTERED, *OTHERS) * 2)
+]
 
 
 def draw(llm: LLM, cases: Any, params: list[SamplingParams]) -> list[list[int]]:
@@ -108,16 +121,18 @@ def test_only_what_transformers_leaves_in(options: dict[str, Any], llava: LLM, r
             scores = _warpers(options)(ids[:, :position], logits[None, position - 1])[0]
             assert scores[token] > -torch.inf
             num_left_out += int(scores.isinf().sum())
-    assert (num_left_out > 0) == (options.keys() & {"top_k", "top_p", "min_p"} != set())
+    assert (num_left_out > 0) == (options.keys() & {"top_k", "top_p", "min_p", "typical_p", "eta_cutoff"} != set())
 
 
 def _warpers(options: dict[str, Any]) -> LogitsProcessorList:
-    makers = {
+    makers: dict[str, Callable[..., LogitsProcessor]] = {
         "repetition_penalty": RepetitionPenaltyLogitsProcessor,
         "temperature": TemperatureLogitsWarper,
         "top_k": TopKLogitsWarper,
         "top_p": TopPLogitsWarper,
         "min_p": MinPLogitsWarper,
+        "typical_p": TypicalLogitsWarper,
+        "eta_cutoff": lambda eta: EtaLogitsWarper(eta * 1e-4),
     }
     return LogitsProcessorList(make(options[name]) for name, make in makers.items() if name in options)
 

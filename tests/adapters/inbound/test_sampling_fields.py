@@ -42,17 +42,20 @@ def value_of(parameter: Parameter) -> Any:
     """One within the range, and not the default."""
     if parameter.type is bool:
         return not parameter.default
-    for value in (parameter.high, parameter.low, 2 if parameter.above is None else parameter.above + 2):
-        if value is not None and value != parameter.default and abs(value) < 2**63:
-            return parameter.type(value)
-    raise AssertionError(parameter)
+    low = parameter.low if parameter.above is None else parameter.above
+    assert low is not None
+    values = (low + 1, low + 0.5 if parameter.type is float else low + 2)
+    return next(
+        parameter.type(value) for value in values if value != parameter.default and value <= (parameter.high or value)
+    )
 
 
 @pytest.mark.parametrize(("ask", "table"), APIS, ids=["openai", "kobold", "ollama"])
 def test_every_parameter_arrives_and_null_is_the_default(ask: Any, table: Mapping[str, Parameter]) -> None:
     for name, parameter in table.items():
         value = value_of(parameter)
-        assert getattr(ask(**{name: value}), parameter.name) == value, name
+        others = {"dynatemp_max": 3.0} if name == "dynatemp_min" else {}
+        assert getattr(ask(**{name: value}, **others), parameter.name) == value, name
         assert getattr(ask(**{name: None}), parameter.name) == parameter.default, name
 
 
@@ -68,3 +71,20 @@ def test_a_value_out_of_range_is_refused_as_it_is_offline(ask: Any, table: Mappi
                 ask(**{name: value})
             with pytest.raises(SamplingParamsError, match=parameter.name):
                 SamplingParams(**{parameter.name: value})
+
+
+def test_an_order_of_samplers() -> None:
+    given: dict[str, Any] = {"temperature": 0.5, "top_p": 0.9, "top_a": 0.1}
+    assert openai(**given, sampler_priority=["top_p", 1]).stages == ("top_p", "top_a", "temperature")
+    assert kobold(**given, sampler_order=[6, 0, 1, 3, 4, 2, 5]).stages == ("top_a", "top_p", "temperature")
+    assert kobold(**given, sampler_order=[]).stages == ("temperature", "top_p", "top_a")
+    for wrong in ([7], [-1], ["top_p"], 5):
+        with pytest.raises(msgspec.ValidationError, match="sampler_order"):
+            kobold(sampler_order=wrong)
+
+
+def test_a_range_of_temperatures() -> None:
+    params = kobold(temperature=0.7, dynatemp_range=0.25, dynatemp_exponent=2)
+    assert (params.dynatemp_min, params.dynatemp_max, params.dynatemp_exponent) == (pytest.approx(0.45), 0.95, 2)
+    assert kobold(temperature=0.7, dynatemp_range=5).dynatemp_min == 0
+    assert kobold(dynatemp_range=0).stages == ()

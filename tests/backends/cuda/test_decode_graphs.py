@@ -40,7 +40,7 @@ KINDS = [
     GREEDY,
     SamplingParams(temperature=0.8, top_k=20, top_p=0.9),
     SamplingParams(temperature=0, repetition_penalty=1.3, presence_penalty=0.4),
-    SamplingParams(temperature=1.2, min_p=0.05, logit_bias={7: 2.5}),
+    SamplingParams(temperature=1.2, min_p=0.05, typical_p=0.9, logit_bias={7: 2.5}),
     SamplingParams(temperature=0, logprobs=3),
 ]
 Create = Callable[[Capture | None], CudaBackend]

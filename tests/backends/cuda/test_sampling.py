@@ -14,7 +14,7 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.flatten import SamplingNeeds
 from aphrodite.domain.scheduling.step_arrays import SampleArrays
 
-NEEDS = SamplingNeeds(draws=True, filters=True, penalties=False, bias=False, num_logprobs=-1)
+NEEDS = SamplingNeeds(draws=True, stages=False, filters=True, penalties=False, bias=False, num_logprobs=-1)
 KINDS = [
     SamplingParams(temperature=0.0),
     SamplingParams(temperature=1.0),

@@ -9,12 +9,24 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.backends import sampler_oracle as oracle
-from tests.backends.test_sampler import KINDS, VOCAB_SIZE, Case, allowed_tokens, cases, clear_cases
+from tests.backends.test_sampler import (
+    KINDS,
+    ONE_STAGE,
+    VOCAB_SIZE,
+    Case,
+    allowed_tokens,
+    cases,
+    clear_cases,
+    shaped_cases,
+)
 
 from aphrodite.backends.jax_tpu.sampler import SlotState, report, sample, slot_rows, start_slot
+from aphrodite.backends.jax_tpu.stages import ORDERED_STAGES, STAGES
+from aphrodite.domain.prompting.samplers import STAGES as NAMES
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.draws import uniforms
 from aphrodite.domain.scheduling.flatten import StepShape, flatten, unpack
+from aphrodite.domain.scheduling.stage_words import NUM_STAGE_WORDS
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
 from aphrodite.domain.scheduling.step_arrays import SampleArrays
 
@@ -49,7 +61,12 @@ class Sampler:
         bits = np.full((flat.shape.num_samples, allowed.bits.shape[1]), -1, np.int32)
         bits[allowed.samples] = allowed.bits
         is_constrained = len(allowed.samples) > 0
-        tokens, self.state = compiled_sample(logits, arrays.samples, held_back, is_constrained, bits, self.state)
+        stages = np.zeros((flat.shape.num_samples, NUM_STAGE_WORDS), np.int32)
+        if flat.stages is not None:
+            stages[: len(batch)] = flat.stages
+        tokens, self.state = compiled_sample(
+            logits, arrays.samples, held_back, is_constrained, bits, stages, self.state
+        )
         assert self.state.last_tokens[np.array([row.slot for row in rows])].tolist() == tokens[: len(batch)].tolist()
         return tokens[: len(batch)].tolist()
 
@@ -73,6 +90,29 @@ class Sampler:
 def test_every_row_is_what_the_oracle_chooses(batch: list[Case]) -> None:
     expected = [oracle.choose(case.scores, case.params, case.uniform) for case in batch]
     assert Sampler().run(batch) == expected
+
+
+def test_every_stage_has_a_line_here() -> None:
+    assert STAGES.keys() | ORDERED_STAGES.keys() == set(NAMES)
+
+
+@settings(max_examples=200)
+@given(batch=st.lists(shaped_cases() | clear_cases, min_size=1, max_size=4))
+def test_rows_with_stages_are_what_the_oracle_chooses_and_others_what_they_were(batch: list[Case]) -> None:
+    expected = [oracle.choose(case.scores, case.params, case.uniform) for case in batch]
+    assert Sampler().run(batch) == expected
+
+
+@pytest.mark.parametrize("params", ONE_STAGE.values(), ids=ONE_STAGE)
+def test_draws_of_one_stage_are_distributed_as_the_oracle_says(params: SamplingParams) -> None:
+    """As many even draws as tell where each token's share begins and ends."""
+    logits = np.random.default_rng(5).normal(0, 1.5, VOCAB_SIZE).astype(np.float32)
+    count = 96
+    batch = [Case(logits, params, (number + 0.5) / count) for number in range(count)]
+    expected = oracle.probabilities(batch[0].scores, params) * count
+    observed = np.bincount(Sampler(count).run(batch), minlength=VOCAB_SIZE)
+    assert np.abs(observed - expected).max() <= 1
+    assert observed[expected == 0].sum() == 0
 
 
 @settings(max_examples=50)
@@ -127,7 +167,8 @@ def test_draws_are_distributed_as_the_oracle_says() -> None:
     )
     none = np.full((1, 2), np.iinfo(np.int32).max, np.int32)
     bits = np.zeros((count, 1), np.int32)
-    tokens, _ = compiled_sample(np.tile(logits, (count, 1)), arrays, none, False, bits, Sampler().state)
+    stages = np.zeros((count, NUM_STAGE_WORDS), np.int32)
+    tokens, _ = compiled_sample(np.tile(logits, (count, 1)), arrays, none, False, bits, stages, Sampler().state)
     expected = oracle.probabilities(batch[0].scores, params) * count
     observed = np.bincount(np.asarray(tokens), minlength=VOCAB_SIZE)
     possible = expected > 0

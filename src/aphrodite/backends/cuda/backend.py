@@ -26,6 +26,7 @@ from aphrodite.backends.cuda.memory import cache_bytes
 from aphrodite.backends.cuda.pending import DeviceHeldStep, DevicePendingStep, Reported
 from aphrodite.backends.cuda.rotary import RotaryTables
 from aphrodite.backends.cuda.sampler import AllowedBits, SlotState, candidates, sample
+from aphrodite.backends.cuda.stages import groups_to_send, receive_group
 from aphrodite.backends.cuda.staging import Staging
 from aphrodite.backends.cuda.vision import VisionTower
 from aphrodite.backends.cuda.warm_up import warm_up_plans
@@ -251,10 +252,12 @@ class CudaBackend:
         raw = torch.log_softmax(logits, dim=-1) if needs.num_logprobs >= 0 else None
         for row in plan.prompts:
             self._slots.start(row, sent)
+        groups = [receive_group(stages, next(sent), next(sent)) for stages, _ in groups_to_send(flat.stages)]
         suppressed = next(sent, None)
-        if tokens is None or needs.penalties or needs.bias or suppressed is not None or bits is not None:
+        is_plain = not (needs.penalties or needs.bias or needs.stages) and suppressed is None and bits is None
+        if tokens is None or not is_plain:
             tokens = sample(
-                logits, decoded.arrays.samples, needs, suppressed, bits, self._slots, self._execution.choose
+                logits, decoded.arrays.samples, needs, suppressed, bits, self._slots, self._execution.choose, groups
             )
         tokens = tokens[: flat.num_samples]  # those of padding are nobody's
         return tokens, None if raw is None else candidates(raw[: flat.num_samples], tokens, needs.num_logprobs)
@@ -267,6 +270,8 @@ class CudaBackend:
         numbers += [row.prompt_targets for row in plan.prompts if row.prompt_targets is not None]
         for row in plan.prompts:
             numbers += self._slots.start_numbers(row)
+        for _, of_group in groups_to_send(flat.stages):
+            numbers += of_group
         if len(flat.suppressed):
             numbers.append(flat.suppressed)
         return numbers
@@ -301,7 +306,7 @@ class CudaBackend:
 
     def _draw(self, logits: Tensor, arrays: StepArrays[Tensor]) -> Tensor:
         """What a graph records of the draw: from the logits as they are."""
-        needs = SamplingNeeds(draws=True, filters=True, penalties=False, bias=False, num_logprobs=-1)
+        needs = SamplingNeeds(draws=True, stages=False, filters=True, penalties=False, bias=False, num_logprobs=-1)
         return sample(logits, arrays.samples, needs, None, None, self._slots, self._execution.choose)
 
     def _embed(self, arrays: StepArrays[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sampling on the device: penalties, temperature, top-k, top-p, min-p, one draw a row.
+"""Sampling on the device: penalties, temperature, top-k, top-p, min-p, one draw a row; other stages: stages.py.
 
 Every row is treated the same whatever else is in the batch, so that a seeded request repeats its tokens: filters only
 mask, and the draw is the inverse of the cumulative distribution in the vocabulary's own order.
@@ -6,13 +6,14 @@ mask, and the draw is the inverse of the cumulative distribution in the vocabula
 Letters: S samples, V vocabulary, K reported candidates, C constrained samples, W words of bits.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aphrodite.backends.cuda.stages import StageGroup, run_stages
 from aphrodite.domain.scheduling.sampling_words import SamplingNeeds
 from aphrodite.domain.scheduling.step import RowPlan
 from aphrodite.domain.scheduling.step_arrays import SampleArrays
@@ -80,11 +81,12 @@ def sample(
     allowed: AllowedBits | None,
     state: SlotState,
     choose: Choose,
+    groups: Sequence[StageGroup] = (),
 ) -> Tensor:
     """Draw a token for each row of float32 logits [S, V], which is overwritten, and keep it in its slot.
 
     `suppressed` int32 [n, 2] holds (sample, token id) pairs that must not be drawn, None: none; of the samples in
-    `allowed` nothing else may be. Returns int64 [S].
+    `allowed` nothing else may be; `groups` have stages of their own. Returns int64 [S].
     """
     slots = arrays.slots.long()  # [S]
     if needs.bias and state.bias is not None:
@@ -97,6 +99,7 @@ def sample(
         logits.index_put_((suppressed[:, 0].long(), suppressed[:, 1].long()), never)
     if allowed is not None and len(allowed.samples):
         _forbid_others(logits, allowed)
+    run_stages(logits, groups)
     tokens = choose(logits, arrays, needs)
     state.last_tokens[slots] = tokens
     if needs.penalties and state.output_counts is not None:

@@ -10,7 +10,16 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
 from aphrodite.domain.scheduling.trial import trial_row
 
-_EVERYTHING = SamplingParams(presence_penalty=0.1, logit_bias={0: 0.0}, logprobs=1, prompt_logprobs=1)
+_EVERYTHING = SamplingParams(
+    presence_penalty=0.1,
+    logit_bias={0: 0.0},
+    logprobs=1,
+    prompt_logprobs=1,
+    temperature=0.9,
+    nsigma=9,
+    tfs=0.9,
+    skew=0.1,
+)
 
 
 def warm_up_plans(limits: BackendLimits, *, sees_forward: bool = False) -> Iterator[StepPlan]:

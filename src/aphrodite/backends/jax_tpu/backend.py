@@ -166,7 +166,15 @@ class JaxTpuBackend:
         """Give the devices' memory back."""
         self._programs.clear()
         self._decoder_weights, self._vision_weights = {}, {}
-        del self._cache, self._features, self._slots, self._none_held_back, self._unread_bits, self._head
+        del (
+            self._cache,
+            self._features,
+            self._slots,
+            self._none_held_back,
+            self._unread_bits,
+            self._no_stages,
+            self._head,
+        )
 
     def _allocate(self) -> None:
         """Everything that steps change, empty. Raises CapacityError."""
@@ -180,6 +188,7 @@ class JaxTpuBackend:
             self._slots = jax.tree.map(zeros, model.slots())
             self._none_held_back = self._held_back(np.empty((0, 2), np.int32))
             self._unread_bits = {size: zeros(model.allowed(size)) for size in model.buckets.samples}
+            self._no_stages = {size: zeros(model.stages(size)) for size in model.buckets.samples}
             jax.block_until_ready((self._cache, self._features, self._slots))
 
     def _queueing(self, work: Callable[[], T]) -> T:
@@ -235,6 +244,7 @@ class JaxTpuBackend:
             forwarded.sampling,
             held_back,
             self._bits(bucket, allowed),
+            self._stages(bucket, flat),
             self._slots,
         )
         return packed
@@ -246,6 +256,14 @@ class JaxTpuBackend:
         bits = np.full((num_samples, allowed.bits.shape[1]), -1, np.int32)
         bits[allowed.samples] = allowed.bits
         return bits
+
+    def _stages(self, num_samples: int, flat: FlatStep) -> Array | np.ndarray:
+        """The stages of every sample, int32 [num_samples, X]."""
+        if flat.stages is None:
+            return self._no_stages[num_samples]
+        words = np.zeros((num_samples, flat.stages.shape[1]), np.int32)
+        words[: len(flat.stages)] = flat.stages
+        return words
 
     def _held_back(self, pairs: np.ndarray) -> np.ndarray:
         """Pairs of sample and token id, padded with those of a sample that no step has."""

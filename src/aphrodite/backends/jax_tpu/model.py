@@ -25,6 +25,7 @@ from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.ports import BackendLimits
 from aphrodite.domain.scheduling.allowed_tokens import num_bit_words
+from aphrodite.domain.scheduling.stage_words import NUM_STAGE_WORDS
 from aphrodite.domain.scheduling.step_arrays import num_sample_words, num_words
 
 NUM_REPORTED = 64
@@ -84,6 +85,10 @@ class DeviceModel:
         """A bit for each token that a sample may draw."""
         return self._struct((num_samples, num_bit_words(self.spec.decoder.vocab_size)), np.int32)
 
+    def stages(self, num_samples: int) -> Any:
+        """The words of samples' stages."""
+        return self._struct((num_samples, NUM_STAGE_WORDS), np.int32)
+
     def programs(self) -> list[Program]:
         """Everything that steps will call."""
         found = [self.start_program()]
@@ -119,15 +124,16 @@ class DeviceModel:
             self._integers(words),
             self._struct((num_held_back, 2), np.int32),
             self.allowed(num_samples),
+            self.stages(num_samples),
             self.slots(),
         )
         function = self._on_all(
             partial(steps.draw, self.spec, self.kernels.multiply, num_samples, self.buckets.max_rows),
-            (self._head_spec(), P(), P(), P(), P(), P()),
+            (self._head_spec(), P(), P(), P(), P(), P(), P()),
             (P(), P()),
         )
         name = f"sample, {num_held_back} held back"
-        return Program((name, num_samples), function, arguments, donated=(5,))
+        return Program((name, num_samples), function, arguments, donated=(6,))
 
     def start_program(self) -> Program:
         vocab_size = self.spec.decoder.vocab_size

@@ -3,7 +3,7 @@
 One program does it all: what no row asks for is skipped at run time. Filters only mask, and the draw is the inverse of
 the cumulative distribution in the vocabulary's own order, so that a seeded request repeats its tokens in any batch.
 
-Letters: S samples, V vocabulary, K reported candidates, W words of bits.
+Letters: S samples, V vocabulary, K reported candidates, W words of bits, X words of a row's stages.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from aphrodite.backends.jax_tpu.stages import run_stages
 from aphrodite.domain.prompting.sampling_params import MAX_LOGPROBS
 from aphrodite.domain.scheduling.step import RowPlan
 from aphrodite.domain.scheduling.step_arrays import SampleArrays
@@ -54,12 +55,14 @@ def sample(
     held_back: Array,
     is_constrained: Array,
     allowed: Array,
+    stages: Array,
     state: SlotState,
 ) -> tuple[Array, SlotState]:
     """Draw a token for each row of float32 logits [S, V], and keep it in its slot.
 
     `held_back` int32 [n, 2] holds (sample, token id) pairs that must not be drawn; sample S stands for none. Where the
-    step `is_constrained`, a bool, only tokens are drawn whose bits are set in `allowed` int32 [S, W].
+    step `is_constrained`, a bool, only tokens are drawn whose bits are set in `allowed` int32 [S, W]. `stages` int32
+    [S, X] are the words of rows with stages of their own, zeros elsewhere.
     Returns int32 [S] and the new state.
     """
     slots = arrays.slots  # [S], -1 for padding
@@ -78,6 +81,7 @@ def sample(
     )
     logits = logits.at[held_back[:, 0], held_back[:, 1]].set(-jnp.inf, mode="drop")
     logits = lax.cond(is_constrained, lambda: jnp.where(_bits(allowed, logits), logits, -jnp.inf), lambda: logits)
+    logits = lax.cond(jnp.any(stages[:, 0] > 0), lambda: run_stages(logits, stages), lambda: logits)
     best = _best(logits)
     tokens = lax.cond(jnp.any(arrays.temperature > 0), lambda: _draw_rows(logits, best, arrays), lambda: best)
     return tokens, SlotState(

@@ -74,16 +74,17 @@ def draw(
     sampling: Array,
     held_back: Array,
     allowed: Array,
+    stages: Array,
     slots: SlotState,
 ) -> tuple[Array, SlotState]:
     """Sampled tokens and their log-probabilities, packed [S, 3 + 2K], and the new state of the slots.
 
-    `sampling` is as `forward` has it, `allowed` int32 [S, W] as `sample` wants it.
+    `sampling` is as `forward` has it, `allowed` int32 [S, W] and `stages` int32 [S, X] as `sample` wants them.
     """
     whole: SampleArrays[Array] = unpack_samples(sampling[:-2], max_samples, jnp.float32)
     arrays = SampleArrays(*(array[:num_samples] for array in whole))
     logits = decoder.logits(model.decoder, multiply, head, hidden[:num_samples])
-    tokens, slots = sample(logits, arrays, held_back, sampling[-1] > 0, allowed, slots)
+    tokens, slots = sample(logits, arrays, held_back, sampling[-1] > 0, allowed, stages, slots)
     reported = lax.cond(
         sampling[-2] > 0, lambda: report(logits, tokens), lambda: no_report(num_samples, logits.shape[-1])
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from aphrodite.domain.errors import CheckpointError, SamplingParamsError
 from aphrodite.domain.prompting.parameter import Parameter, check_int, check_number, shown, table_of
+from aphrodite.domain.prompting.samplers import Samplers
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
 MAX_COMPLETIONS = 128
@@ -22,7 +23,7 @@ MAX_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingParams:
+class SamplingParams(Samplers):
     """One request's sampling parameters, checked when built.
 
     Raises SamplingParamsError, which names the field and its range.
@@ -55,51 +56,6 @@ class SamplingParams:
             ollama="repeat_penalty",
         ),
     ] = 1.0
-    temperature: Annotated[
-        float,
-        Parameter(
-            "divides the logits; 0: the most likely token",
-            low=0,
-            stage="temperature",
-            kobold="temperature",
-            ollama="temperature",
-        ),
-    ] = 1.0
-    top_k: Annotated[
-        int,
-        Parameter(
-            "keeps so many of the most likely tokens; 0 or -1: all",
-            low=-1,
-            source="arXiv 1805.04833",
-            stage="top_k",
-            kobold="top_k",
-            ollama="top_k",
-        ),
-    ] = 0
-    top_p: Annotated[
-        float,
-        Parameter(
-            "keeps the most likely tokens that together have this probability; 0: the most likely token",
-            low=0,
-            high=1,
-            source="arXiv 1904.09751",
-            stage="top_p",
-            kobold="top_p",
-            ollama="top_p",
-        ),
-    ] = 1.0
-    min_p: Annotated[
-        float,
-        Parameter(
-            "keeps tokens with this share of the most likely one's probability",
-            low=0,
-            high=1,
-            source="arXiv 2407.01082",
-            stage="min_p",
-            kobold="min_p",
-            ollama="min_p",
-        ),
-    ] = 0.0
     seed: Annotated[int | None, Parameter("fixes the draws", low=-(2**63), high=2**64 - 1, ollama="seed")] = None
     stop: str | tuple[str, ...] | list[str] = ()
     stop_token_ids: tuple[int, ...] | list[int] = ()
@@ -127,6 +83,7 @@ class SamplingParams:
         object.__setattr__(self, "logit_bias", _logit_bias(self.logit_bias))
         for parameter in PARAMETERS.values():
             parameter.check(getattr(self, parameter.name))
+        self.check_samplers()
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise SamplingParamsError(
                 f"min_tokens must be at most max_tokens ({self.max_tokens}), got {self.min_tokens}."
@@ -176,7 +133,7 @@ class SamplingParams:
 
 
 PARAMETERS = table_of(SamplingParams)
-"""The table of parameters, by their names."""
+"""The table of parameters by their names, those of Samplers first."""
 
 
 def _check_structured_outputs(value: object, allowed_token_ids: object) -> None:

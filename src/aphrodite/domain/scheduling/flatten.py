@@ -13,12 +13,14 @@ import numpy as np
 
 from aphrodite.domain.scheduling.draws import uniforms
 from aphrodite.domain.scheduling.sampling_words import (
+    STAGE_WORDS,
     STEP_WORDS,
     SamplingNeeds,
     needs_of,
     sampling_words,
     streams_of,
 )
+from aphrodite.domain.scheduling.stage_words import toss
 from aphrodite.domain.scheduling.step import DecodeRows, RowPlan, StepPlan
 from aphrodite.domain.scheduling.step_arrays import StepArrays, StepShape, num_words, sampling_block, unpack
 
@@ -38,6 +40,7 @@ class FlatStep:
     sees_forward: bool  # whether any token sees others behind itself
     prompt_starts: list[int]  # the first token of each row of the plan's prompts
     needs: SamplingNeeds
+    stages: np.ndarray | None  # int32 [num_samples, X], see `stage_words`; None: nobody has any
     suppressed: np.ndarray  # int32 [n, 2]: (sample, token id) that must not be drawn
 
 
@@ -78,7 +81,8 @@ def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShap
         ]
         suppressed = np.concatenate((suppressed, np.array(pairs, dtype=np.int32).reshape(-1, 2)))
     sampling_block(buffer, shape)[:, :num_samples] = words[:, STEP_WORDS].T
-    samples.uniform[:num_samples] = uniforms(streams_of(words), lengths.astype(np.uint64))
+    needs, streams, positions = needs_of(words), streams_of(words), lengths.astype(np.uint64)
+    samples.uniform[:num_samples] = uniforms(streams, positions)
 
     return FlatStep(
         shape=shape,
@@ -91,7 +95,8 @@ def flatten(plan: StepPlan, block_size: int, pad: Callable[[StepShape], StepShap
         has_features=any(row.feature_rows is not None for row in prompts),
         sees_forward=any(row.visible_until is not None for row in prompts),
         prompt_starts=prompt_starts,
-        needs=needs_of(words),
+        needs=needs,
+        stages=toss(words[:, STAGE_WORDS], streams, positions) if needs.stages else None,
         suppressed=suppressed,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.kobold.protocol import KoboldRequest
 from aphrodite.adapters.inbound.http.sampling_fields import KOBOLD, given
+from aphrodite.domain.prompting.sampler_order import parse_kobold_order
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
@@ -20,6 +21,12 @@ def kobold_sampling(asked: KoboldRequest, default: SamplingParams, eos_token_ids
     sampling = given(asked, KOBOLD)
     if asked.sampler_seed is not None and asked.sampler_seed >= 0:
         sampling["seed"] = asked.sampler_seed
+    if asked.dynatemp_range:
+        temperature = sampling.get("temperature", default.temperature)
+        sampling["dynatemp_min"] = max(temperature - asked.dynatemp_range, 0.0)
+        sampling["dynatemp_max"] = temperature + asked.dynatemp_range
+    if asked.sampler_order:
+        sampling["sampler_priority"] = parse_kobold_order(asked.sampler_order)
     bias = dict(asked.logit_bias or {})
     if asked.ban_eos_token or asked.use_default_badwordsids:
         bias |= dict.fromkeys(eos_token_ids, _BANNED)

@@ -31,9 +31,6 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "allowed_token_ids": (),
     "bad_words": ([],),
     "logits_processors": ([],),
-    "typical_p": (1, 1.0),
-    "top_a": (0, 0.0),
-    "tfs": (1, 1.0),
     "mirostat_mode": (0,),
 }
 _SUCCESSORS = {"functions": "use tools", "function_call": "use tool_choice"}

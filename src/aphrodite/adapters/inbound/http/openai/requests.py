@@ -64,6 +64,7 @@ class GenerationFields(SamplingFields, kw_only=True):
     user: str | None = None
 
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
+    sampler_priority: Annotated[list[str | int], Meta(max_length=64)] | None = None  # samplers in order
     echo: bool | None = None
     best_of: int | None = None  # as many as n
     prompt_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None

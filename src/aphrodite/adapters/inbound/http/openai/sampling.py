@@ -10,7 +10,7 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 _DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of text completions
 
-_LISTS = ("stop", "stop_token_ids", "logit_bias")
+_LISTS = ("stop", "stop_token_ids", "logit_bias", "sampler_priority")
 
 
 def chat_sampling(request: ChatCompletionRequest, default: SamplingParams) -> SamplingParams:

@@ -68,6 +68,18 @@ def test_what_is_said_behind_an_open_tag_is_a_thought(tool_client: openai.OpenAI
     assert "".join(delta.content or "" for delta in deltas) == ""
 
 
+@pytest.mark.parametrize("thinks", [True, False])
+def test_thoughts_are_counted(tool_client: openai.OpenAI, thinks: bool) -> None:
+    fields: dict[str, Any] = {"extra_body": {"chat_template_kwargs": {"enable_thinking": thinks}}, "n": 2}
+    whole = answer(tool_client, **fields).usage
+    assert whole.completion_tokens_details.reasoning_tokens == (whole.completion_tokens if thinks else 0)
+    *_, last = answer(tool_client, stream=True, stream_options={"include_usage": True}, **fields)
+    assert last.usage == whole
+    effort = {"effort": "high" if thinks else "none"}
+    response = tool_client.responses.create(model=MODEL, input="Hello", max_output_tokens=8, reasoning=effort)
+    assert response.usage.output_tokens_details.reasoning_tokens == (response.usage.output_tokens if thinks else 0)
+
+
 def test_former_calls_and_their_results_are_read(tool_client: openai.OpenAI) -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     messages = [

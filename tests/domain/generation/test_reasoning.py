@@ -76,6 +76,25 @@ def test_a_tag_that_the_prompt_holds_may_be_repeated() -> None:
         assert read("deepseek_r1", texts, is_open=True) == AssistantMessage("So", "Hm", ())
 
 
+@pytest.mark.parametrize(
+    ("is_open", "texts", "num_tokens"),
+    [
+        (False, ["<think>", "\n", "Hm", "\n", "</think>", "\n\n", "So", "."], 5),
+        (False, ["<th", "ink>", "Hm</th", "ink>", "So"], 4),
+        (False, ["<think>Hm</think>So"], 1),
+        (True, ["", "Hm", "", "</think>", "", "So"], 4),
+        (True, ["Hm", ", "], 2),
+        (False, ["So", " <think>", "Hm", "</think>"], 0),
+        (False, ["<", "b>"], 0),
+    ],
+)
+def test_tokens_of_thoughts_are_counted(is_open: bool, texts: list[str], num_tokens: int) -> None:
+    reader = MessageReader(ReasoningReader(REASONING_TAGS["qwen3"], is_open=is_open))
+    for text in texts:
+        reader.push(text, 1)
+    assert reader.num_reasoning_tokens == num_tokens
+
+
 def test_a_call_among_thoughts_is_none() -> None:
     call = '<tool_call>{"name": "f"}</tool_call>'
     reader = MessageReader(

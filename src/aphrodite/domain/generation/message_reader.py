@@ -1,6 +1,6 @@
 """One message's text, as it comes, to its pieces: what the model thinks, what it says, and the tools it calls."""
 
-from aphrodite.domain.generation.message import CallStart, Content, Piece
+from aphrodite.domain.generation.message import CallStart, Content, Piece, Reasoning
 from aphrodite.domain.generation.reasoning import ReasoningReader
 from aphrodite.domain.generation.tool_calls.reader import CallReader
 
@@ -10,14 +10,21 @@ class MessageReader:
 
     def __init__(self, reasoning: ReasoningReader | None = None, calls: CallReader | None = None) -> None:
         self.has_calls = False  # by now
+        self.num_reasoning_tokens = None if reasoning is None else 0  # by now, those of the tags among them
+        self._num_tokens = 0
         self._reasoning = reasoning
         self._calls = calls
 
-    def push(self, text: str) -> list[Piece]:
-        """Append text; the pieces that are certain now."""
-        if not text:
-            return []
-        return self._with_calls([Content(text)] if self._reasoning is None else self._reasoning.push(text))
+    def push(self, text: str, num_tokens: int = 0) -> list[Piece]:
+        """Append text, and count its tokens; the pieces that are certain now."""
+        if self._reasoning is None:
+            return self._with_calls([Content(text)]) if text else []
+        was_inside = self._reasoning.is_inside
+        thoughts = self._reasoning.push(text)
+        self._num_tokens += num_tokens
+        if was_inside or self._reasoning.is_inside or any(isinstance(piece, Reasoning) for piece in thoughts):
+            self.num_reasoning_tokens = self._num_tokens
+        return self._with_calls(thoughts)
 
     def finish(self) -> list[Piece]:
         """What is left once no more text comes."""

@@ -74,6 +74,11 @@ class ReasoningReader:
         self._has_begun = False  # a thought was told
         self._text = ""  # not told yet
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether the text stands among thoughts by now."""
+        return self._place in ("open", "inside")
+
     def push(self, text: str) -> list[Piece]:
         """Append text; the pieces that are certain now."""
         self._text += text

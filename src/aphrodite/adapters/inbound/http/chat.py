@@ -36,6 +36,7 @@ from aphrodite.adapters.inbound.http.form_names import OWN, renaming_form
 from aphrodite.adapters.inbound.http.generation import Generation, TokenUsage, check_num_prompt_logprobs
 from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.adapters.inbound.http.service import Service, service_of
+from aphrodite.domain.generation.assembler import TextDelta
 from aphrodite.domain.generation.delta import FinishReason
 from aphrodite.domain.generation.message import AssistantMessage, ChatFinishReason, Piece, assemble
 from aphrodite.domain.generation.message_format import MessageFormat, find_message_format
@@ -111,12 +112,12 @@ class ChatAnswer:
         self.num_choices = generation.num_choices
         self._generation = generation
         self._new_reader = new_reader
+        self._readers = [new_reader() for _ in range(self.num_choices)]
 
     async def __aiter__(self) -> AsyncIterator[ChatDelta]:
-        readers = [self._new_reader() for _ in range(self.num_choices)]
         async for index, delta in self._generation:
-            reader, finish_reason = readers[index], delta.finish_reason
-            pieces = reader.push(delta.text)
+            reader, finish_reason = self._readers[index], delta.finish_reason
+            pieces = reader.push(delta.text, len(delta.token_ids))
             if finish_reason is not None:
                 pieces += reader.finish()
             reason = _reason(finish_reason, reader)
@@ -124,7 +125,8 @@ class ChatAnswer:
 
     async def finish(self) -> list[ChatChoice]:
         """Wait for all choices."""
-        [output] = await self._generation.finish()
+        counts_thoughts = self._readers[0].num_reasoning_tokens is not None
+        [output] = await self._generation.finish(self._count_thoughts if counts_thoughts else None)
         return [self._choice(completion) for completion in output.outputs]
 
     def _choice(self, completion: CompletionOutput) -> ChatChoice:
@@ -152,7 +154,12 @@ class ChatAnswer:
 
     def usage(self) -> TokenUsage:
         """Tokens by now."""
-        return self._generation.usage()
+        counts = [reader.num_reasoning_tokens for reader in self._readers]
+        thought = [count for count in counts if count is not None]
+        return replace(self._generation.usage(), num_reasoning_tokens=sum(thought) if thought else None)
+
+    def _count_thoughts(self, index: int, delta: TextDelta) -> None:
+        self._readers[index].push(delta.text, len(delta.token_ids))
 
     def stop(self) -> None:
         """End the choices where they are; what was made until now is still to be read."""

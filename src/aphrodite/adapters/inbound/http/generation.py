@@ -1,7 +1,7 @@
 """The completions of one API request while they are made."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Self
@@ -34,6 +34,7 @@ class TokenUsage:
     num_cached_tokens: int  # found in the prefix cache
     num_image_tokens: int
     num_output_tokens: int
+    num_reasoning_tokens: int | None = None  # of the output; None where no thoughts are looked for
 
 
 def check_num_prompt_logprobs(
@@ -125,11 +126,14 @@ class Generation:
             for completion in range(self.num_completions):
                 self._client.abort_sequence(f"{self._owner.request}/{index}", completion)
 
-    async def finish(self) -> list[RequestOutput]:
-        """Wait for everything. Raises as `begin` does."""
+    async def finish(self, heed: Callable[[int, TextDelta], object] | None = None) -> list[RequestOutput]:
+        """Wait for everything; `heed` hears of each delta. Raises as `begin` does."""
+        if heed and self._first is not None:
+            heed(*self._first)
         async with aclosing(self._deltas) as deltas:
-            async for _ in deltas:
-                pass
+            async for index, delta in deltas:
+                if heed:
+                    heed(index, delta)
         return self.outputs()
 
     def outputs(self) -> list[RequestOutput]:

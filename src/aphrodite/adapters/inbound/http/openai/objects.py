@@ -13,11 +13,16 @@ class PromptTokensDetails(Struct):
     image_tokens: int
 
 
+class CompletionTokensDetails(Struct):
+    reasoning_tokens: int
+
+
 class Usage(Struct):
     prompt_tokens: int  # the image's among them
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET  # where thoughts are looked for
 
 
 class TopLogprob(Struct):

@@ -213,7 +213,7 @@ def _end(response: ModelResponse, finish_reason: ChatFinishReason | None, used: 
         used.num_prompt_tokens,
         InputTokensDetails(used.num_cached_tokens),
         used.num_output_tokens,
-        OutputTokensDetails(),
+        OutputTokensDetails(used.num_reasoning_tokens or 0),
         used.num_prompt_tokens + used.num_output_tokens,
     )
 

@@ -122,7 +122,7 @@ class InputTokensDetails(Struct):
 
 
 class OutputTokensDetails(Struct):
-    reasoning_tokens: Literal[0] = 0  # not counted apart
+    reasoning_tokens: int
 
 
 class ResponseUsage(Struct):

@@ -74,6 +74,30 @@ def test_text_renders_as_apply_chat_template_does(tokenizer: Any, string_templat
     assert prompt.image_word_offsets == ()
 
 
+BEGINNINGS = ("A cat", "A cat ", " A\ncat,\n", "<|im_end|> is", "A cat</s>", "What is it?")
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_a_begun_answer_ends_as_in_apply_chat_template(tokenizer: Any, string_template: str, beginning: str) -> None:
+    messages = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": beginning}]
+    more: dict[str, Any] = {"add_generation_prompt": False, "continue_final_message": True}
+    theirs = tokenizer.apply_chat_template(messages, chat_template=string_template, tokenize=False, **more)
+    assert _render(messages, string_template, image_token=None, **more).text == theirs
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_a_begun_answer_in_parts_ends_as_in_apply_chat_template(
+    tokenizer: Any, parts_template: str, beginning: str
+) -> None:
+    more: dict[str, Any] = {"add_generation_prompt": False, "continue_final_message": True}
+    takes_strings = "[INST]" in parts_template  # Pixtral's, from the assistant
+    answer = {"role": "assistant", "content": beginning if takes_strings else [_text("Well."), _text(beginning)]}
+    theirs = [{"role": "user", "content": [{"type": "image"}, _text("What is it?")]}, answer]
+    text = tokenizer.apply_chat_template(theirs, chat_template=parts_template, tokenize=False, **more)
+    prompt = _render([*_user(IMAGE, _text("What is it?")), answer], parts_template, **more)
+    assert (prompt.text, prompt.image_word_offsets) == (text, (text.index("<image>"),))
+
+
 def test_strings_for_a_parts_template_become_text_parts(tokenizer: Any, parts_template: str) -> None:
     prompt = _render([{"role": "user", "content": "Hi"}], parts_template)
     assert prompt.text == _theirs(tokenizer, [{"role": "user", "content": [_text("Hi")]}], parts_template)

@@ -31,6 +31,7 @@ from aphrodite.adapters.outbound.images.workers import ImageWorkers
 from aphrodite.adapters.outbound.telemetry.clock import SystemClock
 from aphrodite.adapters.outbound.telemetry.logs import configure_logging
 from aphrodite.adapters.outbound.telemetry.metrics import PrometheusMetrics
+from aphrodite.adapters.outbound.telemetry.tracing import OtlpTracer
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.architectures.tying import untie_by_checkpoint
@@ -45,6 +46,7 @@ from aphrodite.domain.ports import (
     ImageReader,
     Processor,
     Tokenizer,
+    Tracer,
 )
 from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.sampling_params import SamplingParams
@@ -122,8 +124,7 @@ def build_served_engine(parts: EngineParts, log_level: LogLevel, log_format: Log
 def build_engine(parts: EngineParts) -> Engine:
     """Load the weights onto the hardware. Raises ModelError, BackendError or ConfigError."""
     config = parts.config
-    version = importlib.metadata.version("aphrodite-vlm")
-    _log.info("Aphrodite %s loads %s, %s.", version, config.model, describe_family(parts.checkpoint.config))
+    _log.info("Aphrodite %s loads %s, %s.", _version(), config.model, describe_family(parts.checkpoint.config))
     _log.debug("%s", config)
     create_backend = _backend_factory(config.backend)
     backend = create_backend(config, parts.model, parts.checkpoint, parts.normalization)
@@ -153,6 +154,7 @@ class ServerParts:
     fetcher: ImageFetcher
     reader: ImageReader | None  # None for a text-only model
     metrics: PrometheusMetrics
+    tracer: Tracer | None
 
 
 def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
@@ -184,6 +186,7 @@ def build_server(config: EngineConfig, server: ServerConfig) -> ServerParts:
         fetcher=UrlImageFetcher(fetch_options),
         reader=_image_reader(frontend, server),
         metrics=PrometheusMetrics((server.served_model_name or (config.model,))[0]),
+        tracer=None if server.otlp_endpoint is None else OtlpTracer(server.otlp_endpoint, _version()),
     )
 
 
@@ -192,6 +195,10 @@ def _image_reader(frontend: Frontend, server: ServerConfig) -> ImageReader | Non
         return None
     limits = PixelLimits(server.max_image_pixels, server.max_resized_pixels)
     return CachingImageReader(ImageWorkers(frontend.load_image_processing, limits=limits))
+
+
+def _version() -> str:
+    return importlib.metadata.version("aphrodite-vlm")
 
 
 def open_model(config: EngineConfig) -> OpenedModel:

@@ -126,6 +126,7 @@ class ServerConfig:
     disable_playground: bool = False  # no page at / and /playground
     log_level: LogLevel = "info"
     log_format: LogFormat = "text"
+    otlp_endpoint: str | None = None  # the address of a collector that gets a span of each request
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -153,6 +154,10 @@ class ServerConfig:
             raise ConfigError(f"--max-logprobs must be from 0 to {MAX_LOGPROBS}, got {self.max_logprobs}.")
         if self.root_path and not re.fullmatch(r"(/[\w.~-]+)+", self.root_path, re.ASCII):
             raise ConfigError(f"--root-path must be a path as in /aphrodite, got {self.root_path!r}.")
+        if self.otlp_endpoint is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", self.otlp_endpoint):
+            raise ConfigError(
+                f"--otlp-endpoint must be an address as in http://localhost:4318, got {self.otlp_endpoint!r}."
+            )
         for name in ("image_max_redirects", "max_resized_pixels"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{_flag(name)} must be at least 0, got {getattr(self, name)}.")

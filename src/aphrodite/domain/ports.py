@@ -226,6 +226,27 @@ class Metrics(Protocol):
         """An image was fetched, or the attempt failed, after so many seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class AnsweredRequest:
+    """A request of HTTP that has ended, as a trace tells of it; never what was asked or answered."""
+
+    name: str
+    started_ns: int  # since 1970
+    ended_ns: int
+    headers: Mapping[str, str]  # of the request: `traceparent` says what it is a part of
+    attributes: Mapping[str, str | int | float]
+    has_failed: bool  # by the server's fault
+
+
+class Tracer(Protocol):
+    """Is told of every request once it has ended."""
+
+    def trace(self, request: AnsweredRequest) -> None:
+        """Never waits."""
+
+    def close(self) -> None: ...
+
+
 class Clock(Protocol):
     def now_s(self) -> float:
         """Seconds on a monotonic clock."""

@@ -133,3 +133,7 @@ AllowedLocalMediaPath = Annotated[str | None, _flag(_IMAGES, "Folder that file:/
 
 LogLevel = Annotated[config.LogLevel, _flag(_LOGS, "debug, info, warning or error; never prompts.", "NAME")]
 LogFormat = Annotated[config.LogFormat, _flag(_LOGS, "text or json.", "NAME")]
+OtlpEndpoint = Annotated[
+    str | None,
+    _flag(_LOGS, "A collector of OpenTelemetry that gets a span a request: http://localhost:4318.", "URL"),
+]

@@ -74,6 +74,7 @@ def run(
     allowed_local_media_path: options.AllowedLocalMediaPath = None,
     log_level: options.LogLevel = _SERVER.log_level,
     log_format: options.LogFormat = _SERVER.log_format,
+    otlp_endpoint: options.OtlpEndpoint = None,
 ) -> None:
     """Serve a model over an OpenAI-compatible HTTP API.
 
@@ -116,6 +117,7 @@ def run(
         allowed_local_media_path=allowed_local_media_path,
         log_level=log_level,
         log_format=log_format,
+        otlp_endpoint=otlp_endpoint,
     )
     engine_config = EngineConfig(
         model=model,

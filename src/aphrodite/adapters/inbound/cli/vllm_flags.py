@@ -123,6 +123,7 @@ TABLE = (
     _refused("requests have logit_bias and their sampling parameters", "logits-processors", "logits-processor-pattern"),
     _refused("pictures come from any public host; --allowed-image-hosts adds others", "allowed-media-domains"),
     _refused("use --log-level and --log-format", "log-config-file"),
+    _refused("use --otlp-endpoint, which speaks OTLP over HTTP: port 4318", "otlp-traces-endpoint"),
     _refused_switch("what is answered is never logged", "enable-log-outputs"),
     _refused_switch('requests ask for it: "stream_options": {"include_usage": true}', "enable-force-include-usage"),
     _refused_switch("pages send the key in a header, not in cookies", "allow-credentials"),

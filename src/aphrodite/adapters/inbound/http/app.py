@@ -25,9 +25,10 @@ from aphrodite.adapters.inbound.http.running import RunningRequests
 from aphrodite.adapters.inbound.http.service import Service
 from aphrodite.domain.config import ServerConfig
 from aphrodite.domain.errors import AphroditeError
+from aphrodite.domain.ports import Tracer
 
 
-def create_app(service: Service, config: ServerConfig, max_images: int) -> Starlette:
+def create_app(service: Service, config: ServerConfig, max_images: int, tracer: Tracer | None = None) -> Starlette:
     """The ASGI application, for prompts of at most `max_images`. A request passes, in this order:
 
     RootPath -> RequestLayer (id, deadline, log, last resort) -> API -> CORS -> keys -> body, disconnects
@@ -35,7 +36,7 @@ def create_app(service: Service, config: ServerConfig, max_images: int) -> Starl
     """
     playground = [] if config.disable_playground else playground_routes(max_images)
     layers = [Middleware(RootPath, root_path=config.root_path)] if config.root_path else []
-    layers += [Middleware(RequestLayer, timeout_s=config.request_timeout), Middleware(ApiLayer)]
+    layers += [Middleware(RequestLayer, timeout_s=config.request_timeout, tracer=tracer), Middleware(ApiLayer)]
     if config.cors_origins:
         layers.append(
             Middleware(

@@ -192,7 +192,10 @@ class Generation:
         finally:
             for assembler in self._assemblers:
                 assembler.abort()
-                self._metrics.note_output(assembler.output())
+            outputs = self.outputs()
+            for output in outputs:
+                self._metrics.note_output(output)
+            self._note.note_times([output.metrics for output in outputs if output.metrics is not None])
 
     async def _prepare(self) -> list[EngineRequest]:
         """Make ready for what will come, once it is sure that there is room; others go on meanwhile."""

@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aphrodite.adapters.inbound.http.deadline import set_deadline
 from aphrodite.adapters.inbound.http.errors import error_response
 from aphrodite.adapters.inbound.http.request_note import note_of
+from aphrodite.adapters.inbound.http.traces import answered_request
+from aphrodite.domain.ports import Tracer
 
 _logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -23,9 +25,10 @@ class RequestLayer:
     The log says method, path, status, time and the request's note; never what was asked or answered.
     """
 
-    def __init__(self, app: ASGIApp, timeout_s: float) -> None:
+    def __init__(self, app: ASGIApp, timeout_s: float, tracer: Tracer | None) -> None:
         self._app = app
         self._timeout_s = timeout_s
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,6 +59,8 @@ class RequestLayer:
             await error_response(error)(scope, receive, send_with_id)
         finally:
             duration_s = time.perf_counter() - started_s
+            if self._tracer is not None and scope["path"] not in _QUIET_PATHS:
+                self._tracer.trace(answered_request(scope, status, duration_s, note))
             _logger.log(
                 logging.DEBUG if scope["path"] in _QUIET_PATHS else logging.INFO,
                 "%s %s %s in %.0f ms %s",

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from aphrodite.domain.generation.outputs import RequestMetrics
+
 
 @dataclass(slots=True)
 class RequestNote:
@@ -16,6 +18,9 @@ class RequestNote:
     num_prompt_tokens: int | None = None  # None: not known when the request ended
     num_output_tokens: int | None = None
     first_token_s: float | None = None  # since it was handed to the engine
+    queue_s: float | None = None  # until it was first scheduled
+    prefill_s: float | None = None  # from then to the first token
+    decode_s: float | None = None  # from the first token to the last
     ignored_fields: Sequence[str] = ()
 
     @property
@@ -39,6 +44,18 @@ class RequestNote:
         if self.first_token_s is not None:
             parts.append(f"the first after {self.first_token_s * 1000:.0f} ms")
         return ", ".join(parts)
+
+    def note_times(self, prompts: Sequence[RequestMetrics]) -> None:
+        """Where the time went, from the first of a request's prompts to the last; as far as they came."""
+        scheduled = [times.first_scheduled_s for times in prompts if times.first_scheduled_s is not None]
+        first = [times.first_token_s for times in prompts if times.first_token_s is not None]
+        finished = [times.finished_s for times in prompts if times.finished_s is not None]
+        if scheduled:
+            self.queue_s = min(scheduled) - min(times.arrival_s for times in prompts)
+        if scheduled and first:
+            self.prefill_s = min(first) - min(scheduled)
+        if first and finished:
+            self.decode_s = max(finished) - min(first)
 
     @property
     def ignored_header(self) -> str:

@@ -47,7 +47,7 @@ def serve(parts: ServerParts, config: EngineConfig, server: ServerConfig) -> Non
     ):
         service = _service(parts, config, server, pool, long_text_pool, body_pool)
         max_images = 0 if parts.reader is None else config.max_images
-        http = _Server(_uvicorn_config(create_app(service, server, max_images), server), server)
+        http = _Server(_uvicorn_config(create_app(service, server, max_images, parts.tracer), server), server)
         with asyncio.Runner(loop_factory=http.config.get_loop_factory()) as runner:
             runner.run(_run(http, parts, server, listener))
 
@@ -88,6 +88,8 @@ async def _run(http: "_Server", parts: ServerParts, server: ServerConfig, listen
         await parts.fetcher.close()
         if parts.reader is not None:
             await parts.reader.close()
+        if parts.tracer is not None:
+            await asyncio.to_thread(parts.tracer.close)
 
 
 async def _start(parts: ServerParts) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -76,25 +77,25 @@ class _Kind:
     param: str | None = None
 
 
-_INVALID = "invalid_request_error"
+_INVALID, _MESSAGES = "invalid_request_error", "messages"
 _MAX_MESSAGE_CHARS, _MAX_PARAM_CHARS = 1000, 200  # a sentence may hold what the client wrote
 
 # The first class that an error is an instance of decides.
 _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
-    (domain.NotAnImageError, _Kind(400, _INVALID, "not_an_image", "messages")),
-    (domain.ImageTooLargeError, _Kind(400, _INVALID, "image_too_large", "messages")),
-    (domain.ImageTooCostlyError, _Kind(400, _INVALID, "image_too_costly", "messages")),
-    (domain.ImageUrlError, _Kind(400, _INVALID, "invalid_image_url", "messages")),
-    (domain.ImageForbiddenError, _Kind(400, _INVALID, "image_forbidden", "messages")),
-    (domain.ImageUnreachableError, _Kind(400, _INVALID, "image_unreachable", "messages")),
-    (domain.ImageTimeoutError, _Kind(400, _INVALID, "image_timeout", "messages")),
-    (domain.ImageStatusError, _Kind(400, _INVALID, "image_http_status", "messages")),
-    (domain.ImageError, _Kind(400, _INVALID, "invalid_image", "messages")),
-    (domain.PromptTooLongError, _Kind(400, _INVALID, "context_length_exceeded", "messages")),
+    (domain.NotAnImageError, _Kind(400, _INVALID, "not_an_image", _MESSAGES)),
+    (domain.ImageTooLargeError, _Kind(400, _INVALID, "image_too_large", _MESSAGES)),
+    (domain.ImageTooCostlyError, _Kind(400, _INVALID, "image_too_costly", _MESSAGES)),
+    (domain.ImageUrlError, _Kind(400, _INVALID, "invalid_image_url", _MESSAGES)),
+    (domain.ImageForbiddenError, _Kind(400, _INVALID, "image_forbidden", _MESSAGES)),
+    (domain.ImageUnreachableError, _Kind(400, _INVALID, "image_unreachable", _MESSAGES)),
+    (domain.ImageTimeoutError, _Kind(400, _INVALID, "image_timeout", _MESSAGES)),
+    (domain.ImageStatusError, _Kind(400, _INVALID, "image_http_status", _MESSAGES)),
+    (domain.ImageError, _Kind(400, _INVALID, "invalid_image", _MESSAGES)),
+    (domain.PromptTooLongError, _Kind(400, _INVALID, "context_length_exceeded", _MESSAGES)),
     (domain.ToolError, _Kind(400, _INVALID, "invalid_tools", "tools")),
     (domain.ToolChoiceError, _Kind(400, _INVALID, "invalid_tool_choice", "tool_choice")),
     (domain.ProcessorSettingsError, _Kind(400, _INVALID, "invalid_value", "mm_processor_kwargs")),
-    (domain.PromptError, _Kind(400, _INVALID, "invalid_prompt", "messages")),
+    (domain.PromptError, _Kind(400, _INVALID, "invalid_prompt", _MESSAGES)),
     (domain.RequestError, _Kind(400, _INVALID, "invalid_value")),
     # At run time only a template can be misconfigured, one that came with the request.
     (domain.ConfigError, _Kind(400, _INVALID, "invalid_value", "chat_template")),
@@ -144,8 +145,11 @@ class ErrorResponse(Response):
         self._detail = body.error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        note_error(scope, self._detail)
-        body = msgspec.json.encode(written_error(scope, self._detail, self.status_code))
+        detail = self._detail
+        if detail.param == _MESSAGES:
+            detail = msgspec.structs.replace(detail, param=scope["state"].get("prompt_field", _MESSAGES))
+        note_error(scope, detail)
+        body = msgspec.json.encode(written_error(scope, detail, self.status_code))
         headers = {**self.headers, "content-length": str(len(body))}
         await Response(body, self.status_code, headers, "application/json")(scope, receive, send)
 
@@ -154,6 +158,11 @@ def written_error(scope: Scope, detail: ErrorDetail, status: int) -> msgspec.Str
     """The error in the form of the API whose path was asked."""
     form: ErrorForm = scope["state"].get("error_form", ErrorBody)
     return form.of(detail, status)
+
+
+def name_prompt(request: Request, field: str) -> None:
+    """Have errors about the prompt name this field of the request, in place of `messages`."""
+    request.state.prompt_field = field
 
 
 def error_response(error: Exception) -> ErrorResponse:

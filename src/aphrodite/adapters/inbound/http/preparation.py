@@ -132,7 +132,12 @@ class Preparer:
                 check_num_tokens(len(prompt), max_model_len)
 
         def work() -> list[ProcessedPrompt]:
-            return [self._process(_prompt(prompt, add_special_tokens)) for prompt in prompts]
+            try:
+                return [self._process(_prompt(prompt, add_special_tokens)) for prompt in prompts]
+            except PlaceholderError as error:
+                raise PlaceholderError(
+                    "The prompt holds the token of an image, and text completions take none; ask in a chat."
+                ) from error
 
         async with self._place():
             return await _run(self._executor_for(sum(map(len, prompts))), work)

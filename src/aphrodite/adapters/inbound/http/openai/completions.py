@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aphrodite.adapters.inbound.http.deadline import within_deadline
-from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.errors import InvalidRequestError, name_prompt
 from aphrodite.adapters.inbound.http.generation import Generation, check_num_prompt_logprobs
 from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
 from aphrodite.adapters.inbound.http.openai.forms import naming_form
@@ -42,6 +42,7 @@ async def completions(request: Request) -> Response:
         asked = await read_request(request, CompletionRequest)
         model = service.check_model(asked.model)
         sampling = completion_sampling(asked, service.default_sampling)
+        name_prompt(request, "prompt")
         given = _prompts(asked, sampling.n)
         add_special_tokens = asked.add_special_tokens is not False
         prompts = await service.preparer.prompts(given, add_special_tokens=add_special_tokens)

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aphrodite.adapters.inbound.http.deadline import within_deadline
-from aphrodite.adapters.inbound.http.errors import InvalidRequestError
+from aphrodite.adapters.inbound.http.errors import InvalidRequestError, name_prompt
 from aphrodite.adapters.inbound.http.json_response import json_response
 from aphrodite.adapters.inbound.http.openai.objects import DetokenizeResponse, TokenizeResponse
 from aphrodite.adapters.inbound.http.openai.parsing import read_request
@@ -27,6 +27,7 @@ async def tokenize(request: Request) -> Response:
                 add_generation_prompt=asked.add_generation_prompt is not False,
             )
         else:
+            name_prompt(request, "prompt")
             [prompt] = await service.preparer.prompts(
                 [asked.prompt or ""], add_special_tokens=asked.add_special_tokens is not False
             )

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from aphrodite.adapters.inbound.http import chat
 from aphrodite.adapters.inbound.http.deadline import within_deadline
-from aphrodite.adapters.inbound.http.errors import describe
+from aphrodite.adapters.inbound.http.errors import describe, name_prompt
 from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.generation import TokenUsage
 from aphrodite.adapters.inbound.http.json_response import json_response
@@ -50,6 +50,7 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
 async def create_response(request: Request) -> Response:
     """Answer an input, behind what was said before it, at once or in pieces."""
     service = service_of(request)
+    name_prompt(request, "input")
     async with within_deadline(request):
         question = await read_with(request, partial(read_question, request_id=request.state.request_id))
         asked = question.asked

@@ -25,7 +25,7 @@ class RequestLayer:
     The log says method, path, status, time and the request's note; never what was asked or answered.
     """
 
-    def __init__(self, app: ASGIApp, timeout_s: float, tracer: Tracer | None) -> None:
+    def __init__(self, app: ASGIApp, timeout_s: float, tracer: Tracer | None = None) -> None:
         self._app = app
         self._timeout_s = timeout_s
         self._tracer = tracer

@@ -150,13 +150,25 @@ def plain(error: AphroditeError | None) -> tuple[type, str] | None:
     return None if error is None else (type(error), str(error))
 
 
-@given(TEXT, st.lists(TOKEN, max_size=20), samplings(), st.lists(spans(), max_size=3), st.builds(Owner, TEXT, TEXT))
+@given(
+    TEXT,
+    st.lists(TOKEN, max_size=20),
+    samplings(),
+    st.lists(spans(), max_size=3),
+    st.builds(Owner, TEXT, TEXT),
+    st.integers(-(2**31), 2**31 - 1),
+)
 def test_requests_arrive_as_they_were(
-    request_id: str, token_ids: list[int], sampling: SamplingParams, images: list[ImageSpan], owner: Owner
+    request_id: str,
+    token_ids: list[int],
+    sampling: SamplingParams,
+    images: list[ImageSpan],
+    owner: Owner,
+    priority: int,
 ) -> None:
-    received = sent(EngineRequest(request_id, token_ids, sampling, tuple(images), owner))
+    received = sent(EngineRequest(request_id, token_ids, sampling, tuple(images), owner, priority))
     assert isinstance(received, EngineRequest)
-    assert received.owner == owner
+    assert (received.owner, received.priority) == (owner, priority)
     assert (received.request_id, received.prompt_token_ids) == (request_id, token_ids)
     # All but what concerns text, which the engine knows nothing of.
     text = {"stop": (), "include_stop_str_in_output": False, "skip_special_tokens": True}

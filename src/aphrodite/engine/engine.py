@@ -49,6 +49,7 @@ class EngineRequest:
     sampling: SamplingParams
     images: tuple[ImageSpan, ...] = ()  # in the order of their tokens
     owner: Owner = NOBODY  # whose turn it takes
+    priority: int = 0  # among the client's own: the lowest is first
 
 
 @dataclass(slots=True)

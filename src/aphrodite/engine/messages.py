@@ -104,6 +104,7 @@ class _Add(msgspec.Struct, tag="add", frozen=True):
     sampling: dict[str, Any]  # what differs from the defaults
     images: list[_Span]
     owner: Owner
+    priority: int
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -136,7 +137,9 @@ def encode_for_engine(message: EngineRequest | Abort | AbortSequence | Shutdown)
     sampling = _sampling_to_fields(message.sampling)
     try:
         spans = [_span_header(span) for span in message.images]
-        header = _encoder.encode(_Add(message.request_id, message.prompt_token_ids, sampling, spans, message.owner))
+        header = _encoder.encode(
+            _Add(message.request_id, message.prompt_token_ids, sampling, spans, message.owner, message.priority)
+        )
     except OverflowError as error:
         raise SamplingParamsError("A sampling parameter is too large: integers must fit into 64 bits.") from error
     return [header, *(patch.data for patch in patches)]
@@ -149,7 +152,9 @@ def decode_for_engine(frames: Sequence[Frame]) -> EngineRequest | Abort | AbortS
         return message
     images = tuple(_span(header, frame) for header, frame in zip(message.images, frames[1:], strict=True))
     sampling = SamplingParams(**_with_form(message.sampling))
-    return EngineRequest(message.request_id, message.prompt_token_ids, sampling, images, message.owner)
+    return EngineRequest(
+        message.request_id, message.prompt_token_ids, sampling, images, message.owner, message.priority
+    )
 
 
 def encode_for_client(message: EngineMessage) -> bytes:

@@ -95,6 +95,7 @@ class Sequences:
             stop_token_ids=tuple(ends) if sampling.structured_outputs is None else (),  # else the form says when
             images=request.images,
             owner=request.owner,
+            priority=request.priority,
             is_prefix_masked=self._is_prefix_masked,
         )
         return Sequence(scheduled, group, index, StopChecker(sampling, self._eos_token_ids, limit, num_prompt_tokens))

@@ -83,7 +83,12 @@ def test_arguments() -> None:
     assert arguments(LLM) | documented == arguments(LLM)
     kinds = {p.kind for name, p in inspect.signature(LLM).parameters.items() if name != "model"}
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}
-    assert arguments(LLM.generate) == {"prompts": inspect.Parameter.empty, "sampling_params": None, "use_tqdm": True}
+    assert arguments(LLM.generate) == {
+        "prompts": inspect.Parameter.empty,
+        "sampling_params": None,
+        "use_tqdm": True,
+        "priority": 0,
+    }
     assert arguments(LLM.chat) == {
         "messages": inspect.Parameter.empty,
         "sampling_params": None,
@@ -92,6 +97,7 @@ def test_arguments() -> None:
         "tools": None,
         "use_tqdm": True,
         "mm_processor_kwargs": None,
+        "priority": 0,
     }
 
 
@@ -137,6 +143,19 @@ def test_results_in_input_order(llm: LLM) -> None:
     assert len({output.request_id for output in outputs}) == 20
     assert llm.generate([], GREEDY, use_tqdm=False) == []
     assert llm.generate([], use_tqdm=False) == llm.generate([], [], use_tqdm=False) == []
+
+
+def test_the_lowest_priority_comes_first(llava_folder: Path) -> None:
+    params = SamplingParams(temperature=0, max_tokens=2)
+    with LLM(str(llava_folder), device="cpu", kv_cache_memory=4 << 20, max_num_seqs=1) as llm:
+        outputs = llm.generate(["one", "two", "three"], params, use_tqdm=False, priority=[1, 2, -1])
+        times_s = [output.metrics.finished_s or 0.0 for output in outputs]
+        assert times_s[2] < times_s[0] < times_s[1]
+        conversation = [{"role": "user", "content": "Hi"}]
+        assert llm.chat(conversation, params, use_tqdm=False, priority=3)[0].outputs[0].text
+        for wrong in ([1], [1, 2.5], 2**31):
+            with pytest.raises(SamplingParamsError, match="priority"):
+                llm.generate(["one", "two"], params, priority=wrong)  # type: ignore[arg-type]
 
 
 def test_output_fields(llm: LLM) -> None:

@@ -104,6 +104,11 @@ def image_prompt(
     return prompt, tuple(spans)
 
 
+def _place(request: Request) -> tuple[int, int, int]:
+    """In the line of its owner."""
+    return request.priority, *request.order
+
+
 class Driver:
     def __init__(self, limits: BackendLimits, enable_prefix_caching: bool = True) -> None:
         self.limits = limits
@@ -127,6 +132,7 @@ class Driver:
         min_tokens: int = 0,
         owner: Owner = NOBODY,
         *,
+        priority: int = 0,
         is_prefix_masked: bool = False,
     ) -> Request:
         request = Request(
@@ -139,6 +145,7 @@ class Driver:
             stop_token_ids=STOP_TOKENS,
             images=images,
             owner=owner,
+            priority=priority,
             is_prefix_masked=is_prefix_masked,
         )
         self._num_added += 1
@@ -244,12 +251,12 @@ class Driver:
 
     def _check_order(self, waiting_before: set[Request]) -> None:
         """Of one owner."""
-        last: dict[Owner, tuple[int, int]] = {}
+        last: dict[Owner, tuple[int, int, int]] = {}
         for request in waiting_before:
             if request.status is RequestStatus.RUNNING:
-                last[request.owner] = max(request.order, last.get(request.owner, request.order))
+                last[request.owner] = max(_place(request), last.get(request.owner, _place(request)))
         waiting = [request for request in self.live if request.status is RequestStatus.WAITING]
-        overtaken = [request for request in waiting if request.order < last.get(request.owner, (0, 0))]
+        overtaken = [request for request in waiting if _place(request) < last.get(request.owner, _place(request))]
         assert all(map(self._shares_a_block, overtaken)), (
             "a younger request overtook one that waits for nobody's blocks"
         )

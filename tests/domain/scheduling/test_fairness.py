@@ -1,5 +1,6 @@
 """Owners take turns: whoever asks for little is not kept waiting by those who ask for much."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ LONGEST = 24  # tokens of one sequence
 owners = st.builds(Owner, st.sampled_from("abc"), st.sampled_from("12"))
 # owner, number of sequences, tokens of a prompt, tokens of an answer
 crowds = st.lists(st.tuples(owners, st.integers(1, 8), st.integers(1, 12), st.integers(1, 12)), max_size=4)
+priorities = st.lists(st.integers(-2, 2), min_size=1, max_size=4)
 few_limits = st.builds(
     lambda slots, spare, budget, in_flight: replace(
         LIMITS,
@@ -30,12 +32,14 @@ few_limits = st.builds(
 )
 
 
-def add_crowd(driver: Driver, crowd: list[tuple[Owner, int, int, int]]) -> None:
-    for owner, count, prompt, answer in crowd:
+def add_crowd(driver: Driver, crowd: list[tuple[Owner, int, int, int]], urgency: Sequence[int] = (0,)) -> None:
+    """`urgency` has the priorities of the crowd's requests, over and over."""
+    for index, (owner, count, prompt, answer) in enumerate(crowd):
         for _ in range(count):
             number = len(driver.expected)
             words = [10 + number % 40, 10 + number // 40, *[10] * 10]  # so that no two begin alike
-            driver.add(words[:prompt], max_tokens=answer, min_tokens=answer, owner=owner)
+            priority = urgency[index % len(urgency)]
+            driver.add(words[:prompt], max_tokens=answer, min_tokens=answer, owner=owner, priority=priority)
 
 
 def steps_until_started(driver: Driver, request: Request) -> int:
@@ -47,12 +51,12 @@ def steps_until_started(driver: Driver, request: Request) -> int:
 
 
 @settings(deadline=None, max_examples=80)
-@given(limits=few_limits, crowd=crowds, steps=st.integers(0, 8))
-def test_a_newcomer_waits_for_few_admissions_however_many_wait_before_it(
-    limits: BackendLimits, crowd: list[tuple[Owner, int, int, int]], steps: int
+@given(limits=few_limits, crowd=crowds, urgency=priorities, steps=st.integers(0, 8))
+def test_a_newcomer_waits_for_few_admissions_however_many_wait_before_it_and_however_urgent(
+    limits: BackendLimits, crowd: list[tuple[Owner, int, int, int]], urgency: list[int], steps: int
 ) -> None:
     driver = Driver(limits)
-    add_crowd(driver, crowd)
+    add_crowd(driver, crowd, urgency)
     for _ in range(steps):
         driver.step()
     admitted_before = {request for request in driver.expected if request.num_cached_tokens >= 0}
@@ -64,13 +68,13 @@ def test_a_newcomer_waits_for_few_admissions_however_many_wait_before_it(
 
 
 @settings(deadline=None, max_examples=50)
-@given(limits=few_limits, crowd=crowds, steps=st.integers(1, 30))
+@given(limits=few_limits, crowd=crowds, urgency=priorities, steps=st.integers(1, 30))
 def test_no_slot_stays_empty_while_somebody_waits(
-    limits: BackendLimits, crowd: list[tuple[Owner, int, int, int]], steps: int
+    limits: BackendLimits, crowd: list[tuple[Owner, int, int, int]], urgency: list[int], steps: int
 ) -> None:
     roomy = replace(limits, num_blocks=10_000, max_num_batched_tokens=10_000)
     driver = Driver(roomy)
-    add_crowd(driver, crowd)
+    add_crowd(driver, crowd, urgency)
     for _ in range(steps):
         num_live = len([request for request in driver.live if request.num_rows_in_flight == 0])
         num_preemptions = driver.scheduler.num_preemptions
@@ -85,12 +89,12 @@ def test_no_slot_stays_empty_while_somebody_waits(
 
 
 @settings(deadline=None, max_examples=50)
-@given(limits=few_limits, crowd=crowds)
+@given(limits=few_limits, crowd=crowds, urgency=priorities)
 def test_nobody_starves_beside_a_stream_of_newcomers(
-    limits: BackendLimits, crowd: list[tuple[Owner, int, int, int]]
+    limits: BackendLimits, crowd: list[tuple[Owner, int, int, int]], urgency: list[int]
 ) -> None:
     driver = Driver(limits)
-    add_crowd(driver, crowd)
+    add_crowd(driver, crowd, urgency)
     crowd_requests = list(driver.live)
     for number in range(1_500):
         if not any(request in driver.live for request in crowd_requests):

@@ -55,12 +55,14 @@ class AnythingMayHappen(RuleBasedStateMachine):
         ),
         owner=st.builds(Owner, st.sampled_from("ab"), st.sampled_from("123")),
         prefix_masked=st.booleans(),
+        priority=st.integers(-1, 1),
     )
     def add(
         self,
         prompts: list[tuple[list[int], list[tuple[tuple[int, int], list[int]]], int, bool]],
         owner: Owner,
         prefix_masked: bool,
+        priority: int,
     ) -> None:
         for before, shown, max_tokens, all_of_them in prompts:
             words = [before, *(after for _, after in shown)]
@@ -73,7 +75,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
             forward = 3 if budget >= 5 and not is_whole else None
             prompt = image_prompt(words, [image for image, _ in shown], forward=forward)
             min_tokens = max_tokens if all_of_them else 0
-            self.driver.add(*prompt, max_tokens, min_tokens, owner, is_prefix_masked=is_whole)
+            self.driver.add(*prompt, max_tokens, min_tokens, owner, priority=priority, is_prefix_masked=is_whole)
 
     @rule(count=st.integers(1, 4))
     def step(self, count: int) -> None:

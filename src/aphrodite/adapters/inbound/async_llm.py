@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aphrodite import bootstrap
-from aphrodite.adapters.inbound.offline_model import OfflineModel
+from aphrodite.adapters.inbound.offline_model import OfflineModel, priority_of_each
 from aphrodite.domain.errors import EngineClosedError
 from aphrodite.domain.generation.assembler import RequestAssembler
 from aphrodite.domain.generation.outputs import RequestOutput
@@ -52,6 +52,7 @@ class AsyncLLM(OfflineModel):
         prompt: PromptInputs,
         sampling_params: SamplingParams | None = None,
         request_id: str | None = None,
+        priority: int = 0,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Answer one prompt: with each token all that there is of the answer by then, the last one `finished`.
 
@@ -61,11 +62,13 @@ class AsyncLLM(OfflineModel):
             prompt: As for `LLM.generate`.
             sampling_params: The model's own defaults when None.
             request_id: A name among those that run; one of its own when None.
+            priority: Of those that wait the lowest is first.
 
         Raises RequestError when the prompt or its parameters are wrong, StepError when a step failed on the device,
         EngineDeadError when the engine's process ended meanwhile.
         """
-        async with aclosing(self._answer(lambda: self._validate(prompt), sampling_params, request_id)) as outputs:
+        answer = self._answer(lambda: self._validate(prompt), sampling_params, request_id, priority)
+        async with aclosing(answer) as outputs:
             async for output in outputs:
                 yield output
 
@@ -78,6 +81,7 @@ class AsyncLLM(OfflineModel):
         request_id: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         mm_processor_kwargs: Mapping[str, Any] | None = None,
+        priority: int = 0,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Answer one conversation, written out as for `LLM.chat`; the rest is as for `generate`."""
         template = self._chat_template(chat_template)
@@ -85,7 +89,7 @@ class AsyncLLM(OfflineModel):
         def prompt() -> Prompt:
             return self._render(messages, template, datetime.now(), add_generation_prompt, tools, mm_processor_kwargs)
 
-        async with aclosing(self._answer(prompt, sampling_params, request_id)) as outputs:
+        async with aclosing(self._answer(prompt, sampling_params, request_id, priority)) as outputs:
             async for output in outputs:
                 yield output
 
@@ -111,11 +115,16 @@ class AsyncLLM(OfflineModel):
         return f"AsyncLLM(model={self.config.model!r}, {state})"
 
     async def _answer(
-        self, prompt: Callable[[], Prompt], sampling_params: SamplingParams | None, request_id: str | None
+        self,
+        prompt: Callable[[], Prompt],
+        sampling_params: SamplingParams | None,
+        request_id: str | None,
+        priority: int,
     ) -> AsyncGenerator[RequestOutput, None]:
         await self.start()
         clock, arrival_s = self._frontend.clock, self._frontend.clock.now_s()
         [sampling] = self._sampling_of_each(sampling_params, 1)
+        [priority] = priority_of_each(priority, 1)
 
         def process() -> ProcessedPrompt:
             return self._process(prompt())
@@ -123,7 +132,7 @@ class AsyncLLM(OfflineModel):
         processed = await asyncio.get_running_loop().run_in_executor(self._pool, process)
         self._num_requests += 1
         name = request_id or f"request-{self._num_requests - 1}"
-        request = EngineRequest(name, processed.token_ids, sampling, processed.images)
+        request = EngineRequest(name, processed.token_ids, sampling, processed.images, priority=priority)
         assembler = RequestAssembler(name, processed, sampling, self._frontend.tokenizer, arrival_s, incremental=True)
         async with aclosing(answers(self._client, [request], [assembler], clock)) as deltas:
             async for _, _, text in deltas:

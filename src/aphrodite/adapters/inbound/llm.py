@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from aphrodite import bootstrap
-from aphrodite.adapters.inbound.offline_model import OfflineModel
+from aphrodite.adapters.inbound.offline_model import OfflineModel, priority_of_each
 from aphrodite.adapters.inbound.progress import Progress
 from aphrodite.domain.errors import EngineClosedError, GenerationError, PromptError, RequestError
 from aphrodite.domain.generation.assembler import RequestAssembler
@@ -33,6 +33,7 @@ class LLM(OfflineModel):
         prompts: PromptInputs | Sequence[PromptInputs],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         use_tqdm: bool = True,
+        priority: int | Sequence[int] = 0,
     ) -> list[RequestOutput]:
         """Answer one prompt, or a list of prompts of any forms; results come in input order.
 
@@ -42,6 +43,7 @@ class LLM(OfflineModel):
                 image processor's own settings; or a list of these.
             sampling_params: One for all, or a list with one for each prompt; the model's own defaults when None.
             use_tqdm: Show a progress bar with tokens per second.
+            priority: Which prompts come first, one number for all or one for each: the lowest is first.
 
         Raises RequestError before anything runs when a prompt or its parameters are wrong; GenerationError, with what
         was finished, when a step failed on the device.
@@ -53,6 +55,7 @@ class LLM(OfflineModel):
             [_each(index, self._validate, prompt) for index, prompt in enumerate(given)],
             sampling_params,
             use_tqdm,
+            priority,
         )
 
     def chat(
@@ -64,6 +67,7 @@ class LLM(OfflineModel):
         use_tqdm: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
         mm_processor_kwargs: Mapping[str, Any] | None = None,
+        priority: int | Sequence[int] = 0,
     ) -> list[RequestOutput]:
         """Answer one conversation, or a list of conversations, written out by the model's chat template.
 
@@ -78,6 +82,7 @@ class LLM(OfflineModel):
             tools: Functions that the template tells the model of, `{"type": "function", "function": {"name": ...,
                 "description": ..., "parameters": JSON schema}}`. What it answers is text, calls among it.
             mm_processor_kwargs: Settings in place of the model's image processor's own, for these pictures.
+            priority: As for `generate`.
 
         Raises as `generate` does, and ConfigError when there is no chat template or it is not valid Jinja.
         """
@@ -89,7 +94,8 @@ class LLM(OfflineModel):
         def prompt(conversation: object) -> Prompt:
             return self._render(conversation, template, now, add_generation_prompt, tools, mm_processor_kwargs)
 
-        return self._run([_each(i, prompt, item) for i, item in enumerate(conversations)], sampling_params, use_tqdm)
+        written = [_each(index, prompt, conversation) for index, conversation in enumerate(conversations)]
+        return self._run(written, sampling_params, use_tqdm, priority)
 
     def __repr__(self) -> str:
         if self._closed:
@@ -114,14 +120,19 @@ class LLM(OfflineModel):
         self.close()
 
     def _run(
-        self, prompts: list[Prompt], sampling_params: SamplingParams | Sequence[SamplingParams] | None, use_tqdm: bool
+        self,
+        prompts: list[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None,
+        use_tqdm: bool,
+        priority: int | Sequence[int],
     ) -> list[RequestOutput]:
         if self._closed:
             raise EngineClosedError("This LLM was closed; build a new one to ask more.")
         params = self._sampling_of_each(sampling_params, len(prompts))
+        priorities = priority_of_each(priority, len(prompts))
         processed = list(self._pool.map(lambda item: _each(item[0], self._process, item[1]), enumerate(prompts)))
         with self._lock:
-            requests = [self._request(prompt, sampling) for prompt, sampling in zip(processed, params, strict=True)]
+            requests = [self._request(*asked) for asked in zip(processed, params, priorities, strict=True)]
             for index, request in enumerate(requests):
                 _each(index, self._engine.check, request)
                 if request.sampling.structured_outputs is not None:
@@ -166,9 +177,10 @@ class LLM(OfflineModel):
                 engine.abort(request_id)
         return _outputs([assemblers[request.request_id] for request in requests])
 
-    def _request(self, prompt: ProcessedPrompt, sampling: SamplingParams) -> EngineRequest:
+    def _request(self, prompt: ProcessedPrompt, sampling: SamplingParams, priority: int) -> EngineRequest:
         self._num_requests += 1
-        return EngineRequest(str(self._num_requests - 1), prompt.token_ids, sampling, prompt.images)
+        name = str(self._num_requests - 1)
+        return EngineRequest(name, prompt.token_ids, sampling, prompt.images, priority=priority)
 
 
 def _outputs(assemblers: list[RequestAssembler]) -> list[RequestOutput]:

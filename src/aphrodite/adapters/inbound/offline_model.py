@@ -14,6 +14,7 @@ from aphrodite.domain.ports import Tokenizer
 from aphrodite.domain.prompting import chat, prompts
 from aphrodite.domain.prompting.chat_rendering import render
 from aphrodite.domain.prompting.chat_template import ChatTemplate
+from aphrodite.domain.prompting.parameter import check_int
 from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
@@ -188,3 +189,13 @@ class OfflineModel:
                 "each."
             )
         return list(params)
+
+
+def priority_of_each(given: object, num_prompts: int) -> list[int]:
+    """Raises SamplingParamsError."""
+    priorities: list[Any] = list(given) if isinstance(given, list | tuple) else [given] * num_prompts
+    if len(priorities) != num_prompts:
+        raise SamplingParamsError(f"priority has {len(priorities)} entries for {num_prompts} prompts.")
+    for priority in priorities:
+        check_int("priority", priority, low=-(2**31), high=2**31 - 1)
+    return priorities

@@ -54,6 +54,7 @@ class Request:
         "num_tokens",
         "order",
         "owner",
+        "priority",
         "request_id",
         "rope_offset",
         "rope_positions",
@@ -80,6 +81,7 @@ class Request:
         stop_token_ids: tuple[int, ...] = (),
         images: tuple[ImageSpan, ...] = (),
         owner: Owner = NOBODY,
+        priority: int = 0,
         is_prefix_masked: bool = False,
     ) -> None:
         self.request_id = request_id
@@ -96,6 +98,7 @@ class Request:
         )
         self.num_images_done = 0  # images whose tokens were all planned: their features are needed no more
         self.owner = owner
+        self.priority = priority  # among the client's own: the lowest is first
         self.seniority = -1  # place in the order of first admissions; -1 before
         self.num_overtaken = 0  # others that were admitted while this one, the first in line, had no room
         self.status = RequestStatus.NEW

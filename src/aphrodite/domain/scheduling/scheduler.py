@@ -24,10 +24,10 @@ _MAX_OVERTAKEN = 64  # admissions that the first in line, without room for itsel
 class Scheduler:
     """Owners take turns (see Turns), and of one owner who comes first is served first.
 
-    When blocks run out the youngest sequence of the owner who has most is preempted; also when an owner waits of whom
-    nothing runs. It loses its KV and is run again from its first token; what it generated is kept. A prompt longer
-    than the step's budget is run in chunks. Steps may be planned while earlier ones run: a request's sampled tokens
-    are then counted as in flight, and its next row reads them on the device.
+    When blocks run out the youngest sequence of the owner who has most is preempted, of those of the highest priority;
+    also when an owner waits of whom nothing runs. It loses its KV and is run again from its first token; what it
+    generated is kept. A prompt longer than the step's budget is run in chunks. Steps may be planned while earlier ones
+    run: a request's sampled tokens are then counted as in flight, and its next row reads them on the device.
     """
 
     def __init__(self, limits: BackendLimits, enable_prefix_caching: bool) -> None:
@@ -119,9 +119,13 @@ class Scheduler:
             if self._free_slots if self._blocks.fits(request, cached) else not self._could_fit(request, cached):
                 break
             giver = self._turns.giver(request.owner)
-            if giver is None:
+            given = [] if giver is None else [each for each in self._running if giver.has(each)]
+            if not given:
                 break
-            self._preempt(next(other for other in reversed(self._running) if giver.has(other)))
+            victim = max(reversed(given), key=_priority)
+            if victim.owner.client == request.owner.client and victim.priority < request.priority:
+                break
+            self._preempt(victim)
 
     def _budget(self, num_decoding: int) -> int:
         """Tokens of a step: one for each that decodes, and prompts', which are not to take long while others wait."""
@@ -189,13 +193,13 @@ class Scheduler:
         return True
 
     def _youngest_of_richest(self, index: int) -> Request:
-        """Of the running ones from `index` on. So the eldest of all, which stands first, is never preempted."""
+        """Of the running ones from `index` on, and of them of those with the highest priority.
+
+        So the eldest of all of the lowest priority is never preempted.
+        """
         richest = self._turns.richest()
-        if richest is not None:
-            for position in range(len(self._running) - 1, index - 1, -1):
-                if richest.has(self._running[position]):
-                    return self._running[position]
-        return self._running[-1]
+        candidates = [] if richest is None else [each for each in self._running[index:] if richest.has(each)]
+        return max(reversed(candidates), key=_priority) if candidates else self._running[-1]
 
     def _schedule_waiting(self, step: StepBuilder) -> None:
         """Admit in turn. Who waits for blocks that another computes keeps a slot and lets others of its owner by; who
@@ -282,3 +286,7 @@ class Scheduler:
 
 def _seniority(request: Request) -> int:
     return request.seniority
+
+
+def _priority(request: Request) -> int:
+    return request.priority

@@ -26,17 +26,23 @@ class _Party:
     num_running: int = 0
     num_rich: int = 0  # members of whom two or more run
     last_turn: int = 0
+    priority: int = 0  # of a request; clients have none
     members: dict[str, "_Party"] = field(default_factory=dict)
-    line: list[tuple[int, int, str]] = field(default_factory=list)  # a heap of members; outdated entries fall out
-    waiting: list[tuple[tuple[int, int], Request]] = field(default_factory=list)  # a heap by arrival
+    # A heap of members, as `place` has them; outdated entries fall out.
+    line: list[tuple[int, int, int, str]] = field(default_factory=list)
+    waiting: list[tuple[tuple[int, int, int], Request]] = field(default_factory=list)  # a heap by priority and arrival
     num_put_off: int = 0
     is_aside: bool = False
 
+    @property
+    def place(self) -> tuple[int, int, int, str]:
+        """In the line of its parent."""
+        return self.priority, self.num_running, self.last_turn, self.name
+
     def first_member(self) -> "_Party | None":
         while self.line:
-            num_running, last_turn, name = self.line[0]
-            member = self.members.get(name)
-            if member is not None and (member.num_running, member.last_turn) == (num_running, last_turn):
+            member = self.members.get(self.line[0][-1])
+            if member is not None and member.place == self.line[0]:
                 if member.waiting and not member.is_aside:
                     return member
                 if member.first_member() is not None:
@@ -45,18 +51,18 @@ class _Party:
         return None
 
     def line_up(self, member: "_Party") -> None:
-        heapq.heappush(self.line, (member.num_running, member.last_turn, member.name))
+        heapq.heappush(self.line, member.place)
         if len(self.line) > 2 * len(self.members) + 64:
-            self.line = [(other.num_running, other.last_turn, other.name) for other in self.members.values()]
+            self.line = [other.place for other in self.members.values()]
             heapq.heapify(self.line)
 
 
 class Turns:
     """The waiting sequences, by client and by request.
 
-    The client of whom the fewest sequences run is first, and of its requests the one of which the fewest run; of equal
-    ones that whose last turn was the longest ago. A request's sequences come in the order of their arrival. With a
-    single owner, as offline, that is first come, first served.
+    The client of whom the fewest sequences run is first, and of its requests those of the lowest priority, and of them
+    the one of which the fewest run; of equal ones that whose last turn was the longest ago. A request's sequences come
+    by priority and in the order of their arrival. With a single owner, as offline, that is first come, first served.
 
     Nothing here looks through all that wait.
     """
@@ -70,7 +76,8 @@ class Turns:
     def add(self, request: Request) -> None:
         """`request` waits, for the first time or again."""
         party = self._party(request.owner)
-        heapq.heappush(party.waiting, (request.order, request))
+        party.priority = request.priority
+        heapq.heappush(party.waiting, ((request.priority, *request.order), request))
         self._line_up(party)
 
     @property

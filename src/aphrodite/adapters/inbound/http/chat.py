@@ -61,6 +61,7 @@ class ChatQuestion:
 
     messages: Sequence[object]  # dicts as domain/prompting/chat.py reads them, or msgspec structs of that form
     sampling: SamplingParams
+    priority: int = 0  # among the client's own: the lowest is first
     streamed: bool  # read delta by delta: log-probabilities are not kept
     tools: Sequence[Tool] = ()
     tool_choice: ToolChoice = AUTO
@@ -178,9 +179,12 @@ async def ask(request: Request, question: ChatQuestion) -> ChatAnswer:
     reading = _Reading(question, _message_format(question, service), prompt.text or "")
     with _naming_tools(question.tool_choice):
         sampling, streamed, choice = _sampling(question), question.streamed, question.tool_choice
+        priority = question.priority
     del question
     request.state.body_lease.release()
-    generation = service.generation(request, [prompt], sampling, streamed=streamed, markup=reading.markup)
+    generation = service.generation(
+        request, [prompt], sampling, streamed=streamed, markup=reading.markup, priority=priority
+    )
     with _naming_tools(choice):
         return ChatAnswer(await generation.begin(), reading.reader)
 

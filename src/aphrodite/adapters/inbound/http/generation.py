@@ -75,6 +75,7 @@ class Generation:
         note: RequestNote,
         kept_logprobs: LogprobShare,
         streamed: bool,
+        priority: int,
     ) -> None:
         """`streamed` answers are read from the deltas alone: their log-probabilities are not kept."""
         self.num_completions = sampling.n  # of each prompt
@@ -89,6 +90,7 @@ class Generation:
         self._owner = Owner(client_name, f"{request_id}/{id(self)}")
         self._tokenizer = tokenizer
         self._streamed = streamed
+        self._priority = priority
         self._arrival_s = clock.now_s()
         note.num_prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
         self._assemblers: list[RequestAssembler] = []  # of each prompt
@@ -202,7 +204,12 @@ class Generation:
         requests = [
             # Ids are the engine's keys, and a client may send its own twice: so the owner's is unique by the object's.
             EngineRequest(
-                f"{self._owner.request}/{index}", prompt.token_ids, self._sampling, prompt.images, self._owner
+                f"{self._owner.request}/{index}",
+                prompt.token_ids,
+                self._sampling,
+                prompt.images,
+                self._owner,
+                self._priority,
             )
             for index, prompt in enumerate(self._prompts)
         ]

@@ -63,6 +63,7 @@ class Service:
         *,
         streamed: bool,
         markup: Sequence[str] = (),
+        priority: int = 0,
     ) -> Generation:
         """Prompts that are to be answered; `Generation.begin` has them answered. Special tokens in `markup` are shown.
 
@@ -85,6 +86,7 @@ class Service:
             note=note_of(request.scope),
             kept_logprobs=request.state.kept_logprobs,
             streamed=streamed,
+            priority=priority,
         )
 
 

@@ -76,6 +76,7 @@ def _question(asked: ChatCompletionRequest, service: Service) -> chat.ChatQuesti
         messages=messages,
         sampling=chat_sampling(asked, service.default_sampling),
         streamed=bool(asked.stream),
+        priority=asked.priority or 0,
         tools=[_tool(tool.function) for tool in asked.tools or ()],
         tool_choice=_tool_choice(asked),
         parallel_tool_calls=asked.parallel_tool_calls is not False,

@@ -52,7 +52,9 @@ async def completions(request: Request) -> Response:
         asked.prompt, given = "", []  # they may be large, and answers may take long
         request.state.body_lease.release()
         with naming_form(asked):
-            generation = await service.generation(request, prompts, sampling, streamed=bool(asked.stream)).begin()
+            generation = await service.generation(
+                request, prompts, sampling, streamed=bool(asked.stream), priority=asked.priority or 0
+            ).begin()
         answer_id, created = f"cmpl-{request.state.request_id}", int(time.time())
         if asked.stream:
             return EventStream(_events(asked, echoes, generation, answer_id, created, model))

@@ -67,6 +67,8 @@ class GenerationFields(SamplingFields, kw_only=True):
     sampler_priority: Annotated[list[str | int], Meta(max_length=64)] | None = None  # samplers in order
     echo: bool | None = None
     best_of: int | None = None  # as many as n
+    # Among the requests of one client the lowest is first, by default 0.
+    priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     prompt_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     return_token_ids: bool | None = None
     request_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None  # as the header x-request-id

@@ -82,6 +82,11 @@ def check_error(answer: tuple[int, Any], status: int, part: str, param: str | No
         ({"guided_grammar": "start: a"}, "cannot be followed at line 1, column 8", "guided_grammar"),
         ({"chat_template": "{{ 1 }}"}, "--trust-request-chat-template", "chat_template"),
         ({"chat_template_kwargs": {"a": [1]}}, "--trust-request-chat-template", "chat_template_kwargs"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": None, "uuid": "sku-1"}]}]},
+            "Send the image itself each time",
+            "messages",
+        ),
         ({"mm_processor_kwargs": {"max_pixels": 9}}, "--max-resized-pixels", "mm_processor_kwargs"),
     ],
 )

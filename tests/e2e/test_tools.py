@@ -138,6 +138,12 @@ def test_strict_is_named_where_it_is_not_followed(tool_client: openai.OpenAI) ->
     assert "x-aphrodite-ignored" not in forced.headers
 
 
+def test_tools_that_a_form_leaves_no_room_for_are_named(tool_client: openai.OpenAI) -> None:
+    fields: dict[str, Any] = {"model": MODEL, "messages": HELLO, "tools": TOOLS, "max_tokens": 1}
+    raw = tool_client.chat.completions.with_raw_response.create(**fields, response_format={"type": "json_object"})
+    assert raw.headers["x-aphrodite-ignored"] == "tools"
+
+
 def test_a_begun_answer_is_continued(tool_client: openai.OpenAI) -> None:
     messages = [*HELLO, {"role": "assistant", "content": "Well"}]
     continued = answer(tool_client, messages=messages, extra_body={"continue_final_message": True})

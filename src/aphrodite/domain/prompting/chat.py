@@ -134,6 +134,11 @@ def _parse_part(part: object, images: list[object]) -> Part:
             return TextPart(str(text))
         case "image_url" | "input_image" as kind:
             value = part.get("image_url")
+            if value is None and part.get("uuid") is not None:
+                raise PromptError(
+                    "An image cannot be asked for by its uuid. Send the image itself each time; what was computed of "
+                    "it is found again by its content."
+                )
             url = value.get("url") if isinstance(value, Mapping) else value
             if not isinstance(url, str) or not url:
                 raise PromptError(f'An {kind} part needs {{"image_url": {{"url": ...}}}}, the URL a string.')

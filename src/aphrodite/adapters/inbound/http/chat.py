@@ -292,6 +292,8 @@ def _tell_what_is_ignored(request: Request, question: ChatQuestion, service: Ser
     """Warn where the model does not hear of its tools, or where its calls would not be found."""
     if not _template(question, service).takes_tools:
         ignored, why = "tools", "the chat template does not show them to the model"
+    elif question.tool_choice.mode == "auto" and question.sampling.structured_outputs is not None:
+        ignored, why = "tools", "an answer of a given form holds no calls"
     elif question.tool_choice.mode == "auto" and _message_format(question, service).calls is None:
         ignored, why = "tools", "it is not known how the model writes calls; name it with --tool-call-parser"
     elif question.tool_choice.mode == "auto" and any(tool.strict for tool in question.tools):

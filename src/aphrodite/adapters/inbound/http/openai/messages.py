@@ -24,8 +24,9 @@ class ImageUrl(Struct, omit_defaults=True):
     detail: str | None = None
 
 
-class ImagePart(Struct, tag_field="type", tag="image_url"):
-    image_url: ImageUrl | str
+class ImagePart(Struct, tag_field="type", tag="image_url", omit_defaults=True):
+    image_url: ImageUrl | str | None = None  # None is refused: images are known by their content, not by a uuid
+    uuid: str | None = None
 
 
 class InputImagePart(Struct, tag_field="type", tag="input_image", omit_defaults=True):  # of the Responses API

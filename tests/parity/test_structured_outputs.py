@@ -2,6 +2,8 @@
 
 import json
 import re
+from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import jsonschema
@@ -9,9 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from tests.json_schema_suite.groups import groups
+from tests.parity.cases import Case, about
+from tests.parity.fixture_types import OpenLlm
+from tests.parity.selection import not_on_jax_tpu
 
 from aphrodite import LLM, SamplingParams, StructuredOutputs
 from aphrodite.domain.errors import FormError, SamplingParamsError
+from aphrodite.domain.prompting.json_schema import check_schema
 
 PROMPT = "USER: Hello\nASSISTANT:"
 
@@ -106,6 +113,53 @@ def test_schemas_made_at_random(llava: LLM, schemas: list[dict[str, Any]]) -> No
     for schema, text in ended:
         check(schema, text)
     assert len(ended) >= len(schemas) // 2
+
+
+@not_on_jax_tpu
+def test_schemas_of_the_json_schema_test_suite(llava: LLM) -> None:
+    """Those that are followed: what answers them is valid, by a validator that passes the suite."""
+    followed: list[dict[str, Any]] = []
+    for group in groups():
+        with suppress(FormError):  # tests/adapters/outbound/test_json_schema_suite.py says which
+            check_schema(group.schema, "json")
+            llava._engine.compile(StructuredOutputs(json=group.schema))
+            followed.append(group.schema)
+    found = answers(llava, [StructuredOutputs(json=schema) for schema in followed], max_tokens=40)
+    ended = [(schema, text) for schema, (text, reason) in zip(followed, found, strict=True) if reason == "stop"]
+    for schema, text in ended:
+        # 780126.4441 is a multiple of 0.0001 in decimal fractions alone; and 14e21401260, a number, is none of those.
+        real = Decimal if "multipleOf" in schema else float
+        exact = json.loads(json.dumps(schema), parse_float=real)
+        Draft202012Validator(exact).validate(json.loads(text, parse_float=real))
+    assert len(ended) > len(followed) // 2 > 70
+
+
+def test_a_stop_string_within_a_form(llava: LLM) -> None:
+    [(text, reason), (whole, why)] = [
+        answers(llava, [StructuredOutputs(regex="(abc){4}[d-f]{2}")], **more)[0] for more in ({"stop": "cab"}, {})
+    ]
+    assert (text, reason) == ("ab", "stop")
+    assert re.fullmatch("(abc){4}[d-f]{2}", whole)
+    assert why == "stop"
+
+
+def test_forms_of_cached_and_of_chunked_prompts(llava: LLM, open_llm: OpenLlm) -> None:
+    """The answers of prompts computed whole, computed anew in chunks of a few tokens, and found in the cache."""
+    forms = [*(StructuredOutputs(json=SCHEMAS[index]) for index in (5, 9, 11, 13)), StructuredOutputs(choice=["a"])]
+    asked = (Case("The quick brown fox jumps, and then? " * 2), about(1))
+    prompts = [asked[index % 2].inputs for index in range(len(forms))]
+    params = [SamplingParams(temperature=0, max_tokens=40, structured_outputs=form) for form in forms]
+
+    def ask(llm: LLM) -> list[tuple[list[int], int]]:
+        outputs = llm.generate(prompts, params, use_tqdm=False)
+        return [(output.outputs[0].token_ids, output.num_cached_tokens) for output in outputs]
+
+    whole = ask(llava)
+    with open_llm("clip-llama", max_num_batched_tokens=5, block_size=8) as llm:
+        first, again = ask(llm), ask(llm)
+    assert [ids for ids, _ in first] == [ids for ids, _ in again] == [ids for ids, _ in whole]
+    assert all(num_cached > 0 for _, num_cached in again)
+    assert len({tuple(ids) for ids, _ in whole}) == len(forms)
 
 
 def test_other_kinds(llava: LLM) -> None:

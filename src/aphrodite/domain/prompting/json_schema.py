@@ -17,7 +17,7 @@ _MAX_VALUES = 5_000  # of an enum
 
 _TYPES = frozenset({"null", "boolean", "object", "array", "number", "integer", "string"})
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
-_UNSUPPORTED = frozenset(
+UNSUPPORTED = frozenset(
     {
         "not", "if", "then", "else", "dependentSchemas", "dependentRequired", "dependencies", "contains", "minContains",
         "maxContains", "uniqueItems", "propertyNames", "unevaluatedItems", "unevaluatedProperties", "contentSchema",
@@ -88,7 +88,7 @@ class _Check:
                 self._fail(at, "a schema must be an object, true or false")
             for keyword, value in schema.items():
                 place = f"{at}/{_escaped(keyword)}"
-                if keyword in _UNSUPPORTED:
+                if keyword in UNSUPPORTED:
                     self._fail(place, f"the keyword {keyword} is not supported")
                 if keyword in _SCHEMA:
                     if isinstance(value, list):  # of drafts before 2020-12

@@ -47,7 +47,7 @@ class ToolCall:
 
     id: str
     name: str
-    arguments: str  # a JSON object, unless the message was cut off
+    arguments: str  # a JSON object, unless the message was cut off, or the model wrote something else
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,8 @@ def test_damaged_text_is_read_alike_however_it_was_cut(
         message = read(name, [damaged])
         assert read(name, list(cut(damaged, places))) == message
         assert read(name, list(damaged)) == message
-        assert all(isinstance(json.loads(call.arguments), dict) for call in message.tool_calls)
+        if CALL_FORMATS[name].head is None:  # of others what was told is not taken back
+            assert all(isinstance(json.loads(call.arguments), dict) for call in message.tool_calls)
         if not message.tool_calls:
             assert message.content == damaged
 

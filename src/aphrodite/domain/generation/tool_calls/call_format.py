@@ -1,5 +1,6 @@
 """What every family's way to write tool calls has in common."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,6 +32,9 @@ class CallFormat(Protocol):
                 |----------------------------- stretch ------------------------------|
     """
 
+    # What stands in a stretch before the arguments, an object in JSON, and names the function: from there on it is sure
+    # to be a call, and arguments are told as they come. None where they are no JSON.
+    head: re.Pattern[str] | None = None
     openings: tuple[str, ...]  # with each of these a stretch begins, wherever it stands
     openings_at_start: tuple[str, ...]  # with these it does at the beginning of the text, and behind another stretch
     separators: str  # characters that stand between two stretches, besides blanks
@@ -39,6 +43,10 @@ class CallFormat(Protocol):
 
     def end(self, opening: str) -> End:
         """Looks for the end of a stretch with this opening."""
+
+    def rest(self) -> End | None:
+        """Looks for the end of what stands behind arguments that `head` stood before; None for nothing."""
+        return None
 
     def read(self, stretch: str, tools: Mapping[str, Tool]) -> list[Call]:
         """The calls of a whole stretch, opening and all; an end that was not reached may be missing.

@@ -2,6 +2,8 @@
 
 import re
 
+_BRACKETS = "[][(){}]"
+
 
 class ClosingTag:
     """Behind the first `tag` after `skip` characters; `in_json`: that stands in no string in double quotes."""
@@ -17,21 +19,24 @@ class ClosingTag:
 class ClosingBracket:
     """Behind the bracket that closes the first one, counted outside of strings.
 
-    The first one is "[" where nothing but blanks stands before it, after `skip` characters; else it is "{".
+    The first one is "[" where nothing but blanks stands before it, after `skip` characters; else it is "{". With
+    `num_open` so many were opened before.
     """
 
-    def __init__(self, skip: int, quotes: str = '"') -> None:
+    def __init__(self, skip: int, quotes: str = '"', num_open: int = 0) -> None:
         self._skip = skip
         self._quotes = quotes
-        self._depth = 0
+        self._depth = num_open
         self._brackets: _Outside | None = None  # behind the first one
+        if num_open:
+            self._brackets = _Outside(_BRACKETS, quotes, skip, max_chars=1)
 
     def find(self, stretch: str) -> int | None:
         if self._brackets is None:
             start = self._start(stretch)
             if start is None:
                 return None
-            self._brackets, self._depth = _Outside("[][(){}]", self._quotes, start, max_chars=1), 1
+            self._brackets, self._depth = _Outside(_BRACKETS, self._quotes, start, max_chars=1), 1
         while self._depth:
             found = self._brackets.next(stretch)
             if found is None:

@@ -5,11 +5,12 @@
 </tool_call>
 """
 
+import re
 from collections.abc import Mapping
 
 from aphrodite.domain.generation.tool_calls.call_format import Call, CallFormat, End
 from aphrodite.domain.generation.tool_calls.ends import ClosingTag
-from aphrodite.domain.generation.tool_calls.values import json_call, parse_json
+from aphrodite.domain.generation.tool_calls.values import NAMED, json_call, parse_json
 from aphrodite.domain.prompting.tools import Tool
 
 _OPENING, _CLOSING = "<tool_call>", "</tool_call>"
@@ -21,9 +22,13 @@ class Hermes(CallFormat):
     separators = ""
     markup = (_OPENING, _CLOSING)
     id_chars = None
+    head = re.compile(rf"{_OPENING}\s*{NAMED}")
 
     def end(self, opening: str) -> End:
         return ClosingTag(_CLOSING, len(opening), in_json=True)
+
+    def rest(self) -> End:
+        return ClosingTag(_CLOSING, 0, in_json=True)
 
     def read(self, stretch: str, tools: Mapping[str, Tool]) -> list[Call]:  # noqa: ARG002
         return [json_call(parse_json(stretch.removeprefix(_OPENING).removesuffix(_CLOSING)))]

@@ -14,7 +14,8 @@ from aphrodite.domain.generation.tool_calls.values import json_call, make_call, 
 from aphrodite.domain.prompting.tools import Tool
 
 _OPENING = "[TOOL_CALLS]"
-_CALL = re.compile(r"\s*([^\s\[\]{}]+)\s*(?:\[CALL_ID\]([^\[\]{}]*))?(?:\[ARGS\])?\s*(\{.*)", re.DOTALL)
+_HEAD = r"\s*(?P<name>[^\s\[\]{}]+)\s*(?:\[CALL_ID\](?P<id>[^\[\]{}]*))?(?:\[ARGS\])?\s*(?=\{)"
+_CALL = re.compile(rf"{_HEAD}(?P<arguments>.*)", re.DOTALL)
 
 
 class Mistral(CallFormat):
@@ -23,6 +24,7 @@ class Mistral(CallFormat):
     separators = ""
     markup = (_OPENING, "[CALL_ID]", "[ARGS]")
     id_chars = 9
+    head = re.compile(rf"\[TOOL_CALLS\]{_HEAD}")
 
     def end(self, opening: str) -> End:
         return ClosingBracket(len(opening))
@@ -34,4 +36,4 @@ class Mistral(CallFormat):
         call = _CALL.fullmatch(body)
         if call is None:
             raise ValueError("no call")
-        return [make_call(call[1], parse_json(call[3]), call[2] or None)]
+        return [make_call(call["name"], parse_json(call["arguments"]), call["id"] or None)]

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from aphrodite.domain.generation.message import CallArguments, CallStart, Content, Piece
 from aphrodite.domain.generation.tool_calls.call_format import Call, CallFormat, End
+from aphrodite.domain.generation.tool_calls.json_text import ObjectText
 from aphrodite.domain.prompting.tools import Tool
 
 _BLANKS = " \t\r\n"
@@ -23,6 +24,8 @@ class CallReader(Protocol):
 
 class FormattedCalls:
     """Calls in a family's format. A call shows once it is whole; what turns out to be none is content.
+
+    Where arguments are JSON, a call of a known tool shows as soon as it has its name, and its arguments as they come.
 
     Blanks that only separate calls from each other and from what is said are dropped.
     """
@@ -42,6 +45,8 @@ class FormattedCalls:
         self._text = ""  # not told yet
         self._end: End | None = None  # in a stretch, which `_text` begins with
         self._opening, self._blanks = "", ""  # of the stretch, and in front of it
+        self._arguments: ObjectText | None = None  # of the call that `_text` stands in
+        self._rest: End | None = None  # of what is dropped behind them
         self._num_calls = 0
         self._may_begin = True  # nothing was said yet, or nothing since the last call
 
@@ -52,6 +57,8 @@ class FormattedCalls:
     def finish(self) -> list[Piece]:
         pieces = list(self._read(is_whole=True))
         rest, self._text = self._text, ""
+        if self._arguments is not None or self._rest is not None:  # the call was cut off
+            return pieces
         if rest and (rest.strip(_BLANKS) or not self._num_calls):
             pieces.append(Content(rest))
         return pieces
@@ -59,10 +66,17 @@ class FormattedCalls:
     def _read(self, *, is_whole: bool) -> Iterator[Piece]:
         """Tell what is certain, and keep the rest."""
         while True:
+            if self._arguments is not None:
+                yield from self._argue(self._arguments)
+            if self._arguments is not None or not self._drop_rest():
+                return
             if self._end is None:
                 yield from self._say()
                 if not self._begin():
                     return
+            if (head := self._head()) is not None:
+                yield from self._start(head)
+                continue
             assert self._end is not None
             size = self._end.find(self._text)
             if size is None and not is_whole:
@@ -79,6 +93,41 @@ class FormattedCalls:
         self._blanks, self._text, self._opening = self._text[:start], self._text[start:], found[1]
         self._end = self._format.end(self._opening)
         return True
+
+    def _head(self) -> re.Match[str] | None:
+        """What stands before a known tool's arguments, in the stretch that the text begins with."""
+        head = None if self._format.head is None else self._format.head.match(self._text)
+        return head if head is not None and head["name"] in self._tools else None
+
+    def _start(self, head: re.Match[str]) -> Iterator[Piece]:
+        """A call begins, of which there will be no doubt."""
+        self._text, self._end = self._text[head.end() :], None
+        self._arguments, self._rest = ObjectText(), self._format.rest()
+        if self._is_wanted:
+            yield CallStart(self._num_calls, head.groupdict().get("id") or self._new_id(), head["name"])
+
+    def _argue(self, arguments: ObjectText) -> Iterator[Piece]:
+        """Tell what there is of a call's arguments."""
+        told, self._text = arguments.push(self._text)
+        if told and self._is_wanted:
+            yield CallArguments(self._num_calls, told)
+        if arguments.is_whole:
+            self._arguments, self._may_begin = None, True
+            self._num_calls += 1
+
+    def _drop_rest(self) -> bool:
+        """Drop what stands between arguments and the end of their call. Returns False while that is to come."""
+        if self._rest is None:
+            return True
+        size = self._rest.find(self._text)
+        if size is not None:
+            self._text, self._rest = self._text[size:], None
+        return size is not None
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether the next call is to be told."""
+        return self._num_calls == 0 or not self._only_one
 
     def _say(self) -> Iterator[Piece]:
         """Tell what stands before an opening, or before what may become one."""
@@ -122,8 +171,7 @@ class FormattedCalls:
         self._text, self._may_begin = self._text[end:], False
 
     def _pieces(self, call: Call) -> Iterator[Piece]:
-        number = self._num_calls
+        if self._is_wanted:
+            yield CallStart(self._num_calls, call.id or self._new_id(), call.name)
+            yield CallArguments(self._num_calls, call.arguments)
         self._num_calls += 1
-        if number == 0 or not self._only_one:
-            yield CallStart(number, call.id or self._new_id(), call.name)
-            yield CallArguments(number, call.arguments)

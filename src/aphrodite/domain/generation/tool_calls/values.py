@@ -9,6 +9,9 @@ from typing import Any
 from aphrodite.domain.generation.tool_calls.call_format import Call
 from aphrodite.domain.prompting.tools import Tool
 
+NAMED = r'\{\s*"name"\s*:\s*"(?P<name>[^"\\]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+"""What stands before the arguments of `json_call`'s value, as most models write it."""
+
 
 def parse_json(text: str) -> Any:
     """A JSON value; strings may hold line breaks as they are, which models write."""

@@ -21,10 +21,10 @@ from aphrodite.domain.prompting.prompts import (
     expand_placeholders,
 )
 from aphrodite.domain.prompting.structured_outputs import CheckedForm, StructuredOutputs
-from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
+from aphrodite.domain.scheduling.allowed_tokens import NOTHING_CONSTRAINED, AllowedTokens
+from aphrodite.domain.scheduling.bias import NO_CHANGES, BiasChanges
 from aphrodite.domain.scheduling.step import RowPlan, StepPlan, StepResult
 
-NOTHING_CONSTRAINED = AllowedTokens(np.empty(0, np.int32), np.empty((0, 0), np.int32))
 EOS = 256
 IMAGE_TOKEN = 257
 VOCAB_SIZE = 258
@@ -78,10 +78,10 @@ class FakePendingStep:
 
 @dataclass
 class FakeHeldStep:
-    draw_it: Callable[[AllowedTokens], FakePendingStep]
+    draw_it: Callable[[AllowedTokens, BiasChanges], FakePendingStep]
 
-    def draw(self, allowed: AllowedTokens) -> FakePendingStep:
-        return self.draw_it(allowed)
+    def draw(self, allowed: AllowedTokens, changes: BiasChanges) -> FakePendingStep:
+        return self.draw_it(allowed, changes)
 
 
 class FakeBackend:
@@ -102,12 +102,13 @@ class FakeBackend:
         self.is_held = False
         self._vocab_size = vocab_size
         self._last_tokens = [0] * limits.max_num_seqs
+        self._banned: list[set[int]] = [set() for _ in range(limits.max_num_seqs)]
 
     def warm_up(self) -> None:
         pass
 
     def launch(self, plan: StepPlan) -> FakePendingStep:
-        return self.hold(plan).draw(NOTHING_CONSTRAINED)
+        return self.hold(plan).draw(NOTHING_CONSTRAINED, NO_CHANGES)
 
     def hold(self, plan: StepPlan) -> FakeHeldStep:
         assert not self.is_held, "a step was launched before the draw of the one before"
@@ -122,9 +123,9 @@ class FakeBackend:
 
         self.is_held = True
 
-        def draw(allowed: AllowedTokens) -> FakePendingStep:
+        def draw(allowed: AllowedTokens, changes: BiasChanges) -> FakePendingStep:
             self.is_held = False
-            result = None if failure == "lost" else self._run(plan, allowed)
+            result = None if failure == "lost" else self._run(plan, allowed, changes)
             return FakePendingStep(result if result and failure is None else StepError("The step failed."))
 
         return FakeHeldStep(draw)
@@ -132,7 +133,8 @@ class FakeBackend:
     def close(self) -> None:
         self.closed = True
 
-    def _run(self, plan: StepPlan, allowed: AllowedTokens) -> StepResult:
+    def _run(self, plan: StepPlan, allowed: AllowedTokens, changes: BiasChanges) -> StepResult:
+        self._change_bans(plan, changes)
         sampled: list[int] = []
         bits = dict(zip(allowed.samples.tolist(), allowed.bits.view(np.uint32), strict=True))
         decode = plan.decode
@@ -140,7 +142,9 @@ class FakeBackend:
             blocks, suppressed = decode.block_table[index], decode.suppressed[decode.suppressed[:, 0] == index, 1]
             rope = np.full((3, 1), start + decode.rope_offsets[index])
             self._fill(blocks, start, [token_content(self._last_tokens[slot])], rope)
-            sampled.append(self._sample(slot, blocks, start + 1, suppressed.tolist(), bits.get(len(sampled))))
+            banned = self._banned[slot] if decode.sampling[index, 0] else ()  # whether the row has a bias
+            never = (*suppressed.tolist(), *banned)
+            sampled.append(self._sample(slot, blocks, start + 1, never, bits.get(len(sampled))))
         for row in plan.prompts:
             rope = row.rope_positions
             if rope is None:
@@ -149,8 +153,23 @@ class FakeBackend:
             if row.samples:
                 stop = row.start + row.num_tokens
                 of_row = bits.get(len(sampled))
-                sampled.append(self._sample(row.slot, row.block_ids, stop, row.suppressed_token_ids, of_row))
+                banned = self._banned[row.slot] if row.sampling.has_bias else ()
+                never = (*row.suppressed_token_ids, *banned)
+                sampled.append(self._sample(row.slot, row.block_ids, stop, never, of_row))
         return StepResult(np.array(sampled, dtype=np.int32), None, {})
+
+    def _change_bans(self, plan: StepPlan, changes: BiasChanges) -> None:
+        """Of biases the fake model knows those that leave a token no chance."""
+        for row in plan.prompts:
+            if row.slot_start is not None:
+                self._banned[row.slot] = set(row.sampling.banned_token_ids)
+        for slot, token_id, value in zip(
+            changes.slots.tolist(), changes.token_ids.tolist(), changes.values, strict=True
+        ):
+            if value == -np.inf:
+                self._banned[slot].add(token_id)
+            else:
+                self._banned[slot].discard(token_id)
 
     def _contents(self, row: RowPlan) -> list[bytes]:
         if row.token_ids is None or len(row.token_ids) != row.num_tokens:

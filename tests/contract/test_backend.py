@@ -19,7 +19,8 @@ from aphrodite.domain.ports import ComputeBackend
 from aphrodite.domain.prompting.prompts import Prompt
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens, num_bit_words
-from aphrodite.domain.scheduling.step import ImageToEncode, RowPlan, StepPlan, StepResult
+from aphrodite.domain.scheduling.bias import NO_CHANGES, BiasChanges
+from aphrodite.domain.scheduling.step import ImageToEncode, RowPlan, SlotStart, StepPlan, StepResult
 from aphrodite.domain.scheduling.trial import trial_row
 
 GREEDY = SamplingParams(temperature=0)
@@ -145,11 +146,38 @@ def test_a_held_step_draws_what_is_allowed(backend: ComputeBackend, real_checkpo
         bits = np.zeros((1, num_words), np.int32)
         bits[0, token_id // 32] = 1 << token_id % 32
         held = backend.hold(StepPlan.of((row(PROMPT, slot=1, blocks=(5, 6, 7, 8)), row(PROMPT, slot=2))))
-        drawn = held.draw(AllowedTokens(np.array([0], np.int32), bits)).result()
+        drawn = held.draw(AllowedTokens(np.array([0], np.int32), bits), NO_CHANGES).result()
         assert drawn.token_ids.tolist() == [token_id, free]
         # What was drawn is what the slot goes on from.
         known = run(backend, row([token_id], start=len(PROMPT), slot=3)).token_ids.tolist()
         assert run(backend, row(None, start=len(PROMPT), slot=1, blocks=(5, 6, 7, 8))).token_ids.tolist() == known
+
+
+def test_biases_change_for_good_and_for_their_slots_alone(
+    backend: ComputeBackend, real_checkpoint: SafetensorsCheckpoint
+) -> None:
+    vocab_size = (
+        VOCAB_SIZE if isinstance(backend, FakeBackend) else read_model(real_checkpoint.config).decoder.vocab_size
+    )
+    free, none = answer(backend, PROMPT), np.empty(0, np.int32)
+    unconstrained = AllowedTokens(none, np.empty((0, num_bit_words(vocab_size)), np.int32))
+    other = row(PROMPT, slot=2)
+    again = replace(row(PROMPT, slot=1, blocks=(5, 6, 7, 8)), sampling=replace(GREEDY, no_repeat_ngram_size=1))
+    first = replace(again, slot_start=SlotStart(np.array(PROMPT, np.int32), none))
+
+    def draw(row: RowPlan, value: float, *token_ids: int) -> list[int]:
+        count = len(token_ids)
+        changes = BiasChanges(
+            np.full(count, 1, np.int32), np.array(token_ids, np.int32), np.full(count, value, np.float32)
+        )
+        return backend.hold(StepPlan.of((row, other))).draw(unconstrained, changes).result().token_ids.tolist()
+
+    second = draw(first, -np.inf, free)[0]
+    assert second != free
+    assert draw(again, 0) == [second, free]
+    assert draw(again, 0, free) == [free, free]
+    assert draw(again, -np.inf, *[token_id for token_id in range(vocab_size) if token_id != 5] * 5) == [5, free]
+    assert draw(first, 0) == [free, free]  # another request in the same slot
 
 
 def test_features_stay_in_their_rows_and_a_failed_step_hurts_nobody_else(

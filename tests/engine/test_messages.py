@@ -100,10 +100,19 @@ def samplings(draw: st.DrawFn) -> SamplingParams:
         "include_stop_str_in_output": st.booleans(),
         "skip_special_tokens": st.booleans(),
         "structured_outputs": st.none() | FORMS,
+        "typical_p": st.floats(0, 1),
+        "temperature_last": st.booleans(),
+        "sampler_priority": st.none() | st.lists(st.sampled_from(["top_p", "xtc", 5, "QUADRATIC"]), max_size=3),
+        "dry_multiplier": st.floats(0, 10),
+        "dry_sequence_breakers": st.lists(TOKEN, max_size=3),
+        "custom_token_bans": st.lists(TOKEN, max_size=3),
+        "bad_words": st.lists(st.lists(TOKEN, min_size=1, max_size=3), max_size=3),
     }
     names = draw(st.sets(st.sampled_from(sorted(values))))
     if "structured_outputs" in names:
         names.discard("allowed_token_ids")
+    if names & {"structured_outputs", "allowed_token_ids"}:
+        names -= {"custom_token_bans", "bad_words"}
     return SamplingParams(**{name: draw(values[name]) for name in names})
 
 

@@ -79,6 +79,64 @@ def test_allowed_token_ids(llava: LLM, reference: References) -> None:
         )
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_no_ngram_comes_twice(size: int, llava: LLM, reference: References) -> None:
+    few = {"suppress_tokens": list(range(60, len(reference("clip-llama").tokenizer)))}  # of which to repeat some
+    found = ask(llava, CASES, no_repeat_ngram_size=size, custom_token_bans=few["suppress_tokens"])
+    for case, completion in zip(CASES, found, strict=True):
+        expected = theirs(reference("clip-llama"), case, no_repeat_ngram_size=size, **few)
+        assert completion.token_ids == expected
+
+
+def test_bad_words_of_one_token_and_of_several(llava: LLM, reference: References) -> None:
+    for case in CASES:
+        said = theirs(reference("clip-llama"), case)
+        bad = [said[1:3], said[4:5], said[5:8]]
+        [found] = ask(llava, (case,), bad_words=bad)
+        assert found.token_ids == theirs(reference("clip-llama"), case, bad_words_ids=bad)
+        assert found.token_ids != said
+
+
+def test_bad_words_as_text(llava: LLM, reference: References) -> None:
+    model = reference("clip-llama")
+    words = [id_ for token, id_ in model.tokenizer.get_vocab().items() if token.startswith("▁") and len(token) > 1]
+    said = theirs(model, CASES[0], prefix_allowed_tokens_fn=lambda batch, ids: words)
+    bad = model.tokenizer.decode(said[:1]).strip()
+    others = sorted(set(range(model.model.config.text_config.vocab_size)) - set(words))
+    [found] = ask(llava, CASES[:1], bad_words=[bad], custom_token_bans=others)
+    assert said[0] not in found.token_ids
+    assert found.token_ids == theirs(
+        model, CASES[0], prefix_allowed_tokens_fn=lambda batch, ids: [id_ for id_ in words if id_ != said[0]]
+    )
+
+
+class Dry(LogitsProcessor):
+    """multiplier * base ** (length - 2) off what goes on with the longest repetition of at least two tokens."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        tokens, longest = input_ids[0].tolist(), dict[int, int]()
+        for place in range(1, len(tokens)):
+            length = 0
+            while length < place and tokens[place - 1 - length] == tokens[-1 - length]:
+                length += 1
+            longest[tokens[place]] = max(longest.get(tokens[place], 0), length)
+        for token_id, length in longest.items():
+            if length >= 2:
+                scores[0, token_id] -= 0.3 * 1.5 ** (length - 2)
+        return scores
+
+
+def test_dry(llava: LLM, reference: References) -> None:
+    few = {"suppress_tokens": list(range(30, len(reference("clip-llama").tokenizer)))}
+    found = ask(
+        llava, CASES, dry_multiplier=0.3, dry_base=1.5, dry_sequence_breakers=[],
+        custom_token_bans=few["suppress_tokens"],
+    )  # fmt: skip
+    for case, completion in zip(CASES, found, strict=True):
+        processor = LogitsProcessorList([Dry()])
+        assert completion.token_ids == theirs(reference("clip-llama"), case, logits_processor=processor, **few)
+
+
 def test_penalties_and_bias_together(llava: LLM, reference: References) -> None:
     """Without a bias on any token that was seen, the order of the two makes no difference."""
     allowed = list(range(100, 300))

@@ -16,6 +16,7 @@ from aphrodite.domain.generation.outputs import RequestOutput
 from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
 from aphrodite.domain.prompting.structured_outputs import CheckedForm, StructuredOutputs
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
+from aphrodite.domain.scheduling.bias import BiasChanges
 from aphrodite.domain.scheduling.stats import EngineStats
 from aphrodite.domain.scheduling.step import StepPlan, StepResult
 
@@ -59,8 +60,11 @@ class PendingStep(Protocol):
 class HeldStep(Protocol):
     """A step that was launched but for its draw."""
 
-    def draw(self, allowed: AllowedTokens) -> PendingStep:
-        """Queue the draw, once, and before any later step is launched. Raises as `ComputeBackend.launch` does."""
+    def draw(self, allowed: AllowedTokens, changes: BiasChanges) -> PendingStep:
+        """Queue the draw, once, and before any later step is launched; first the slots' biases change, for good.
+
+        Raises as `ComputeBackend.launch` does.
+        """
 
 
 class ComputeBackend(Protocol):

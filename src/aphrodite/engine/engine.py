@@ -34,6 +34,7 @@ from aphrodite.domain.scheduling.step_builder import Schedule
 from aphrodite.domain.scheduling.trial import trial_row
 from aphrodite.engine.constraints import Constraints
 from aphrodite.engine.forms import Forms
+from aphrodite.engine.histories import Histories
 from aphrodite.engine.sequences import Group, Sequence, Sequences
 
 _MEASURED_TOKENS = 256
@@ -90,6 +91,7 @@ class Engine:
         self._is_prefix_masked = is_prefix_masked  # whether prompts' tokens see each other, those behind them as well
         self._forms: Forms[Group] = Forms(grammars)
         self._constraints = Constraints(grammars, clock, vocab_size, eos_token_ids)
+        self._histories = Histories(vocab_size)
         self._sequences = Sequences(
             max_model_len=backend.limits.max_model_len,
             eos_token_ids=eos_token_ids,
@@ -138,6 +140,8 @@ class Engine:
             raise EngineClosedError("The engine is closed; build a new one to ask more.")
         self.check(request)
         group = self._sequences.add(request)
+        for sequence in group.sequences:
+            self._histories.begin(sequence.request)
         form = request.sampling.structured_outputs
         if form is not None:
             self._forms.wait_for(form, group, request.owner.client, len(group.sequences))
@@ -159,8 +163,8 @@ class Engine:
     def step(self) -> list[SequenceDelta]:
         """Plan a step, launch it, and commit the oldest one in flight when the device has enough to do.
 
-        What a constrained step may draw depends on the tokens of all steps before; these are committed while the device
-        works on its logits.
+        What a step may draw that is constrained, or looks at what was said, depends on the tokens of all steps before;
+        these are committed while the device works on its logits.
         """
         deltas = self._start_formed() if self._forms else []
         schedule = self.scheduler.schedule(self._constraints.resting())
@@ -234,7 +238,7 @@ class Engine:
                 sequence.first_scheduled_s = now_s
                 self._note_prefix_lookup(request)
         try:
-            if self._constraints.concern(schedule):
+            if self._constraints.concern(schedule) or self._histories.concern(schedule):
                 self._in_flight.append(_Flight(schedule, now_s, None, self._backend.hold(schedule.plan)))
             else:
                 self._in_flight.append(_Flight(schedule, now_s, self._backend.launch(schedule.plan)))
@@ -251,7 +255,7 @@ class Engine:
         allowed, errors = self._constraints.allowed(flight.schedule)
         deltas = [self._end_with(self._sequences[request], error) for request, error in errors.items()]
         try:
-            flight.pending = flight.held.draw(allowed)
+            flight.pending = flight.held.draw(allowed, self._histories.changes(flight.schedule))
         except StepError as error:
             self._in_flight.remove(flight)
             deltas += self._fail(flight.schedule, error)
@@ -314,6 +318,7 @@ class Engine:
         """Let a sequence go, whatever its state."""
         self.scheduler.finish(sequence.request)
         self._constraints.end(sequence.request)
+        self._histories.end(sequence.request)
         if (form := sequence.request.sampling.structured_outputs) is not None:
             self._forms.leave(form)
         self._sequences.drop(sequence)

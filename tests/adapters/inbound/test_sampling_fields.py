@@ -88,3 +88,24 @@ def test_a_range_of_temperatures() -> None:
     assert (params.dynatemp_min, params.dynatemp_max, params.dynatemp_exponent) == (pytest.approx(0.45), 0.95, 2)
     assert kobold(temperature=0.7, dynatemp_range=5).dynatemp_min == 0
     assert kobold(dynatemp_range=0).stages == ()
+
+
+def test_what_is_not_to_be_said() -> None:
+    params = openai(bad_words=["x y"], custom_token_bans=[3], dry_multiplier=0.8, dry_sequence_breakers=["\n", 5])
+    assert (params.bad_words, params.custom_token_bans) == (("x y",), (3,))
+    assert (params.dry_multiplier, params.dry_sequence_breakers) == (0.8, ("\n", 5))
+    params = kobold(banned_tokens=["x", "", " "], dry_penalty_last_n=300, dry_sequence_breakers=["\n", ""])
+    assert (params.bad_words, params.dry_range, params.dry_sequence_breakers) == (("x",), 300, ("\n",))
+    assert kobold(dry_penalty_last_n=-1).dry_range == 0
+
+
+def test_what_silly_tavern_sends_when_nothing_is_chosen_is_nothing() -> None:
+    params = kobold(
+        rep_pen=1, temperature=1, tfs=1, top_a=0, top_k=0, top_p=1, min_p=0, typical=1, nsigma=0, dynatemp_range=0,
+        dynatemp_exponent=1, smoothing_factor=0, xtc_probability=0, xtc_threshold=0.1, dry_multiplier=0, dry_base=1.75,
+        dry_allowed_length=2, dry_penalty_last_n=0, dry_sequence_breakers=["\n", ":"], banned_tokens=[],
+        sampler_order=[6, 0, 1, 3, 4, 2, 5],
+    )  # fmt: skip
+    assert params.stages == ()
+    assert not params.has_history
+    assert not params.has_bias

@@ -29,6 +29,7 @@ from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.ports import PendingStep
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens, num_bit_words
+from aphrodite.domain.scheduling.bias import NO_CHANGES
 from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan, StepResult
 
 NORMALIZATION = PixelNormalization(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -164,7 +165,7 @@ def test_a_held_step_draws_what_is_allowed_under_a_graph(create: Create, place: 
             pending.result()
         rows = [sequence(slot, 1 + 5 * slot % 19, None, KINDS[slot], first=False) for slot in range(3)]
         held = backend.hold(StepPlan.of(tuple(rows)))
-        drawn.append(held.draw(allowed).result().token_ids.tolist())
+        drawn.append(held.draw(allowed, NO_CHANGES).result().token_ids.tolist())
     assert drawn[0] == drawn[1]
     for row, sample in enumerate(allowed.samples.tolist()):
         token_id = drawn[0][sample]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from aphrodite import bootstrap
@@ -16,6 +17,7 @@ from aphrodite.domain.prompting.chat_rendering import render
 from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.parameter import check_int
 from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
+from aphrodite.domain.prompting.repetition import with_token_ids
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 
@@ -188,7 +190,8 @@ class OfflineModel:
                 f"sampling_params has {len(params)} entries for {num_prompts} prompts; pass one for all, or one for "
                 "each."
             )
-        return list(params)
+        encode = partial(self._frontend.tokenizer.encode, add_special_tokens=False)
+        return [with_token_ids(sampling, encode) for sampling in params]
 
 
 def priority_of_each(given: object, num_prompts: int) -> list[int]:

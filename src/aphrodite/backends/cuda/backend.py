@@ -36,7 +36,8 @@ from aphrodite.domain.architectures.vision_spec import VisionSpec
 from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import BackendError, CapacityError
 from aphrodite.domain.ports import BackendDescription, BackendLimits, CheckpointSource
-from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
+from aphrodite.domain.scheduling.allowed_tokens import NOTHING_CONSTRAINED, AllowedTokens
+from aphrodite.domain.scheduling.bias import NO_CHANGES, BiasChanges
 from aphrodite.domain.scheduling.cache_size import (
     bytes_per_block,
     fitting_length,
@@ -170,7 +171,7 @@ class CudaBackend:
                     self._encoder.capture(capture, self._max_units(self._encoder.spec))
                 # Last, as capturing gives memory back that these will find again.
                 for plan in warm_up_plans(self.limits, sees_forward=self._sees_forward):
-                    self._finish(self._forward(plan), None).result()
+                    self._finish(self._forward(plan)).result()
         except torch.OutOfMemoryError as error:
             clear_frames(error.__traceback__)
             self.close()  # whoever tries again with less needs the memory
@@ -183,7 +184,7 @@ class CudaBackend:
     def launch(self, plan: StepPlan) -> DevicePendingStep:
         """Queue a step. Raises StepError or DeviceLostError when it could not be; see `domain.ports.ComputeBackend`."""
         with self._queueing():
-            return self._finish(self._forward(plan), None)
+            return self._finish(self._forward(plan))
 
     @torch.inference_mode()
     def hold(self, plan: StepPlan) -> DeviceHeldStep:
@@ -192,9 +193,9 @@ class CudaBackend:
             return DeviceHeldStep(partial(self._draw_held, self._forward(plan)))
 
     @torch.inference_mode()
-    def _draw_held(self, forwarded: "_Forwarded", allowed: AllowedTokens) -> DevicePendingStep:
+    def _draw_held(self, forwarded: "_Forwarded", allowed: AllowedTokens, changes: BiasChanges) -> DevicePendingStep:
         with self._queueing():
-            return self._finish(forwarded, allowed)
+            return self._finish(forwarded, allowed, changes)
 
     @contextmanager
     def _queueing(self) -> Iterator[None]:
@@ -236,22 +237,32 @@ class CudaBackend:
         decoded = Decoded(arrays, self._decoder.logits(hidden[arrays.samples.tokens.long()]), tokens=None)
         return _Forwarded(plan, flat, decoded, sent, prompt)
 
-    def _finish(self, forwarded: "_Forwarded", allowed: AllowedTokens | None) -> DevicePendingStep:
+    def _finish(
+        self, forwarded: "_Forwarded", allowed: AllowedTokens = NOTHING_CONSTRAINED, changes: BiasChanges = NO_CHANGES
+    ) -> DevicePendingStep:
         if forwarded.decoded is None:
             nothing = torch.empty(0, dtype=torch.int64, device=self._device)
             return DevicePendingStep(nothing, None, forwarded.prompt_logprobs)
-        drawn = self._sample(forwarded.plan, forwarded.flat, forwarded.decoded, forwarded.sent, allowed)
+        drawn = self._sample(forwarded.plan, forwarded.flat, forwarded.decoded, forwarded.sent, allowed, changes)
         return DevicePendingStep(*drawn, forwarded.prompt_logprobs)
 
     def _sample(
-        self, plan: StepPlan, flat: FlatStep, decoded: Decoded, sent: Iterator[Tensor], allowed: AllowedTokens | None
+        self,
+        plan: StepPlan,
+        flat: FlatStep,
+        decoded: Decoded,
+        sent: Iterator[Tensor],
+        allowed: AllowedTokens,
+        changes: BiasChanges,
     ) -> tuple[Tensor, Reported | None]:
         """Sampled tokens [S], and the candidates beside them where a row wants some."""
-        bits = None if allowed is None else AllowedBits(*self._staging.send([allowed.samples, allowed.bits]))
         logits, tokens, needs = decoded.logits, decoded.tokens, flat.needs
         raw = torch.log_softmax(logits, dim=-1) if needs.num_logprobs >= 0 else None
         for row in plan.prompts:
             self._slots.start(row, sent)
+        bits = AllowedBits(*self._staging.send([allowed.samples, allowed.bits])) if len(allowed.samples) else None
+        if len(changes):
+            self._slots.change_bias(*self._staging.send([changes.slots, changes.token_ids, changes.values]))
         groups = [receive_group(stages, next(sent), next(sent)) for stages, _ in groups_to_send(flat.stages)]
         suppressed = next(sent, None)
         is_plain = not (needs.penalties or needs.bias or needs.stages) and suppressed is None and bits is None

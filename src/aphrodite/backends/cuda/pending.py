@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aphrodite.backends.cuda.errors import step_error
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
+from aphrodite.domain.scheduling.bias import BiasChanges
 from aphrodite.domain.scheduling.step import StepResult, TokenLogprobs
 
 Reported = tuple[Tensor, ...]  # chosen log-probabilities [n], ranks [n], best token ids [n, K], their values [n, K]
@@ -53,11 +54,11 @@ class DevicePendingStep:
 class DeviceHeldStep:
     """A step whose logits are under way."""
 
-    def __init__(self, draw: Callable[[AllowedTokens], DevicePendingStep]) -> None:
+    def __init__(self, draw: Callable[[AllowedTokens, BiasChanges], DevicePendingStep]) -> None:
         self._draw = draw
 
-    def draw(self, allowed: AllowedTokens) -> DevicePendingStep:
-        return self._draw(allowed)
+    def draw(self, allowed: AllowedTokens, changes: BiasChanges) -> DevicePendingStep:
+        return self._draw(allowed, changes)
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aphrodite.backends.cuda.stages import StageGroup, run_stages
+from aphrodite.domain.scheduling.bias import first_bias
 from aphrodite.domain.scheduling.sampling_words import SamplingNeeds
 from aphrodite.domain.scheduling.step import RowPlan
 from aphrodite.domain.scheduling.step_arrays import SampleArrays
@@ -51,7 +52,7 @@ class SlotState:
         if row.sampling.has_penalties:
             numbers += [row.slot_start.prompt_token_ids, row.slot_start.output_token_ids]
         if row.sampling.has_bias:
-            numbers.append(_bias(row, self._vocab_size))
+            numbers.append(first_bias(row.sampling, self._vocab_size))
         return numbers
 
     def start(self, row: RowPlan, numbers: Iterator[Tensor]) -> None:
@@ -71,6 +72,11 @@ class SlotState:
             if self.bias is None:
                 self.bias = torch.zeros(self._num_rows, self._vocab_size, device=self._device)
             self.bias[row.slot] = next(numbers)
+
+    def change_bias(self, slots: Tensor, token_ids: Tensor, values: Tensor) -> None:
+        """What is added to these tokens' logits [n] from now on, of slots whose requests have a bias."""
+        assert self.bias is not None
+        self.bias[slots.long(), token_ids.long()] = values
 
 
 def sample(
@@ -171,14 +177,3 @@ def _draw(scaled: Tensor, uniform: Tensor) -> Tensor:
     drawn = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
     last = (cumulative < total).sum(dim=-1, keepdim=True)  # rounding must not carry a draw past the last possible token
     return torch.minimum(drawn, last)[:, 0]
-
-
-def _bias(row: RowPlan, vocab_size: int) -> np.ndarray:
-    """What is added to a row's logits, float32 [V]: its logit_bias, and minus infinity for tokens not allowed."""
-    bias = np.zeros(vocab_size, dtype=np.float32)
-    if row.sampling.allowed_token_ids is not None:
-        bias.fill(-np.inf)
-        bias[list(row.sampling.allowed_token_ids)] = 0.0
-    for token_id, value in row.sampling.logit_bias.items():
-        bias[token_id] += value
-    return bias

@@ -1,6 +1,6 @@
 """The JAX backend: TPUs, or the CPU and GPUs through XLA."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NoReturn, TypeVar
 
@@ -16,7 +16,7 @@ from aphrodite.backends.jax_tpu.encoder import batches
 from aphrodite.backends.jax_tpu.errors import is_out_of_memory
 from aphrodite.backends.jax_tpu.kernels import choose_kernels
 from aphrodite.backends.jax_tpu.memory import bytes_of, check_room, free_bytes, report_shortage
-from aphrodite.backends.jax_tpu.model import NUM_REPORTED, DeviceModel, is_decoders
+from aphrodite.backends.jax_tpu.model import NUM_CHANGED, NUM_REPORTED, DeviceModel, is_decoders
 from aphrodite.backends.jax_tpu.pending import DeviceHeldStep, DevicePendingStep, PromptReport, prompt_reports
 from aphrodite.backends.jax_tpu.programs import Programs, keep_compiled_programs
 from aphrodite.backends.jax_tpu.sampler import slot_rows
@@ -28,6 +28,7 @@ from aphrodite.domain.config import EngineConfig
 from aphrodite.domain.errors import CacheLostError, DeviceLostError, StepError
 from aphrodite.domain.ports import BackendDescription, BackendLimits, CheckpointSource
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
+from aphrodite.domain.scheduling.bias import NO_CHANGES, BiasChanges
 from aphrodite.domain.scheduling.cache_size import (
     bytes_per_block,
     fitting_length,
@@ -155,12 +156,14 @@ class JaxTpuBackend:
 
     def launch(self, plan: StepPlan) -> DevicePendingStep:
         """Queue a step. Raises StepError when it could not be; see `domain.ports.ComputeBackend`."""
-        return self._queueing(lambda: self._finish(self._forward(plan, is_constrained=False), None))
+        return self._queueing(lambda: self._finish(self._forward(plan, is_constrained=False), None, NO_CHANGES))
 
     def hold(self, plan: StepPlan) -> DeviceHeldStep:
         """Queue a step up to its hidden states. Raises as `launch` does."""
         forwarded = self._queueing(lambda: self._forward(plan, is_constrained=True))
-        return DeviceHeldStep(lambda allowed: self._queueing(lambda: self._finish(forwarded, allowed)))
+        return DeviceHeldStep(
+            lambda allowed, changes: self._queueing(lambda: self._finish(forwarded, allowed, changes))
+        )
 
     def close(self) -> None:
         """Give the devices' memory back."""
@@ -208,9 +211,11 @@ class JaxTpuBackend:
         )
         return _Forwarded(plan, flat, sampled, sampling, *self._report_prompts(plan, flat, hidden))
 
-    def _finish(self, forwarded: "_Forwarded", allowed: AllowedTokens | None) -> DevicePendingStep:
+    def _finish(
+        self, forwarded: "_Forwarded", allowed: AllowedTokens | None, changes: BiasChanges
+    ) -> DevicePendingStep:
         flat = forwarded.flat
-        packed = self._sample(forwarded, allowed) if flat.num_samples else None
+        packed = self._sample(forwarded, allowed, changes) if flat.num_samples else None
         return DevicePendingStep(
             packed, flat.num_samples, flat.needs.num_logprobs, forwarded.prompt_packed, forwarded.reports, self._fail
         )
@@ -225,12 +230,14 @@ class JaxTpuBackend:
                 "encode", batch.num_units, self._vision_weights, batch.arrays, self._features
             )
 
-    def _sample(self, forwarded: "_Forwarded", allowed: AllowedTokens | None) -> Array:
+    def _sample(self, forwarded: "_Forwarded", allowed: AllowedTokens | None, changes: BiasChanges) -> Array:
         flat = forwarded.flat
         for row in forwarded.plan.prompts:
             if row.slot_start is not None:
                 seen, bias = slot_rows(row, self._model.spec.decoder.vocab_size)
                 self._slots = self._programs.run("start", 1, self._slots, np.int32(row.slot), seen, bias)
+        for places, values in _pieces(changes):
+            self._slots = self._programs.run("change bias", NUM_CHANGED, self._slots, places, values)
         held_back = self._held_back(flat.suppressed) if len(flat.suppressed) else self._none_held_back
         bucket, num_held_back = fit(self._model.buckets.samples, flat.num_samples), len(held_back)
         if num_held_back > self._model.num_held_back:  # beyond all reason, but right: compiled when it first occurs
@@ -310,6 +317,18 @@ class JaxTpuBackend:
         except jax.errors.JaxRuntimeError:
             return False
         return True
+
+
+def _pieces(changes: BiasChanges) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """NUM_CHANGED of them each, places of no slot after the last."""
+    for start in range(0, len(changes), NUM_CHANGED):
+        some = slice(start, start + NUM_CHANGED)
+        places = np.full((NUM_CHANGED, 2), np.iinfo(np.int32).max, np.int32)
+        values = np.zeros(NUM_CHANGED, np.float32)
+        count = len(changes.slots[some])
+        places[:count, 0], places[:count, 1] = changes.slots[some], changes.token_ids[some]
+        values[:count] = changes.values[some]
+        yield places, values
 
 
 def _piece(numbers: list[int], start: int) -> np.ndarray:

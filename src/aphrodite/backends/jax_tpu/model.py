@@ -17,7 +17,7 @@ from aphrodite.backends.jax_tpu.buckets import Buckets
 from aphrodite.backends.jax_tpu.encoder import EncoderArrays, patches_shape, taps_shape
 from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.programs import Program
-from aphrodite.backends.jax_tpu.sampler import SlotState, start_slot
+from aphrodite.backends.jax_tpu.sampler import SlotState, change_bias, start_slot
 from aphrodite.backends.jax_tpu.sharding import CACHE, MODEL, sharding
 from aphrodite.backends.jax_tpu.vision import Places
 from aphrodite.backends.jax_tpu.weights import weight_specs, weight_structs
@@ -28,6 +28,7 @@ from aphrodite.domain.scheduling.allowed_tokens import num_bit_words
 from aphrodite.domain.scheduling.stage_words import NUM_STAGE_WORDS
 from aphrodite.domain.scheduling.step_arrays import num_sample_words, num_words
 
+NUM_CHANGED = 1024  # biases at once
 NUM_REPORTED = 64
 """Prompt tokens whose log-probabilities are computed at once."""
 
@@ -91,7 +92,7 @@ class DeviceModel:
 
     def programs(self) -> list[Program]:
         """Everything that steps will call."""
-        found = [self.start_program()]
+        found = [self.start_program(), self.change_program()]
         for num_tokens in self.buckets.tokens:
             found += [self.forward_program(num_tokens), self.rows_program(num_tokens)]
         found += [self.sample_program(num_samples, self.num_held_back) for num_samples in self.buckets.samples]
@@ -145,6 +146,14 @@ class DeviceModel:
         )
         function = self._on_all(start_slot, (P(), P(), P(), P()), P())
         return Program(("start", 1), function, arguments, donated=(0,))
+
+    def change_program(self) -> Program:
+        arguments = (
+            self.slots(), self._struct((NUM_CHANGED, 2), np.int32), self._struct((NUM_CHANGED,), np.float32)
+        )  # fmt: skip
+        return Program(
+            ("change bias", NUM_CHANGED), self._on_all(change_bias, (P(), P(), P()), P()), arguments, donated=(0,)
+        )
 
     def rows_program(self, num_tokens: int) -> Program:
         """Picks hidden states out of a step's."""

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens
+from aphrodite.domain.scheduling.bias import BiasChanges
 from aphrodite.domain.scheduling.step import StepPlan, StepResult, TokenLogprobs
 
 
@@ -79,11 +80,11 @@ class DevicePendingStep:
 class DeviceHeldStep:
     """A step whose hidden states are under way."""
 
-    def __init__(self, draw: Callable[[AllowedTokens], DevicePendingStep]) -> None:
+    def __init__(self, draw: Callable[[AllowedTokens, BiasChanges], DevicePendingStep]) -> None:
         self._draw = draw
 
-    def draw(self, allowed: AllowedTokens) -> DevicePendingStep:
-        return self._draw(allowed)
+    def draw(self, allowed: AllowedTokens, changes: BiasChanges) -> DevicePendingStep:
+        return self._draw(allowed, changes)
 
 
 def pack(tokens: Array, logprobs: tuple[Array, Array, Array, Array]) -> Array:

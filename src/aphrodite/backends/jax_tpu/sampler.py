@@ -15,6 +15,7 @@ from jax import Array, lax
 
 from aphrodite.backends.jax_tpu.stages import run_stages
 from aphrodite.domain.prompting.sampling_params import MAX_LOGPROBS
+from aphrodite.domain.scheduling.bias import first_bias
 from aphrodite.domain.scheduling.step import RowPlan
 from aphrodite.domain.scheduling.step_arrays import SampleArrays
 
@@ -37,16 +38,19 @@ def start_slot(state: SlotState, slot: Array, seen: Array, bias: Array) -> SlotS
 
 def slot_rows(row: RowPlan, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
     """What `start_slot` is told about a row with a slot_start: its `seen` and its `bias`."""
-    seen, bias = np.zeros(vocab_size, dtype=np.int32), np.zeros(vocab_size, dtype=np.float32)
+    seen = np.zeros(vocab_size, dtype=np.int32)
     if row.slot_start is not None:
         seen += 2 * np.bincount(row.slot_start.output_token_ids, minlength=vocab_size).astype(np.int32)
         seen[row.slot_start.prompt_token_ids] |= 1
-    if row.sampling.allowed_token_ids is not None:
-        bias.fill(-np.inf)
-        bias[list(row.sampling.allowed_token_ids)] = 0.0
-    for token_id, value in row.sampling.logit_bias.items():
-        bias[token_id] += value
-    return seen, bias
+    return seen, first_bias(row.sampling, vocab_size)
+
+
+def change_bias(state: SlotState, places: Array, values: Array) -> SlotState:
+    """From now on `values` [n] are added to the logits of `places` int32 [n, 2], a slot and a token id each.
+
+    Places of a slot that there is not are none.
+    """
+    return state._replace(bias=state.bias.at[places[:, 0], places[:, 1]].set(values, mode="drop"))
 
 
 def sample(

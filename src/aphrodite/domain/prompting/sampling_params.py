@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from aphrodite.domain.errors import CheckpointError, SamplingParamsError
 from aphrodite.domain.prompting.parameter import Parameter, check_int, check_number, shown, table_of
-from aphrodite.domain.prompting.samplers import Samplers
+from aphrodite.domain.prompting.repetition import Repetition, token_ids
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
 MAX_COMPLETIONS = 128
@@ -23,7 +23,7 @@ MAX_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingParams(Samplers):
+class SamplingParams(Repetition):
     """One request's sampling parameters, checked when built.
 
     Raises SamplingParamsError, which names the field and its range.
@@ -76,14 +76,15 @@ class SamplingParams(Samplers):
     detokenize: Annotated[bool, Parameter("makes text of the tokens")] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids))
+        object.__setattr__(self, "stop_token_ids", token_ids("stop_token_ids", self.stop_token_ids))
         if self.allowed_token_ids is not None:
-            object.__setattr__(self, "allowed_token_ids", _token_ids("allowed_token_ids", self.allowed_token_ids))
+            object.__setattr__(self, "allowed_token_ids", token_ids("allowed_token_ids", self.allowed_token_ids))
         object.__setattr__(self, "stop", _stop_strings(self.stop))
         object.__setattr__(self, "logit_bias", _logit_bias(self.logit_bias))
         for parameter in PARAMETERS.values():
             parameter.check(getattr(self, parameter.name))
         self.check_samplers()
+        self.check_repetition()
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise SamplingParamsError(
                 f"min_tokens must be at most max_tokens ({self.max_tokens}), got {self.min_tokens}."
@@ -94,6 +95,11 @@ class SamplingParams(Samplers):
             raise SamplingParamsError("allowed_token_ids must hold at least one token id, or be None.")
         if self.structured_outputs is not None:
             _check_structured_outputs(self.structured_outputs, self.allowed_token_ids)
+        if self.has_bans and (self.allowed_token_ids is not None or self.structured_outputs is not None):
+            raise SamplingParamsError(
+                "custom_token_bans, bad_words and no_repeat_ngram_size cannot be given beside allowed_token_ids or "
+                "structured_outputs: no token may be left."
+            )
 
     @property
     def greedy(self) -> bool:
@@ -105,14 +111,23 @@ class SamplingParams(Samplers):
 
     @property
     def has_bias(self) -> bool:
-        return bool(self.logit_bias) or self.allowed_token_ids is not None
+        """Whether anything is added to logits, be it because of the tokens before."""
+        is_allowed_all = self.allowed_token_ids is None
+        return bool(self.logit_bias) or not is_allowed_all or self.has_history or bool(self.banned_token_ids)
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raises SamplingParamsError for a token id that the model does not have."""
-        for name in ("stop_token_ids", "allowed_token_ids", "logit_bias"):
+        for name in ("stop_token_ids", "allowed_token_ids", "logit_bias", "custom_token_bans"):
             for token_id in getattr(self, name) or ():
                 if token_id >= vocab_size:
                     raise SamplingParamsError(f"{name} holds {token_id}, the vocabulary has {vocab_size} tokens.")
+        for word in self.bad_words:
+            if isinstance(word, str):
+                raise SamplingParamsError("bad_words must be token ids here, where no text is known.")
+            if max(word) >= vocab_size:
+                raise SamplingParamsError(f"bad_words holds {max(word)}, the vocabulary has {vocab_size} tokens.")
+        if len({*self.banned_token_ids, *self.stop_token_ids}) >= vocab_size:
+            raise SamplingParamsError("custom_token_bans and bad_words must leave a token that may be drawn.")
 
     @classmethod
     def from_generation_config(cls, generation_config: Mapping[str, Any]) -> "SamplingParams":
@@ -143,14 +158,6 @@ def _check_structured_outputs(value: object, allowed_token_ids: object) -> None:
         )
     if allowed_token_ids is not None:
         raise SamplingParamsError("allowed_token_ids cannot be given beside structured_outputs: no token may be left.")
-
-
-def _token_ids(name: str, value: object) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple | set | frozenset):
-        raise SamplingParamsError(f"{name} must be a list of token ids, got {shown(value)}.")
-    for token_id in value:
-        check_int(f"a token id in {name}", token_id, low=0)
-    return tuple(value)
 
 
 def _stop_strings(value: object) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ class AllowedTokens:
     bits: np.ndarray  # int32 [C, W], bit i of word w: token 32 * w + i may be drawn
 
 
+NOTHING_CONSTRAINED = AllowedTokens(np.empty(0, np.int32), np.empty((0, 0), np.int32))
+
+
 def num_bit_words(vocab_size: int) -> int:
     """W."""
     return -(-vocab_size // 32)

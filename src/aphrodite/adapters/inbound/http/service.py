@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.domain.ports import Clock, Metrics, Tokenizer
 from aphrodite.domain.prompting.chat_template import ChatTemplate
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
+from aphrodite.domain.prompting.repetition import with_token_ids
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.engine.client import EngineClient
 
@@ -78,7 +80,7 @@ class Service:
             request.state.request_id,
             client_of(request),
             prompts,
-            sampling,
+            with_token_ids(sampling, partial(self.tokenizer.encode, add_special_tokens=False)),
             client=self.client,
             tokenizer=self.tokenizer.showing(markup),
             clock=self.clock,

@@ -26,6 +26,9 @@ class KoboldRequest(SamplingFields, kw_only=True):
     logit_bias: Annotated[dict[TokenId, Bias], Meta(max_length=1024)] | None = None
     dynatemp_range: Annotated[float, Meta(ge=0)] | None = None  # from the temperature, either way
     sampler_order: Annotated[list[Annotated[int, Meta(ge=0, le=6)]], Meta(max_length=64)] | None = None
+    dry_sequence_breakers: Annotated[list[str], Meta(max_length=256)] | None = None
+    dry_penalty_last_n: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None  # 0 and -1: all tokens
+    banned_tokens: Annotated[list[str], Meta(max_length=256)] | None = None  # words
     sampler_seed: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None  # -1: any
     stop_sequence: Annotated[list[str], Meta(max_length=64)] | None = None
     trim_stop: bool | None = None  # false: the answer shows the stop sequence that ended it

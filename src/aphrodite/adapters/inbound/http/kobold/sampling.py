@@ -27,6 +27,12 @@ def kobold_sampling(asked: KoboldRequest, default: SamplingParams, eos_token_ids
         sampling["dynatemp_max"] = temperature + asked.dynatemp_range
     if asked.sampler_order:
         sampling["sampler_priority"] = parse_kobold_order(asked.sampler_order)
+    if asked.dry_penalty_last_n is not None:
+        sampling["dry_range"] = max(asked.dry_penalty_last_n, 0)
+    if asked.dry_sequence_breakers is not None:
+        sampling["dry_sequence_breakers"] = [words for words in asked.dry_sequence_breakers if words]
+    if asked.banned_tokens is not None:
+        sampling["bad_words"] = [words for words in asked.banned_tokens if words.strip()]
     bias = dict(asked.logit_bias or {})
     if asked.ban_eos_token or asked.use_default_badwordsids:
         bias |= dict.fromkeys(eos_token_ids, _BANNED)

@@ -29,7 +29,6 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "documents": ([],),
     "mm_processor_kwargs": ({},),  # of text completions, which read no pictures
     "allowed_token_ids": (),
-    "bad_words": ([],),
     "logits_processors": ([],),
     "mirostat_mode": (0,),
 }

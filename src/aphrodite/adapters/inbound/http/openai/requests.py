@@ -64,6 +64,9 @@ class GenerationFields(SamplingFields, kw_only=True):
     user: str | None = None
 
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
+    dry_sequence_breakers: Annotated[list[str | TokenId], Meta(max_length=256)] | None = None
+    custom_token_bans: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
+    bad_words: Annotated[list[str], Meta(max_length=256)] | None = None
     sampler_priority: Annotated[list[str | int], Meta(max_length=64)] | None = None  # samplers in order
     echo: bool | None = None
     best_of: int | None = None  # as many as n

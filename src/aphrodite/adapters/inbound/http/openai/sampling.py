@@ -10,7 +10,10 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 _DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, of text completions
 
-_LISTS = ("stop", "stop_token_ids", "logit_bias", "sampler_priority")
+_LISTS = (
+    "stop", "stop_token_ids", "logit_bias", "dry_sequence_breakers", "custom_token_bans", "bad_words",
+    "sampler_priority",
+)  # fmt: skip
 
 
 def chat_sampling(request: ChatCompletionRequest, default: SamplingParams) -> SamplingParams:

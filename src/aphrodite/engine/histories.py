@@ -1,0 +1,47 @@
+"""The sequences whose next token depends on those before it."""
+
+import numpy as np
+
+from aphrodite.domain.scheduling.bias import BiasChanges, first_bias_of
+from aphrodite.domain.scheduling.history import history_bias
+from aphrodite.domain.scheduling.request import Request
+from aphrodite.domain.scheduling.step_builder import Schedule
+
+
+class Histories:
+    """Knows of each what its slot's bias is by now, so that a step is told of what is different alone."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
+        self._known: dict[Request, dict[int, float]] = {}
+
+    def begin(self, request: Request) -> None:
+        if request.sampling.has_history:
+            self._known[request] = {}
+
+    def end(self, request: Request) -> None:
+        self._known.pop(request, None)
+
+    def concern(self, schedule: Schedule) -> bool:
+        """Whether the draw of a step must wait for `changes`."""
+        return bool(self._known) and any(request in self._known for request in schedule.sampling)
+
+    def changes(self, schedule: Schedule) -> BiasChanges:
+        """What is new for a step once all tokens before it are known."""
+        slots: list[int] = []
+        token_ids: list[int] = []
+        values: list[float] = []
+        starting = set(schedule.prompting)  # their slots know nothing yet
+        for request in schedule.sampling:
+            if request not in self._known:
+                continue
+            known = {} if request in starting else self._known[request]
+            wanted = history_bias(request.tokens[: request.num_tokens], request.sampling, self._vocab_size)
+            for token_id in known.keys() | wanted.keys():
+                value = wanted.get(token_id, 0.0)
+                if known.get(token_id, 0.0) != value:
+                    slots.append(request.slot)
+                    token_ids.append(token_id)
+                    values.append(first_bias_of(request.sampling, token_id) + value)
+            self._known[request] = wanted
+        return BiasChanges(np.array(slots, np.int32), np.array(token_ids, np.int32), np.array(values, np.float32))

@@ -14,8 +14,9 @@ from tests.parity.selection import sparing
 # Families whose rows carry what LLaVA's do not: positions in rows and columns, deep features, what sees forward, words
 # between rows of features, windows.
 FAMILIES = (
-    "deepseek-vl", "gemma3", "glm4v", "glm46v", "glm-ocr", "idefics3", "internvl", "lighton-ocr", "llava-next",
-    "mistral3", "ministral3-vision", "paddleocr-vl", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "smolvlm", "vipllava",
+    "deepseek-vl", "gemma3", "glm4v", "glm46v", "glm-ocr", "granite-vision", "idefics3", "internvl", "internvl-chat",
+    "lighton-ocr", "llava-next", "llava-onevision", "mistral3", "ministral3-vision", "paddleocr-vl", "qwen2-vl",
+    "qwen2.5-vl", "qwen3-vl", "smolvlm", "vipllava",
 )  # fmt: skip
 FAMILIES_ON_JAX = ("gemma3", "qwen3-vl")
 CASES = (*IMAGE_CASES, *TEXT_CASES)
@@ -70,6 +71,6 @@ def test_preemption_of_a_family(name: str, open_llm: OpenLlm, folder: Folders, r
     asked = (about(3), about(2, "How many?"), about(4), Case("The quick brown fox"), about(1))
     cases = [replace(case, prompt=theirs.in_its_words(case.prompt)) for case in asked]
     longest = max(len(theirs.answer(case, MANY_TOKENS).prompt_token_ids) for case in cases) + MANY_TOKENS
-    with open_llm(name, block_size=8, kv_cache_memory=kv_cache_bytes(folder(name), longest + 40, 8)) as llm:
+    with open_llm(name, block_size=8, kv_cache_memory=kv_cache_bytes(folder(name), longest + 24, 8)) as llm:
         assert_answers(llm, theirs, cases * 2, replace(REPORTED, max_tokens=MANY_TOKENS))
         assert num_preemptions(llm) > 0

@@ -14,12 +14,18 @@ from tests.processors import save_processor
 TokenizerKind = Literal["bytelevel", "metaspace"]
 Family = Literal[
     "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite", "ministral3",
-    "phi3", "ernie4_5"
+    "phi3", "ernie4_5", "mixtral", "qwen3_moe"
 ]  # fmt: skip
 Tower = Literal["clip", "siglip"]
+QwenKind = Literal["Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "Qwen3VLMoe"]
 LlavaKind = Literal["Llava", "LlavaNext", "LlavaOnevision", "VipLlava"]
 
 IMAGE_TOKEN = "<image>"
+EXPERTS: dict[str, Any] = {
+    "moe_intermediate_size": 20,
+    "num_experts": 5,
+    "num_experts_per_tok": 2,
+}  # in qwen3_moe's words
 GRIDS = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]  # LLaVA-NeXT's, for tiles of 28 pixels
 
 CHAT_TEMPLATE = (
@@ -389,9 +395,9 @@ def tiny_pixtral(
     return folder
 
 
-def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"] = "Qwen2_5_VL") -> Path:
+def tiny_qwen_vl(folder: Path, kind: QwenKind = "Qwen2_5_VL") -> Path:
     """Save a Qwen2-VL, a Qwen2.5-VL (windows of two squares on a side, full attention in the last layer) or a Qwen3-VL
-    (two further levels of features)."""
+    (two further levels of features), which may have experts."""
     import transformers
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -414,9 +420,12 @@ def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"]
             "num_position_embeddings": 25,
             "deepstack_visual_indexes": [0, 1],
         },
-    }[kind]
-    text = _text_config("qwen3" if kind == "Qwen3VL" else "qwen2", tokenizer, {}).to_dict()
-    sections = [3, 3, 2] if kind == "Qwen3VL" else [2, 2, 2]
+    }[kind.removesuffix("Moe")]
+    is_third = kind.startswith("Qwen3VL")
+    text = _text_config("qwen3" if is_third else "qwen2", tokenizer, {}).to_dict()
+    if kind == "Qwen3VLMoe":
+        text |= EXPERTS
+    sections = [3, 3, 2] if is_third else [2, 2, 2]
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": sections}
     config = getattr(transformers, f"{kind}Config")(
         vision_config=tower,
@@ -432,7 +441,7 @@ def tiny_qwen_vl(folder: Path, kind: Literal["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"]
         patch_size=patch_size,
         merge_size=side,
     )
-    save_processor("Qwen3VLProcessor" if kind == "Qwen3VL" else "Qwen2VLProcessor", image_processor, folder)
+    save_processor("Qwen3VLProcessor" if is_third else "Qwen2VLProcessor", image_processor, folder)
     return folder
 
 
@@ -570,6 +579,10 @@ def _text_config(family: Family, tokenizer: Any, overrides: dict[str, Any]) -> A
     if family == "phi3":
         settings["head_dim"] = 12  # Phi-3's is always hidden_size / heads
         settings["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.67}
+    if family == "mixtral":
+        settings |= {"sliding_window": None, "num_local_experts": 4, "num_experts_per_tok": 2}
+    if family == "qwen3_moe":
+        settings |= EXPERTS
     if family == "ernie4_5":
         settings["use_bias"] = True
     if family == "ministral3":

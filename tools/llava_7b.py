@@ -23,6 +23,7 @@ LLAVA_7B = ModelSpec(
         mlp_bias=False,
         qk_norm=False,
         attention=(AttentionSpec(128**-0.5),) * 32,
+        experts=(None,) * 32,
         tied_embeddings=False,
     ),
     vision=VisionSpec(

@@ -32,6 +32,7 @@ from aphrodite.adapters.outbound.telemetry.clock import SystemClock
 from aphrodite.adapters.outbound.telemetry.logs import configure_logging
 from aphrodite.adapters.outbound.telemetry.metrics import PrometheusMetrics
 from aphrodite.adapters.outbound.telemetry.tracing import OtlpTracer
+from aphrodite.domain.architectures.experts import with_experts_of
 from aphrodite.domain.architectures.registry import read_model
 from aphrodite.domain.architectures.spec import ModelSpec, PixelNormalization
 from aphrodite.domain.architectures.tying import untie_by_checkpoint
@@ -227,6 +228,8 @@ def open_model(config: EngineConfig) -> OpenedModel:
             "which is used: set tie_word_embeddings to false there.",
             config.model,
         )
+    if any(spec.decoder.experts) and config.load_format != "dummy":
+        spec = replace(spec, decoder=with_experts_of(spec.decoder, checkpoint.names()))
     spec = _for_contexts(spec, config.max_model_len or spec.decoder.max_position)
     tokenizer = HuggingFaceTokenizer(
         locate_tokenizer(config.tokenizer, hub) if config.tokenizer else location,

@@ -62,6 +62,9 @@ TEXT_VARIANTS: dict[str, tuple[Family, dict[str, Any]]] = {
     ),
     "granite-tied": ("granite", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}),
     "ministral3-window": ("ministral3", {"sliding_window": WINDOW}),
+    "mixtral-one-of-six": ("mixtral", {"num_local_experts": 6, "num_experts_per_tok": 1}),
+    "qwen3-moe-renormalized": ("qwen3_moe", {"norm_topk_prob": True, "num_experts_per_tok": 3}),
+    "qwen3-moe-some-layers": ("qwen3_moe", {"mlp_only_layers": [0], "decoder_sparse_step": 2}),
     "phi3-window": ("phi3", {"sliding_window": WINDOW}),
     "ernie4_5-tied": ("ernie4_5", {"tie_word_embeddings": True}),
     "qwen3-window": ("qwen3", _SLIDING),
@@ -144,6 +147,7 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "qwen2-vl": partial(tiny_qwen_vl, kind="Qwen2VL"),
     "qwen2.5-vl": tiny_qwen_vl,
     "qwen3-vl": partial(tiny_qwen_vl, kind="Qwen3VL"),
+    "qwen3-vl-moe": partial(tiny_qwen_vl, kind="Qwen3VLMoe"),
     "smolvlm": partial(tiny_idefics3, kind="SmolVLM"),
 }
 

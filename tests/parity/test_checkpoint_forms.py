@@ -3,13 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from tests.builders import tiny_llava
-from tests.parity.cases import IMAGE_CASES, TEXT_CASES
+from tests.parity.cases import IMAGE_CASES, TEXT_CASES, about
 from tests.parity.comparison import REPORTED, assert_answers
 from tests.parity.fixture_types import Folders, OpenLlm, References
 from tests.parity.reference import Reference
@@ -92,6 +93,30 @@ def test_the_file_decides_whether_embeddings_are_tied(
     with open_llm(copy) as llm:
         assert_answers(llm, reference, CASES if name == "llava-tied" else TEXT_CASES)
     assert ("says that the output head is the embeddings' matrix" in caplog.text) == (form == "two different matrices")
+
+
+@not_on_jax_tpu  # how weights are stored is read in domain/architectures
+@pytest.mark.parametrize("form", ["swapped", "one by one"])
+def test_forms_of_experts(form: str, tmp_path: Path, folder: Folders, open_llm: OpenLlm, reference: References) -> None:
+    """transformers saves this model's experts merged; in its first checkpoints the axes of each are swapped."""
+    copy = Path(shutil.copytree(folder("qwen3-vl-moe"), tmp_path / "copy"))
+    tensors = {}
+    for name, tensor in load_file(copy / "model.safetensors").items():
+        if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            tensors[name] = tensor
+        elif form == "swapped":
+            tensors[name] = tensor.mT.contiguous()
+        else:
+            prefix, _, part = name.rpartition(".")
+            halves = ("gate_proj", "up_proj") if part == "gate_up_proj" else ("down_proj",)
+            for index, expert in enumerate(tensor):
+                for half, rows in zip(halves, expert.chunk(len(halves)), strict=True):
+                    tensors[f"{prefix}.{index}.{half}.weight"] = rows.clone()
+    save_file(tensors, copy / "model.safetensors")
+    theirs = reference("qwen3-vl-moe")
+    cases = [replace(case, prompt=theirs.in_its_words(case.prompt)) for case in (about(1), *TEXT_CASES)]
+    with open_llm(copy) as llm:
+        assert_answers(llm, theirs, cases)
 
 
 @not_on_jax_tpu  # the processor knows of no backend

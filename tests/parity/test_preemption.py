@@ -16,9 +16,9 @@ from tests.parity.selection import sparing
 FAMILIES = (
     "deepseek-vl", "gemma3", "glm4v", "glm46v", "glm-ocr", "granite-vision", "idefics3", "internvl", "internvl-chat",
     "lighton-ocr", "llava-next", "llava-onevision", "mistral3", "ministral3-vision", "paddleocr-vl", "qwen2-vl",
-    "qwen2.5-vl", "qwen3-vl", "smolvlm", "vipllava",
+    "qwen2.5-vl", "qwen3-vl", "qwen3-vl-moe", "smolvlm", "vipllava",
 )  # fmt: skip
-FAMILIES_ON_JAX = ("gemma3", "qwen3-vl")
+FAMILIES_ON_JAX = ("gemma3", "qwen3-vl", "qwen3-vl-moe")
 CASES = (*IMAGE_CASES, *TEXT_CASES)
 MANY_TOKENS = 24
 """Prompts are admitted where they fit; answers this long then make them crowd each other out."""

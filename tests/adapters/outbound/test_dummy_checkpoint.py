@@ -100,6 +100,7 @@ WIDE = ModelSpec(
         mlp_bias=False,
         qk_norm=False,
         attention=(AttentionSpec(1.0),),
+        experts=(None,),
         tied_embeddings=True,
     )
 )

@@ -45,6 +45,7 @@ def spec(*, qk_norm: bool) -> DecoderSpec:
         mlp_bias=False,
         qk_norm=qk_norm,
         attention=(AttentionSpec(0.3), AttentionSpec(0.2, window=6, softcap=2.0)),
+        experts=(None, None),
         tied_embeddings=True,
     )
 

@@ -36,6 +36,7 @@ def spec(heads: tuple[int, int], head_dim: int, activation: Activation, *, qk_no
         mlp_bias=False,
         qk_norm=qk_norm,
         attention=(AttentionSpec(0.3), AttentionSpec(0.2, window=6, softcap=2.0)),
+        experts=(None, None),
         tied_embeddings=True,
     )
 

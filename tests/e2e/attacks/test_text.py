@@ -100,7 +100,9 @@ def test_1024_prompts_in_one_request(demo: ServerProcess) -> None:
     prompts = [[10 + index % 500, 10 + index // 500, *[9] * 50] for index in range(1024)]
     request = http_post(COMPLETIONS, body(prompt=prompts, max_tokens=100, ignore_eos=True))
     with promise_kept(demo, "1,024 prompts in one request"):
-        assert send(demo, request, timeout_s=600)[0] == 200
+        while (status := send(demo, request, timeout_s=600)[0]) == 429:
+            pass  # they fill the queue to the last place, in which another user's request may be
+        assert status == 200
 
 
 @pytest.mark.attack

@@ -1,6 +1,6 @@
 """The text decoder: one interpreter for every DecoderSpec.
 
-Letters: T tokens, S samples, E hidden size, I intermediate size, H heads, K key/value heads, D head size, V vocabulary.
+Letters: T tokens, S samples, E hidden size, H heads, K key/value heads, D head size, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from aphrodite.backends.cuda.experts import Experts, Mlp
 from aphrodite.backends.cuda.linear import Linear, linear
 from aphrodite.backends.cuda.operations import QkNorm, StepOperations
+from aphrodite.domain.architectures.experts import ExpertsSpec
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 
 
@@ -24,8 +26,7 @@ class _Layer:
     output: Linear  # [T, H * D] -> [T, E]
     attention_post_norm: Tensor | None  # [E]
     mlp_norm: Tensor  # [E]
-    gate_up: Linear  # [T, E] -> [T, 2I]
-    down: Linear  # [T, I] -> [T, E]
+    mlp: Mlp | Experts
     mlp_post_norm: Tensor | None  # [E]
 
 
@@ -38,7 +39,7 @@ class Decoder:
         self._embed = weights["embed.weight"]  # [V, E]
         self._head = linear(weights.pop("lm_head.weight", self._embed), None)  # [S, E] -> [S, V]
         self._norm = weights["norm"]  # [E]
-        self._layers = [_layer(weights, f"layers.{i}", attention) for i, attention in enumerate(spec.attention)]
+        self._layers = [_layer(weights, spec, index) for index in range(spec.num_layers)]
         # Rounded as the embeddings are: trained with it, a model wants it so.
         self._embedding_scale = torch.tensor(spec.embedding_scale, dtype=self._embed.dtype).item()
         self._input_scale, self._logits_softcap = spec.input_scale, spec.logits_softcap
@@ -62,7 +63,7 @@ class Decoder:
             x = self._attend(index, layer, step.add_rms_norm(residual, x, layer.attention_norm), step)
             if layer.attention_post_norm is not None:
                 x = step.add_rms_norm(x, None, layer.attention_post_norm)
-            x = self._mlp(layer, step.add_rms_norm(residual, x, layer.mlp_norm), step)
+            x = layer.mlp(step.add_rms_norm(residual, x, layer.mlp_norm), step.gate)
             if layer.mlp_post_norm is not None:
                 x = step.add_rms_norm(x, None, layer.mlp_post_norm)
             if index in added:
@@ -82,24 +83,26 @@ class Decoder:
         attended = step.attend(index, queries, layer.attention)
         return layer.output(attended.flatten(1))
 
-    def _mlp(self, layer: _Layer, hidden: Tensor, step: StepOperations) -> Tensor:
-        return layer.down(step.gate(layer.gate_up(hidden)))
 
+def _layer(weights: dict[str, Tensor], spec: DecoderSpec, index: int) -> _Layer:
+    name, experts = f"layers.{index}", spec.experts[index]
 
-def _layer(weights: dict[str, Tensor], name: str, attention: AttentionSpec) -> _Layer:
     def product(part: str) -> Linear:
         return linear(weights.pop(f"{name}.{part}.weight"), weights.get(f"{name}.{part}.bias"))
+
+    def mixture(experts: ExpertsSpec) -> Experts:
+        parts = (f"{name}.{part}" for part in ("router", "experts_gate_up", "experts_down"))
+        return Experts(experts, *(weights.pop(part) for part in parts))
 
     has_qk_norm = f"{name}.q_norm" in weights
     return _Layer(
         attention_norm=weights[f"{name}.attention_norm"],
         qkv=product("qkv"),
         qk_norm=QkNorm(weights[f"{name}.q_norm"], weights[f"{name}.k_norm"]) if has_qk_norm else None,
-        attention=attention,
+        attention=spec.attention[index],
         output=product("output"),
         attention_post_norm=weights.get(f"{name}.attention_post_norm"),
         mlp_norm=weights[f"{name}.mlp_norm"],
-        gate_up=product("gate_up"),
-        down=product("down"),
+        mlp=Mlp(product("gate_up"), product("down")) if experts is None else mixture(experts),
         mlp_post_norm=weights.get(f"{name}.mlp_post_norm"),
     )

@@ -13,11 +13,13 @@ from jax import Array, lax
 
 from aphrodite.backends.jax_tpu.activations import activation
 from aphrodite.backends.jax_tpu.attention import AttentionInputs
+from aphrodite.backends.jax_tpu.experts import run_experts
 from aphrodite.backends.jax_tpu.kernels import Kernels
 from aphrodite.backends.jax_tpu.products import Multiply
 from aphrodite.backends.jax_tpu.rotary import QkNorm, Rotary, rms_norm
 from aphrodite.backends.jax_tpu.sharding import MODEL
 from aphrodite.backends.jax_tpu.weights import Weights
+from aphrodite.domain.architectures.experts import ExpertsSpec
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec, RopeSpec
 
 Cache = tuple[Array, ...]  # a layer each
@@ -77,6 +79,7 @@ def forward(
             spec,
             kernels,
             spec.attention[index],
+            spec.experts[index],
             _part(weights, f"layers.{index}."),
             hidden,
             rotary[spec.ropes[index]],
@@ -89,11 +92,12 @@ def forward(
     return _normed(spec, hidden, weights["norm"]), tuple(written)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _layer(
     spec: DecoderSpec,
     kernels: Kernels,
     attention: AttentionSpec,
+    experts: ExpertsSpec | None,
     weights: Weights,
     hidden: Array,
     rotary: Rotary,
@@ -106,9 +110,12 @@ def _layer(
     added = _whole(kernels.multiply(attended, weights["output.weight"]), weights.get("output.bias"))
     hidden = hidden + _post_normed(spec, added, weights.get("attention_post_norm"))
     normed = _normed(spec, hidden, weights["mlp_norm"])
-    gate, up = jnp.split(_linear(kernels.multiply, normed, weights, "gate_up"), 2, axis=-1)
-    inner = activation(spec.activation)(gate) * up
-    added = _whole(kernels.multiply(inner, weights["down.weight"]), weights.get("down.bias"))
+    if experts is None:
+        gate, up = jnp.split(_linear(kernels.multiply, normed, weights, "gate_up"), 2, axis=-1)
+        inner = activation(spec.activation)(gate) * up
+        added = _whole(kernels.multiply(inner, weights["down.weight"]), weights.get("down.bias"))
+    else:
+        added = _sum(run_experts(experts, spec.activation, weights, normed))
     return hidden + _post_normed(spec, added, weights.get("mlp_post_norm")), cache
 
 

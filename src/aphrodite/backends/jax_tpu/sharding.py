@@ -1,7 +1,7 @@
 """How arrays lie on the devices: one table from logical axes to the axes of the mesh.
 
 Tensor parallelism (arXiv 1909.08053): each device holds some attention heads with their KV cache, and some of the
-MLP's inner units; their partial sums are added after the two row-split products of a layer.
+MLP's inner units, or some experts; their partial sums are added after the two row-split products of a layer.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,13 @@ from aphrodite.domain.architectures.weight import Axis, Weight
 from aphrodite.domain.errors import BackendError
 
 MODEL = "model"
-_MESH_AXIS: dict[Axis, str | None] = {"heads": MODEL, "mlp": MODEL, "vocab": MODEL, "hidden": None}
+_MESH_AXIS: dict[Axis, str | None] = {
+    "heads": MODEL,
+    "mlp": MODEL,
+    "experts": MODEL,
+    "vocab": MODEL,
+    "hidden": None,
+}
 CACHE = P(None, None, MODEL, None)  # [blocks, block_size, 2K, D]: a device's heads lie together
 
 
@@ -30,8 +36,11 @@ def check_divisible(spec: DecoderSpec, num_shards: int) -> None:
     counts = {
         "attention heads": spec.num_heads,
         "key/value heads": spec.num_kv_heads,
-        "inner units of the MLP": spec.intermediate_size,
     }
+    if not all(spec.experts):
+        counts["inner units of the MLP"] = spec.intermediate_size
+    for experts in filter(None, spec.experts):
+        counts["experts"] = experts.num_experts
     for what, count in counts.items():
         if count % num_shards:
             raise BackendError(

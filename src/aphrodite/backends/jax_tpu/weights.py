@@ -52,6 +52,8 @@ def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: np.dtype
 def _place(weight: Weight, parts: list[np.ndarray], dtype: np.dtype[Any], mesh: Mesh) -> jax.Array:
     spec = weight_spec(weight, mesh.size)
     split = spec.index(MODEL) if MODEL in spec else None
+    if "experts" in weight.axes:  # a device has some whole ones
+        parts = [np.concatenate(parts)]
     arrays = []
     for index, device in enumerate(mesh.devices.flat):
         mine = [_share(part, split, index, mesh.size) for part in parts]

@@ -58,6 +58,7 @@ def read_decoder(
         mlp_bias=mlp_bias,
         qk_norm=qk_norm,
         attention=tuple(AttentionSpec(scale, window, attention_softcap) for window in windows or (None,) * num_layers),
+        experts=(None,) * num_layers,
         tied_embeddings=config.flag("tie_word_embeddings"),
     )
 

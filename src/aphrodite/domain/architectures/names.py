@@ -9,8 +9,11 @@ image_newline                   image_newline                 model.image_newlin
 """
 
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from aphrodite.domain.architectures.spec import ModelSpec
+if TYPE_CHECKING:
+    from aphrodite.domain.architectures.spec import ModelSpec
 
 _PREFIXES = (
     (re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?"), "vision."),
@@ -68,6 +71,14 @@ _TOWER_NAMES = (
     (re.compile(r"vision\.post_conv_layernorm\."), "vision.patch_norm."),
 )
 
+# Within the decoder: Mixtral's names of experts.
+_EXPERT_NAMES = (
+    (re.compile(r"\.block_sparse_moe\."), ".mlp."),
+    (re.compile(r"(?<=\.experts)\.(\d+)\.w1\."), r".\1.gate_proj."),
+    (re.compile(r"(?<=\.experts)\.(\d+)\.w2\."), r".\1.down_proj."),
+    (re.compile(r"(?<=\.experts)\.(\d+)\.w3\."), r".\1.up_proj."),
+)
+
 _ROTARY_BUFFER = re.compile(r"decoder\.(?:layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _DECODER_LAYER = re.compile(r"decoder\.layers\.(\d+)\.")
 _UNUSED_VISION = re.compile(
@@ -85,17 +96,19 @@ def canonical_name(raw: str) -> str:
         match = pattern.match(raw)
         if match:
             name = prefix + raw[match.end() :]
-            return _in_clips_words(name) if prefix == "vision." else name
+            if prefix == "vision.":
+                return _renamed(name, _TOWER_NAMES)
+            return _renamed(name, _EXPERT_NAMES) if ".block_sparse_moe." in name else name
     return raw
 
 
-def _in_clips_words(name: str) -> str:
-    for pattern, words in _TOWER_NAMES:
+def _renamed(name: str, table: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    for pattern, words in table:
         name = pattern.sub(words, name, count=1)
     return name
 
 
-def is_unused(canonical: str, model: ModelSpec) -> bool:
+def is_unused(canonical: str, model: "ModelSpec") -> bool:
     """Whether checkpoints of `model` may carry this tensor although it never takes part in the computation.
 
     These are a decoder's spare layers, the tower's last norm, pooling head and layers above the highest feature layer,

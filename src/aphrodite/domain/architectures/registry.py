@@ -23,6 +23,7 @@ from aphrodite.domain.architectures.families.llava_next import read_llava_next
 from aphrodite.domain.architectures.families.llava_onevision import read_llava_onevision
 from aphrodite.domain.architectures.families.mistral import read_ministral3, read_mistral
 from aphrodite.domain.architectures.families.mistral3 import read_lighton_ocr, read_mistral3
+from aphrodite.domain.architectures.families.mixtral import read_mixtral
 from aphrodite.domain.architectures.families.paddleocr_vl import (
     read_paddleocr_vl,
     read_paddleocr_vl_text,
@@ -34,6 +35,7 @@ from aphrodite.domain.architectures.families.pixtral import read_pixtral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
 from aphrodite.domain.architectures.families.qwen2_vl import read_qwen2_vl
 from aphrodite.domain.architectures.families.qwen3 import read_qwen3
+from aphrodite.domain.architectures.families.qwen3_moe import read_qwen3_moe, read_qwen3_vl_moe_text
 from aphrodite.domain.architectures.families.qwen3_vl import (
     read_qwen3_vl,
     read_qwen3_vl_text,
@@ -51,6 +53,7 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "llama": read_llama,
         "mistral": read_mistral,
         "ministral3": read_ministral3,
+        "mixtral": read_mixtral,
         "phi3": read_phi3,
         "ernie4_5": read_ernie4_5,
         "paddleocr_vl_text": read_paddleocr_vl_text,
@@ -58,7 +61,9 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "qwen2_vl_text": read_qwen2,
         "qwen2_5_vl_text": read_qwen2,
         "qwen3": read_qwen3,
+        "qwen3_moe": read_qwen3_moe,
         "qwen3_vl_text": read_qwen3_vl_text,
+        "qwen3_vl_moe_text": read_qwen3_vl_moe_text,
         "gemma": read_gemma,
         "gemma2": read_gemma2,
         "gemma3_text": read_gemma3_text,
@@ -84,6 +89,7 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
         "qwen2_vl_vision": read_qwen2_vl_tower,
         "qwen2_5_vl_vision": read_qwen2_5_vl_tower,
         "qwen3_vl_vision": read_qwen3_vl_tower,
+        "qwen3_vl_moe_vision": read_qwen3_vl_tower,
     }
 )
 VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], ModelSpec]] = MappingProxyType(
@@ -108,6 +114,7 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "qwen2_vl": read_qwen2_vl,
         "qwen2_5_vl": read_qwen2_vl,
         "qwen3_vl": read_qwen3_vl,
+        "qwen3_vl_moe": read_qwen3_vl,
     }
 )
 
@@ -123,6 +130,7 @@ _OF_ANY_SIZE = (
     "qwen2_vl",
     "qwen2_5_vl",
     "qwen3_vl",
+    "qwen3_vl_moe",
 )
 _PREFIX_MASKED = ("paligemma",)  # models whose prompts see forward, as their decoder's configuration says
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from aphrodite.domain.architectures.activation import Activation
+from aphrodite.domain.architectures.experts import ExpertsSpec
 from aphrodite.domain.architectures.images.layout import ImageLayout
 from aphrodite.domain.architectures.vision_spec import VisionSpec
 
@@ -142,6 +143,7 @@ class DecoderSpec:
     mlp_bias: bool
     qk_norm: bool  # RMSNorm over the head size of queries and keys, before the rotation
     attention: tuple[AttentionSpec, ...]  # [L]
+    experts: tuple[ExpertsSpec | None, ...]  # [L], in place of the layer's MLP
     tied_embeddings: bool
     norm_offset: float = 0.0  # RMS norms multiply with so much more than the checkpoint's weights
     sandwich_norms: SandwichNorms | None = None  # RMSNorm behind attention and MLP too, before their results are added

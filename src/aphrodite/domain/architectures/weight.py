@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-Axis = Literal["vocab", "heads", "mlp", "hidden"]
-"""What an axis counts: token ids; rows of attention heads, by head; inner units of the MLP; all that is never split."""
+Axis = Literal["vocab", "heads", "mlp", "experts", "hidden"]
+"""What an axis counts: token ids; rows of attention heads, by head; inner units of the MLP; rows of experts, by expert;
+all that is never split."""
 
 Reader = Callable[[np.ndarray], np.ndarray]
 """Makes of a checkpoint's tensor the one that we want."""
@@ -29,11 +30,20 @@ class Source:
     read: Reader | None = None  # what is done to the tensor first
     held_shape: tuple[int, ...] | None = None  # of what `read` makes, where it is another
     parts: tuple[int, ...] = ()  # the rows of each, where the checkpoint has merged several
+    is_maybe_transposed: bool = False  # some checkpoints have its last two axes the other way round
 
     @property
     def held(self) -> tuple[int, ...]:
         """The shape that the weight has of it."""
         return self.held_shape or self.shape
+
+    def arrange(self, tensor: np.ndarray) -> np.ndarray:
+        """The tensor in this source's shape, as far as that is a matter of how it was stored."""
+        while tensor.ndim > len(self.shape) and tensor.shape[0] == 1:  # InternVL's class token: [1, 1, E]
+            tensor = tensor[0]
+        if self.is_maybe_transposed and tensor.shape != self.shape:
+            return tensor.swapaxes(-1, -2)
+        return tensor
 
     def prepare(self, tensor: np.ndarray) -> np.ndarray:
         """The tensor itself where nothing is to be done, else float32."""

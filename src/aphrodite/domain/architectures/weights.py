@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from aphrodite.domain.architectures.experts import expert_weights
 from aphrodite.domain.architectures.names import canonical_name, is_unused
 from aphrodite.domain.architectures.spec import DecoderSpec, ModelSpec
 from aphrodite.domain.architectures.tying import EMBEDDING, HEAD
@@ -46,8 +47,7 @@ def assemble(model: ModelSpec, tensors: Iterable[tuple[str, np.ndarray]]) -> Ite
             raise CheckpointError(f"The checkpoint holds the tensor {raw_name} twice.")
         missing.remove(name)
         source, weight = sources[name]
-        while tensor.ndim > len(source.shape) and tensor.shape[0] == 1:  # InternVL's class token: [1, 1, E]
-            tensor = tensor[0]
+        tensor = source.arrange(tensor)
         if tensor.shape != source.shape:
             raise CheckpointError(
                 f"The tensor {raw_name} has the shape {list(tensor.shape)}, the configuration says "
@@ -96,8 +96,13 @@ def _decoder_weights(spec: DecoderSpec) -> list[Weight]:
             weights.append(norm(f"{name}.attention_post_norm", f"{source}.{sandwich.after_attention}"))
         before_mlp = "post_attention_layernorm" if sandwich is None else sandwich.before_mlp
         weights.append(norm(f"{name}.mlp_norm", f"{source}.{before_mlp}"))
-        weights += linear(f"{name}.gate_up", mlp, gate_up, hidden, spec.mlp_bias, ("mlp", "hidden"), parts=parts)
-        weights += linear(f"{name}.down", mlp, {"down_proj": hidden}, inner, spec.mlp_bias, ("hidden", "mlp"), added)
+        if (experts := spec.experts[i]) is not None:
+            weights += expert_weights(experts, name, f"{source}.mlp", hidden, added)
+        else:
+            weights += linear(f"{name}.gate_up", mlp, gate_up, hidden, spec.mlp_bias, ("mlp", "hidden"), parts=parts)
+            weights += linear(
+                f"{name}.down", mlp, {"down_proj": hidden}, inner, spec.mlp_bias, ("hidden", "mlp"), added
+            )
         if sandwich is not None:
             weights.append(norm(f"{name}.mlp_post_norm", f"{source}.{sandwich.after_mlp}"))
     weights.append(norm("norm", "decoder.norm", scale=spec.logits_scale))

@@ -1,0 +1,47 @@
+"""Mixtures of experts, of which each device has some.
+
+Letters: T tokens, E hidden size, I inner units, N experts of this device, K chosen for a token of all there are.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from aphrodite.backends.jax_tpu.activations import activation
+from aphrodite.backends.jax_tpu.sharding import MODEL
+from aphrodite.backends.jax_tpu.weights import Weights
+from aphrodite.domain.architectures.activation import Activation
+from aphrodite.domain.architectures.experts import ExpertsSpec
+
+# x [T * K, in] times a weight [N, out, in] each for so many rows: [T * K, out].
+_BY_EXPERT = lax.RaggedDotDimensionNumbers(
+    dot_dimension_numbers=(((1,), (2,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[0]
+)
+
+
+def run_experts(spec: ExpertsSpec, kind: Activation, weights: Weights, hidden: Array) -> Array:
+    """What this device's experts add to hidden states [T, E], each times its share: a partial sum."""
+    shares, chosen = _route(spec, weights["router"], hidden)
+    gate_up, down = weights["experts_gate_up"], weights["experts_down"]
+    num_mine = gate_up.shape[0] // (2 * spec.inner_size)
+    mine = chosen.reshape(-1) - lax.axis_index(MODEL) * num_mine
+    mine = jnp.where((mine >= 0) & (mine < num_mine), mine, num_mine)  # others' come last
+    in_order = jnp.argsort(mine, stable=True)
+    tokens, mine = in_order // spec.num_chosen, mine[in_order]
+    counts = jnp.bincount(mine, length=num_mine + 1)[:num_mine]
+
+    def products(x: Array, weight: Array) -> Array:
+        by_expert = weight.reshape(num_mine, -1, weight.shape[1])
+        return lax.ragged_dot_general(x, by_expert, counts, _BY_EXPERT)
+
+    gate, up = jnp.split(products(hidden[tokens], gate_up), 2, axis=-1)
+    made = products(activation(kind)(gate) * up, down)
+    weighted = (made * shares.reshape(-1)[in_order, None]).astype(hidden.dtype)
+    return jnp.zeros_like(hidden).at[tokens].add(jnp.where(mine[:, None] < num_mine, weighted, 0))
+
+
+def _route(spec: ExpertsSpec, router: Array, hidden: Array) -> tuple[Array, Array]:
+    """Shares and numbers of the chosen ones, [T, K] each."""
+    scores = jax.nn.softmax((hidden @ router.T).astype(jnp.float32), axis=-1)
+    shares, chosen = lax.top_k(scores, spec.num_chosen)
+    return shares / shares.sum(axis=-1, keepdims=True) if spec.is_renormalized else shares, chosen

@@ -140,7 +140,7 @@ def test_strict_is_named_where_it_is_not_followed(tool_client: openai.OpenAI) ->
 
 def test_tools_that_a_form_leaves_no_room_for_are_named(tool_client: openai.OpenAI) -> None:
     fields: dict[str, Any] = {"model": MODEL, "messages": HELLO, "tools": TOOLS, "max_tokens": 1}
-    raw = tool_client.chat.completions.with_raw_response.create(**fields, response_format={"type": "json_object"})
+    raw = tool_client.chat.completions.with_raw_response.create(**fields, extra_body={"guided_choice": ["a", "b"]})
     assert raw.headers["x-aphrodite-ignored"] == "tools"
 
 
@@ -193,3 +193,41 @@ def test_a_forced_call_has_only_the_arguments_that_are_listed(tool_client: opena
         fields = {"tools": tools, "tool_choice": choice, "parallel_tool_calls": False, "max_tokens": 100}
         for whole in answer(tool_client, **fields, n=4, temperature=2.0, seed=5).choices:
             assert json.loads(whole.message.tool_calls[0].function.arguments) == {"city": "Paris"}
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_an_answer_has_its_form_or_is_calls(tool_client: openai.OpenAI, parallel: bool) -> None:
+    colour = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}
+    schema = colour | {"additionalProperties": False}
+    fields: dict[str, Any] = {
+        "tools": PLACES,
+        "parallel_tool_calls": parallel,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "colour", "schema": schema}},
+    }
+    whole = answer(tool_client, **fields, n=16, temperature=2.0, seed=1, max_tokens=300).choices
+    ended = [choice for choice in whole if choice.finish_reason != "length"]
+    called = [choice.message.tool_calls for choice in ended if choice.finish_reason == "tool_calls"]
+    said = [choice.message.content for choice in ended if choice.finish_reason == "stop"]
+    assert called
+    assert said
+    for calls in called:
+        assert all(json.loads(call.function.arguments)["city"] in ("Paris", "Rome") for call in calls)
+        assert parallel or len(calls) == 1
+    assert all(json.loads(content)["colour"] in ("red", "blue") for content in said)
+    raw = tool_client.chat.completions.with_raw_response.create(model=MODEL, messages=HELLO, max_tokens=1, **fields)
+    assert "x-aphrodite-ignored" not in raw.headers
+
+
+def test_a_schema_of_tools_beside_a_form_is_checked(tool_client: openai.OpenAI) -> None:
+    wrong = [tool("f", properties={"x": {"not": {}}})]
+    for form, param in (
+        ({"type": "json_object"}, "tools[0].function.parameters"),
+        (
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "foo"}}},
+            "response_format.json_schema.schema",
+        ),
+    ):
+        tools = wrong if form["type"] == "json_object" else TOOLS
+        with pytest.raises(openai.BadRequestError, match="cannot be followed at #/") as refused:
+            answer(tool_client, tools=tools, response_format=form)
+        assert refused.value.param == param

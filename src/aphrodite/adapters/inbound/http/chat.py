@@ -23,16 +23,15 @@ of the messages once you have asked: a picture among them is large, and answers 
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import Any
-from uuid import uuid4
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 
+from aphrodite.adapters.inbound.http.chat_forms import form_or_calls, naming_tools, sampling_of
+from aphrodite.adapters.inbound.http.chat_question import ChatQuestion
+from aphrodite.adapters.inbound.http.chat_reading import Reading
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
-from aphrodite.adapters.inbound.http.form_names import OWN, renaming_form
 from aphrodite.adapters.inbound.http.generation import Generation, TokenUsage, check_num_prompt_logprobs
 from aphrodite.adapters.inbound.http.request_note import note_of
 from aphrodite.adapters.inbound.http.service import Service, service_of
@@ -42,43 +41,11 @@ from aphrodite.domain.generation.message import AssistantMessage, ChatFinishReas
 from aphrodite.domain.generation.message_format import MessageFormat, find_message_format
 from aphrodite.domain.generation.message_reader import MessageReader
 from aphrodite.domain.generation.outputs import CompletionOutput, Logprob
-from aphrodite.domain.generation.reasoning import ReasoningReader
-from aphrodite.domain.generation.tool_calls.forced import ListedCalls, NamedCall, schema_of_arguments, schema_of_calls
-from aphrodite.domain.generation.tool_calls.reader import CallReader, FormattedCalls
 from aphrodite.domain.prompting.chat_template import ChatTemplate
-from aphrodite.domain.prompting.json_schema import check_schema
 from aphrodite.domain.prompting.prompts import ProcessedPrompt
-from aphrodite.domain.prompting.sampling_params import SamplingParams
-from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
-from aphrodite.domain.prompting.tools import AUTO, Tool, ToolChoice, check_tools
+from aphrodite.domain.prompting.tools import check_tools
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatQuestion:
-    """A conversation that is to be answered `sampling.n` times."""
-
-    messages: Sequence[object]  # dicts as domain/prompting/chat.py reads them, or msgspec structs of that form
-    sampling: SamplingParams
-    priority: int = 0  # among the client's own: the lowest is first
-    streamed: bool  # read delta by delta: log-probabilities are not kept
-    tools: Sequence[Tool] = ()
-    tool_choice: ToolChoice = AUTO
-    parallel_tool_calls: bool = True  # False: one call a message at most
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False  # the last message is the answer's beginning, which is not told again
-    template: str | None = None  # in place of the model's, where the operator allows it
-    variables: Mapping[str, Any] = field(default_factory=dict)  # for the template: enable_thinking ...
-    processor_settings: Mapping[str, Any] = field(default_factory=dict)  # in place of the image processor's own
-
-    @property
-    def offers_tools(self) -> bool:
-        return bool(self.tools) and self.tool_choice.mode != "none"
-
-    @property
-    def forces_form(self) -> bool:
-        return self.tool_choice.mode == "required" or self.sampling.structured_outputs is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +141,19 @@ class ChatAnswer:
 async def ask(request: Request, question: ChatQuestion) -> ChatAnswer:
     """Have a question answered; returns when the first token is there. The body's memory is given back by then."""
     service = service_of(request)
+    message_format = _message_format(question, service)
     prompt = await prepare(request, question)
     check_num_prompt_logprobs([prompt], question.sampling, "prompt_logprobs")
-    reading = _Reading(question, _message_format(question, service), prompt.text or "")
-    with _naming_tools(question.tool_choice):
-        sampling, streamed, choice = _sampling(question), question.streamed, question.tool_choice
+    reading = Reading(question, message_format, prompt.text or "")
+    with naming_tools(question.tool_choice):
+        sampling, streamed, choice = sampling_of(question, message_format), question.streamed, question.tool_choice
         priority = question.priority
     del question
     request.state.body_lease.release()
     generation = service.generation(
         request, [prompt], sampling, streamed=streamed, markup=reading.markup, priority=priority
     )
-    with _naming_tools(choice):
+    with naming_tools(choice):
         return ChatAnswer(await generation.begin(), reading.reader)
 
 
@@ -210,71 +178,6 @@ async def prepare(request: Request, question: ChatQuestion) -> ProcessedPrompt:
     )
 
 
-def _sampling(question: ChatQuestion) -> SamplingParams:
-    """Where a tool must be called, its call's form is forced. Raises InvalidRequestError or SamplingParamsError."""
-    if question.tool_choice.mode != "required":
-        return question.sampling
-    if question.sampling.structured_outputs is not None:
-        raise InvalidRequestError("tool_choice asks for a call; leave out the other form of the answer.", "tool_choice")
-    if question.tool_choice.name is None:
-        schema = schema_of_calls(question.tools, only_one=not question.parallel_tool_calls)
-    else:
-        tool = next(tool for tool in question.tools if tool.name == question.tool_choice.name)
-        schema = schema_of_arguments(tool)
-    form = StructuredOutputs(json=schema)  # bounds the tools' length, too
-    for number, tool in enumerate(question.tools):
-        check_schema(dict(tool.parameters), f"{OWN}.tools[{number}].function.parameters")
-    return replace(question.sampling, structured_outputs=form)
-
-
-def _naming_tools(choice: ToolChoice) -> AbstractContextManager[None]:
-    """Have errors about the form of a forced call name the tools that it is made from."""
-
-    def rename(own: str) -> str | None:
-        if choice.mode != "required":
-            return None
-        _, is_of_one, place = own.partition(".tools")
-        return "tools" + place if is_of_one else "tools"
-
-    return renaming_form(rename)
-
-
-class _Reading:
-    """How the texts of one question's answers are read."""
-
-    def __init__(self, question: ChatQuestion, message_format: MessageFormat, prompt: str) -> None:
-        is_free = not question.forces_form
-        self._calls = message_format.calls if question.offers_tools and is_free else None
-        self._tags = message_format.reasoning if is_free else None
-        self._choice = question.tool_choice
-        self._id_chars = None if message_format.calls is None else message_format.calls.id_chars
-        self._tools = {tool.name: tool for tool in question.tools}
-        self._only_one = not question.parallel_tool_calls
-        self._is_open = self._tags is not None and self._tags.are_open(
-            prompt, is_continued=question.continue_final_message
-        )
-
-    @property
-    def markup(self) -> list[str]:
-        """What may be a special token, and yet belongs to the text."""
-        tags = () if self._tags is None else (self._tags.start.strip(), self._tags.end)
-        return [*tags, *(() if self._calls is None else self._calls.markup)]
-
-    def reader(self) -> MessageReader:
-        """For one answer."""
-        reasoning = None if self._tags is None else ReasoningReader(self._tags, is_open=self._is_open)
-        calls: CallReader | None = None
-        if self._choice.mode == "required":
-            name = self._choice.name
-            calls = ListedCalls(self._new_id) if name is None else NamedCall(name, self._new_id)
-        elif self._calls is not None:
-            calls = FormattedCalls(self._calls, self._tools, self._new_id, only_one=self._only_one)
-        return MessageReader(reasoning, calls)
-
-    def _new_id(self) -> str:
-        return f"call_{uuid4().hex[:24]}" if self._id_chars is None else uuid4().hex[: self._id_chars]
-
-
 def _reason(finish_reason: FinishReason | None, reader: MessageReader) -> ChatFinishReason | None:
     return "tool_calls" if finish_reason == "stop" and reader.has_calls else finish_reason
 
@@ -292,10 +195,12 @@ def _tell_what_is_ignored(request: Request, question: ChatQuestion, service: Ser
     """Warn where the model does not hear of its tools, or where its calls would not be found."""
     if not _template(question, service).takes_tools:
         ignored, why = "tools", "the chat template does not show them to the model"
-    elif question.tool_choice.mode == "auto" and question.sampling.structured_outputs is not None:
-        ignored, why = "tools", "an answer of a given form holds no calls"
     elif question.tool_choice.mode == "auto" and _message_format(question, service).calls is None:
         ignored, why = "tools", "it is not known how the model writes calls; name it with --tool-call-parser"
+    elif question.tool_choice.mode == "auto" and question.sampling.structured_outputs is not None:
+        if form_or_calls(question, _message_format(question, service)) is not None:
+            return
+        ignored, why = "tools", "an answer of such a form leaves no room for calls as the model writes them"
     elif question.tool_choice.mode == "auto" and any(tool.strict for tool in question.tools):
         ignored, why = "strict", "arguments are held to their schema only where a call is forced"
     else:

@@ -1,12 +1,14 @@
 """Forms in the notation that llguidance reads, a variant of Lark's."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from aphrodite.domain.errors import FormError
 from aphrodite.domain.prompting.json_schema import check_schema, parse_object
 from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 
+_TAGS = "structured_outputs.structural_tag"
 _MAX_DEPTH = 100  # of brackets: the library reads them by recursion
 
 # What models write between the parts of JSON, and an end to it: one that draws at random would write blanks for ever.
@@ -40,7 +42,7 @@ def _grammar_of(form: StructuredOutputs) -> str:
         return "start: CHOICE\nCHOICE: " + " | ".join(json.dumps(one, ensure_ascii=False) for one in form.choice)
     if form.grammar is not None:
         return _lark(form.grammar)
-    return _tags(parse_object(str(form.structural_tag), "structured_outputs.structural_tag"))
+    return _tags(parse_object(str(form.structural_tag), _TAGS))
 
 
 def _guided(schema: dict[str, Any], name: str) -> dict[str, Any]:
@@ -77,24 +79,54 @@ def _lark(grammar: str) -> str:
 
 
 def _tags(given: dict[str, Any]) -> str:
-    """Any text, in which a trigger begins a tag: its beginning, JSON of its schema, and its end."""
+    """Any text, in which a trigger begins a tag: its beginning, JSON of its schema, and its end.
+
+    With `otherwise`, a schema, an answer is JSON of that, or tags alone, which need no triggers; `only_one`: one tag.
+    """
     from llguidance import StructTag
 
-    name = "structured_outputs.structural_tag"
-    triggers, structures = given.get("triggers"), given.get("structures")
-    if not _is_list_of(triggers, str) or not _is_list_of(structures, dict):
-        raise FormError(f"{name} must have a list of structures and one of triggers, neither of them empty.")
+    if "otherwise" in given:
+        return _tags_or_json(given)
+    triggers = given.get("triggers")
+    if not _is_list_of(triggers, str):
+        raise FormError(f"{_TAGS} must have a list of triggers, not an empty one.")
     tags = []
-    for index, structure in enumerate(structures or ()):
-        begin, schema, end = (structure.get(key) for key in ("begin", "schema", "end"))
-        at = f"{name} at #/structures/{index}"
-        if not isinstance(begin, str) or not isinstance(end, str) or not isinstance(schema, dict):
-            raise FormError(f"{at} must have begin and end, two strings, and schema, an object.")
+    for number, (begin, schema, end) in enumerate(_structures(given)):
         trigger = next((trigger for trigger in triggers or () if trigger and begin.startswith(trigger)), None)
         if trigger is None:
-            raise FormError(f"{at} begins with none of the triggers.")
-        tags.append(StructTag(trigger=trigger, begin=begin, grammar=_guided(schema, at), end=end))
+            raise FormError(f"{_TAGS} at #/structures/{number} begins with none of the triggers.")
+        tags.append(StructTag(trigger=trigger, begin=begin, grammar=schema, end=end))
     return str(StructTag.to_grammar(tags, assume_special=False))
+
+
+def _tags_or_json(given: dict[str, Any]) -> str:
+    tags = [
+        f"{json.dumps(begin)} %json {json.dumps(schema)} {json.dumps(end)}" for begin, schema, end in _structures(given)
+    ]
+    if not isinstance(given["otherwise"], dict):
+        raise FormError(f"{_TAGS} must have otherwise, an object.")
+    several = "" if given.get("only_one") else ' ("\\n"? tag)*'
+    return "\n".join(
+        [
+            f"start: answer | tag{several}",
+            f"answer: %json {json.dumps(_guided(given['otherwise'], _TAGS))}",
+            "tag: " + " | ".join(f"tag_{number}" for number in range(len(tags))),
+            *(f"tag_{number}: {tag}" for number, tag in enumerate(tags)),
+        ]
+    )
+
+
+def _structures(given: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """What stands before JSON, its schema, and what stands behind it. Raises FormError."""
+    structures = given.get("structures")
+    if not _is_list_of(structures, dict):
+        raise FormError(f"{_TAGS} must have a list of structures, not an empty one.")
+    for number, structure in enumerate(structures or ()):
+        begin, schema, end = (structure.get(key) for key in ("begin", "schema", "end"))
+        at = f"{_TAGS} at #/structures/{number}"
+        if not isinstance(begin, str) or not isinstance(end, str) or not isinstance(schema, dict):
+            raise FormError(f"{at} must have begin and end, two strings, and schema, an object.")
+        yield begin, _guided(schema, at), end
 
 
 def _is_list_of(value: object, kind: type) -> bool:

@@ -41,6 +41,13 @@ class CallFormat(Protocol):
     markup: tuple[str, ...]  # all that may be a special token
     id_chars: int | None  # length of a call's id, where the family's templates insist on one
 
+    def tag(self, name: str) -> tuple[str, str] | None:  # noqa: ARG002
+        """What the family writes before and behind the arguments, in JSON, of a function; None where they are no JSON.
+
+        For grammars; so nothing of it may be a special token.
+        """
+        return None
+
     def end(self, opening: str) -> End:
         """Looks for the end of a stretch with this opening."""
 

@@ -1,12 +1,15 @@
 """Calls in the JSON that a grammar had the model write, whatever its own format; told while they are written."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aphrodite.domain.generation.message import CallArguments, CallStart, Piece
+from aphrodite.domain.generation.tool_calls.call_format import CallFormat
 from aphrodite.domain.generation.tool_calls.ends import ClosingBracket
 from aphrodite.domain.generation.tool_calls.values import parse_json
+from aphrodite.domain.prompting.structured_outputs import StructuredOutputs
 from aphrodite.domain.prompting.tools import Tool
 
 _HEAD = re.compile(
@@ -32,6 +35,25 @@ def schema_of_calls(tools: Sequence[Tool], *, only_one: bool) -> dict[str, Any]:
         )
     schema: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"anyOf": options}}
     return schema | ({"maxItems": 1} if only_one else {})
+
+
+def form_or_calls(
+    form: StructuredOutputs, call_format: CallFormat | None, tools: Sequence[Tool], *, only_one: bool
+) -> StructuredOutputs | None:
+    """The form of an answer that has `form`, or is calls of tools in the model's own format.
+
+    None where that cannot be said: where the form is not JSON, or the format is another.
+    """
+    schema: Any = {"type": "object"} if form.json_object else form.json and json.loads(str(form.json))
+    tags = [None if call_format is None else call_format.tag(tool.name) for tool in tools]
+    if not schema or not all(tags):
+        return None
+    structures = [
+        {"begin": tag[0], "schema": schema_of_arguments(tool), "end": tag[1]}
+        for tool, tag in zip(tools, tags, strict=True)
+        if tag is not None
+    ]
+    return StructuredOutputs(structural_tag={"structures": structures, "otherwise": schema, "only_one": only_one})
 
 
 def schema_of_arguments(tool: Tool) -> dict[str, Any]:

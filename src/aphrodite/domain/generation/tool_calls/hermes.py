@@ -5,6 +5,7 @@
 </tool_call>
 """
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -23,6 +24,9 @@ class Hermes(CallFormat):
     markup = (_OPENING, _CLOSING)
     id_chars = None
     head = re.compile(rf"{_OPENING}\s*{NAMED}")
+
+    def tag(self, name: str) -> tuple[str, str]:
+        return f'{_OPENING}\n{{"name": {json.dumps(name)}, "arguments": ', f"}}\n{_CLOSING}"
 
     def end(self, opening: str) -> End:
         return ClosingTag(_CLOSING, len(opening), in_json=True)

@@ -28,6 +28,7 @@ from aphrodite.adapters.inbound.http.anthropic.protocol import (
     TokenCount,
 )
 from aphrodite.adapters.inbound.http.anthropic.question import FORM_FIELD, to_question
+from aphrodite.adapters.inbound.http.chat_question import ChatQuestion
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.form_names import naming_form
@@ -106,7 +107,7 @@ def _encode(event: Event | msgspec.Struct) -> bytes:
     return encode_named_event(str(event.__struct_config__.tag), event)
 
 
-def _read(body: bytes, kind: type[T], default: SamplingParams) -> tuple[tuple[T, list[chat.ChatQuestion]], list[str]]:
+def _read(body: bytes, kind: type[T], default: SamplingParams) -> tuple[tuple[T, list[ChatQuestion]], list[str]]:
     """The request and the question in it; in a thread where the body is large."""
     asked, ignored = parse_body(body, kind, _check_fields)
     return (asked, [to_question(asked, default)]), ignored

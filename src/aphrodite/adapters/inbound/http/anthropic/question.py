@@ -13,7 +13,7 @@ from aphrodite.adapters.inbound.http.anthropic.protocol import (
     NoneChoice,
     ToolChoice,
 )
-from aphrodite.adapters.inbound.http.chat import ChatQuestion
+from aphrodite.adapters.inbound.http.chat_question import ChatQuestion
 from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.domain.prompting import tools
 from aphrodite.domain.prompting.sampling_params import SamplingParams

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aphrodite.adapters.inbound.http import chat
+from aphrodite.adapters.inbound.http.chat_question import ChatQuestion
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.form_names import naming_form
@@ -29,7 +30,7 @@ from aphrodite.domain.generation.message import AssistantMessage
 from aphrodite.domain.prompting.sampling_params import SamplingParams
 
 T = TypeVar("T", OllamaChatRequest, OllamaGenerateRequest)
-Question = chat.ChatQuestion | RawQuestion | None
+Question = ChatQuestion | RawQuestion | None
 """None: nothing but that the model be loaded, which it is."""
 
 _UNSUPPORTED = ("suffix", "template")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aphrodite.adapters.inbound.http.chat import ChatQuestion
+from aphrodite.adapters.inbound.http.chat_question import ChatQuestion
 from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.ollama.protocol import (
     OllamaChatRequest,

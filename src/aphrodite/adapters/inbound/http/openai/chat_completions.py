@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aphrodite.adapters.inbound.http import chat
+from aphrodite.adapters.inbound.http.chat_question import ChatQuestion
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
@@ -65,14 +66,14 @@ async def chat_completions(request: Request) -> Response:
         return await large_json_response(whole) if _has_logprobs(asked) else json_response(whole)
 
 
-def _question(asked: ChatCompletionRequest, service: Service) -> chat.ChatQuestion:
+def _question(asked: ChatCompletionRequest, service: Service) -> ChatQuestion:
     """What is asked for; takes the messages out of `asked`."""
     if asked.continue_final_message and asked.add_generation_prompt:
         raise InvalidRequestError(
             "continue_final_message and add_generation_prompt exclude each other.", "continue_final_message"
         )
     messages, asked.messages = asked.messages, []
-    return chat.ChatQuestion(
+    return ChatQuestion(
         messages=messages,
         sampling=chat_sampling(asked, service.default_sampling),
         streamed=bool(asked.stream),

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from aphrodite.adapters.inbound.http.chat import ChatQuestion
+from aphrodite.adapters.inbound.http.chat_question import ChatQuestion
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
 from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.request_body import parse_body, unknown_fields

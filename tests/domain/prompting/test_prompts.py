@@ -8,7 +8,7 @@ from PIL import Image
 
 from aphrodite.domain.architectures.images.image import ImageInput
 from aphrodite.domain.architectures.images.layout import FixedLayout, Tiles
-from aphrodite.domain.errors import ImageError, PlaceholderError, PromptError
+from aphrodite.domain.errors import ImageError, PlaceholderError, ProcessorSettingsError, PromptError
 from aphrodite.domain.prompting.prompts import (
     Prompt,
     check_placeholders,
@@ -20,6 +20,13 @@ from aphrodite.domain.prompting.prompts import (
 
 PICTURE = Image.new("RGB", (2, 2))
 PIXELS = np.zeros((2, 2, 3), np.uint8)
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize(
@@ -169,3 +176,23 @@ def test_token_ids_within_the_vocabulary_pass() -> None:
 )
 def test_text_is_framed_behind_the_last_image(text: str, offsets: list[int] | None, expected: str) -> None:
     assert framed(text, "<image>", offsets, "(", ")") == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ([1], "must be a dictionary of the image processor's settings, got list"),
+        ({1: 2}, "must be a dictionary"),
+        ({"size": "x" * 2000}, "longer than 1000 characters of JSON"),
+        ({"size": nested(100_000)}, "nested too deeply"),
+    ],
+)
+def test_settings_of_the_image_processor_in_a_wrong_form(settings: Any, sentence: str) -> None:
+    with pytest.raises(ProcessorSettingsError, match=sentence):
+        validate({"prompt": "x", "mm_processor_kwargs": settings}, 1)
+
+
+def test_settings_of_the_image_processor() -> None:
+    settings = {"size": {"longest_edge": 56}}
+    assert validate({"prompt": "x", "mm_processor_kwargs": settings}, 1).processor_settings == settings
+    assert validate({"prompt": "x", "mm_processor_kwargs": None}, 1).processor_settings == {}

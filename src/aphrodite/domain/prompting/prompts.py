@@ -67,7 +67,11 @@ def check_processor_settings(given: object) -> dict[str, Any]:
         raise ProcessorSettingsError(
             f"mm_processor_kwargs must be a dictionary of the image processor's settings, got {_type_name(given)}."
         )
-    if len(json.dumps(dict(given), default=str)) > _MAX_SETTINGS_CHARS:
+    try:
+        num_chars = len(json.dumps(dict(given), default=str))
+    except RecursionError as error:
+        raise ProcessorSettingsError("mm_processor_kwargs is nested too deeply.") from error
+    if num_chars > _MAX_SETTINGS_CHARS:
         raise ProcessorSettingsError(f"mm_processor_kwargs is longer than {_MAX_SETTINGS_CHARS} characters of JSON.")
     return dict(given)
 

@@ -11,7 +11,7 @@ from tests.parity.selection import sparing
 PAIRINGS_ON_JAX = ("clip-llama", "siglip-mistral", "clip-qwen2", "siglip-qwen3")
 # Every field of DecoderSpec in one family; what another family does with it is read in domain/architectures.
 TEXTS_ON_JAX = {*TEXT_VARIANTS} - {"qwen2-all-windows", "qwen2-tied", "qwen3-window", "qwen3-tied-linear-rope"}
-CHUNKS_ON_JAX = ("glm",)  # which has no variant
+CHUNKS_ON_JAX = ("glm", "glm4", "phi3", "ernie4_5")  # which no model that sees has within it
 # What changes the tower or the projector; the decoder's variants are run alone.
 LLAVAS_ON_JAX = (
     "llava-window", "llava-tied", "llava-no-projector-bias", "llava-projector-quick-gelu", "clip-gelu", "siglip-gelu",

@@ -110,3 +110,27 @@ def _nearby(params: SamplingParams, factor: float) -> Iterator[SamplingParams]:
         if parameter.type is float and parameter.stage in params.stages and value != parameter.default:
             high = np.inf if parameter.high is None else parameter.high
             yield replace(params, **{parameter.name: min(value * factor, high)})
+
+
+class Bound:
+    """Mirostat 2 (arXiv 2007.14966, and its authors' second version): one sequence's bound, in bits."""
+
+    def __init__(self, params: SamplingParams) -> None:
+        self._params = params
+        self.bits = 2 * params.mirostat_tau
+
+    def _probabilities(self, scores: np.ndarray, factor: float = 1.0) -> np.ndarray:
+        weights = np.exp((scores - scores.max()) * factor / self._params.temperature)
+        shares = weights / weights.sum()
+        shares[(-np.log2(shares) > self.bits * factor) & (shares < shares.max())] = 0
+        return shares / shares.sum()
+
+    def is_clear(self, scores: np.ndarray, uniform: float) -> bool:
+        kinds = [(factor, uniform + factor - 1) for factor in (1 - 1e-4, 1.0, 1 + 1e-4)]
+        return len({draw(self._probabilities(scores, factor), nearby) for factor, nearby in kinds}) == 1
+
+    def choose(self, scores: np.ndarray, uniform: float) -> int:
+        shares = self._probabilities(scores)
+        token_id = draw(shares, uniform)
+        self.bits -= self._params.mirostat_eta * (-np.log2(shares[token_id]) - self._params.mirostat_tau)
+        return token_id

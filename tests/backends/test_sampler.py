@@ -1,4 +1,5 @@
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -42,6 +43,11 @@ class Case:
     output: tuple[int, ...] = ()
     suppressed: tuple[int, ...] = ()
     form: frozenset[int] | None = None  # tokens that a form allows
+
+    @property
+    def slot_start(self) -> SlotStart:
+        prompt, output = (np.array(tokens, dtype=np.int32) for tokens in (self.prompt, self.output))
+        return SlotStart(prompt, output, 2 * self.params.mirostat_tau)
 
     @property
     def scores(self) -> np.ndarray:
@@ -93,7 +99,6 @@ class Sampler:
         return torch.from_numpy(array).to(self.device)
 
     def _row(self, case: Case, slot: int, first: bool) -> RowPlan:
-        start = SlotStart(np.array(case.prompt, dtype=np.int32), np.array(case.output, dtype=np.int32))
         return RowPlan(
             slot=slot,
             start=0,
@@ -104,7 +109,7 @@ class Sampler:
             sampling=case.params,
             seed=0,
             suppressed_token_ids=case.suppressed,
-            slot_start=start if first else None,
+            slot_start=case.slot_start if first else None,
         )
 
 
@@ -164,7 +169,7 @@ def shaped_cases(draw: st.DrawFn) -> Case:
     """Any few stages, in their own order or in another."""
     names = draw(st.lists(st.sampled_from(sorted(shaping)), min_size=1, max_size=4, unique=True))
     values = {name: draw(shaping[name]) for name in names}
-    priority = draw(st.none() | st.permutations(NAMES))
+    priority = draw(st.none() | st.permutations(sorted(ORACLES)))
     case = draw(cases)
     case = replace(
         case,
@@ -181,7 +186,7 @@ def shaped_cases(draw: st.DrawFn) -> Case:
 
 
 def test_every_stage_has_a_line_here_and_an_oracle() -> None:
-    assert STAGES.keys() | ORDERED_STAGES.keys() == set(NAMES) == ORACLES.keys()
+    assert STAGES.keys() | ORDERED_STAGES.keys() == set(NAMES) == ORACLES.keys() | {"mirostat"}
 
 
 @settings(max_examples=400)
@@ -189,6 +194,69 @@ def test_every_stage_has_a_line_here_and_an_oracle() -> None:
 def test_rows_with_stages_are_what_the_oracle_chooses_and_others_what_they_were(batch: list[Case]) -> None:
     expected = [oracle.choose(case.scores, case.params, case.uniform) for case in batch]
     assert Sampler(len(batch) + 1).run(batch) == expected
+
+
+class MirostatRun(NamedTuple):
+    """One request's steps: logits [steps, V], a draw for each."""
+
+    logits: np.ndarray
+    params: SamplingParams
+    uniforms: list[float]
+
+    def expected(self) -> list[int] | None:
+        """The tokens; None where rounding might decide."""
+        bound, tokens = oracle.Bound(self.params), []
+        for logits, uniform in zip(self.logits, self.uniforms, strict=True):
+            if not bound.is_clear(logits.astype(np.float64), uniform):
+                return None
+            tokens.append(bound.choose(logits.astype(np.float64), uniform))
+        return tokens
+
+
+@st.composite
+def mirostat_runs(draw: st.DrawFn) -> MirostatRun:
+    rng, num_steps = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.integers(1, 6))
+    params = SamplingParams(
+        mirostat_mode=2,
+        mirostat_tau=draw(st.sampled_from([0.0, 0.5, 1.5, 3.0])),
+        mirostat_eta=draw(st.sampled_from([0.0, 0.1, 0.7])),
+        temperature=draw(st.sampled_from([0.6, 1.0, 1.8])),
+        top_k=1,  # goes for nothing beside Mirostat
+    )
+    logits = rng.normal(0, draw(st.sampled_from([0.5, 2.0])), (num_steps, VOCAB_SIZE)).astype(np.float32)
+    run = MirostatRun(logits, params, rng.random(num_steps).tolist())
+    assume(run.expected() is not None)
+    return run
+
+
+def check_mirostat(sampler: Any, batch: list[MirostatRun]) -> None:
+    """All of them side by side, the longest first."""
+    batch = sorted(batch, key=lambda run: -len(run.logits))
+    found: list[list[int]] = [[] for _ in batch]
+    for step in range(len(batch[0].logits)):
+        rows = [Case(run.logits[step], run.params, run.uniforms[step]) for run in batch if step < len(run.logits)]
+        for tokens, token in zip(found, sampler.run(rows, first=step == 0), strict=False):
+            tokens.append(token)
+    assert found == [run.expected() for run in batch]
+
+
+@settings(max_examples=60)
+@given(batch=st.lists(mirostat_runs(), min_size=1, max_size=3))
+def test_mirostats_bound_goes_after_the_surprise(batch: list[MirostatRun]) -> None:
+    check_mirostat(Sampler(4), batch)
+
+
+def test_mirostat_surprises_as_much_as_it_is_to() -> None:
+    """Over a distribution like language's, whose entropy is far from what is wanted."""
+    rng, tau, size = np.random.default_rng(3), 2.5, 200
+    logits = -1.05 * np.log(np.arange(1, size + 1)).astype(np.float32)
+    params = SamplingParams(mirostat_mode=2, mirostat_tau=tau, mirostat_eta=0.3)
+    sampler, surprise = Sampler(1, size), []
+    for step in range(600):
+        before = float(sampler.state.mirostat_bounds[0]) if step else 2 * tau
+        sampler.run([Case(logits, params, float(rng.random()))], first=step == 0)
+        surprise.append(tau + (before - float(sampler.state.mirostat_bounds[0])) / 0.3)
+    assert abs(np.mean(surprise[100:]) - tau) < 0.1
 
 
 @settings(max_examples=300)

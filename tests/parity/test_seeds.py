@@ -38,6 +38,8 @@ FILTERED: tuple[dict[str, Any], ...] = (
 OTHERS: tuple[dict[str, Any], ...] = (
     {"xtc_probability": 0.5, "xtc_threshold": 0.001, "temperature": 1.5, "temperature_last": True},
     {"dynatemp_max": 2.5, "min_p": 0.02, "skew": 0.2},
+    {"mirostat_mode": 2, "mirostat_tau": 4.0, "mirostat_eta": 0.5, "temperature": 1.4},
+    {"no_repeat_ngram_size": 2, "dry_multiplier": 0.5, "dry_allowed_length": 1, "temperature": 1.2},
 )
 PARAMS = [
     SamplingParams(max_tokens=16, seed=index, **options) for index, options in enumerate((*FILTERED, *OTHERS) * 2)

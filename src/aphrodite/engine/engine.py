@@ -276,6 +276,9 @@ class Engine:
             return self._fail(schedule, error)
         began_s, self._last_result_s = max(flight.launched_s, self._last_result_s), self._clock.now_s()
         self.scheduler.step_size.note(schedule.plan.num_tokens, self._last_result_s - began_s)
+        if result.mirostat_bounds is not None:
+            for request, bound in zip(schedule.sampling, result.mirostat_bounds.tolist(), strict=True):
+                request.mirostat_bound = bound
         reports = collect_reports(schedule, result)
         deltas = []
         for request, token_id in self.scheduler.commit(schedule, result):

@@ -42,6 +42,8 @@ def value_of(parameter: Parameter) -> Any:
     """One within the range, and not the default."""
     if parameter.type is bool:
         return not parameter.default
+    if parameter.name == "mirostat_mode":
+        return 2
     low = parameter.low if parameter.above is None else parameter.above
     assert low is not None
     values = (low + 1, low + 0.5 if parameter.type is float else low + 2)
@@ -104,7 +106,7 @@ def test_what_silly_tavern_sends_when_nothing_is_chosen_is_nothing() -> None:
         rep_pen=1, temperature=1, tfs=1, top_a=0, top_k=0, top_p=1, min_p=0, typical=1, nsigma=0, dynatemp_range=0,
         dynatemp_exponent=1, smoothing_factor=0, xtc_probability=0, xtc_threshold=0.1, dry_multiplier=0, dry_base=1.75,
         dry_allowed_length=2, dry_penalty_last_n=0, dry_sequence_breakers=["\n", ":"], banned_tokens=[],
-        sampler_order=[6, 0, 1, 3, 4, 2, 5],
+        sampler_order=[6, 0, 1, 3, 4, 2, 5], mirostat=0, mirostat_tau=5, mirostat_eta=0.1,
     )  # fmt: skip
     assert params.stages == ()
     assert not params.has_history

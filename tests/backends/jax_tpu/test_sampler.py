@@ -14,9 +14,12 @@ from tests.backends.test_sampler import (
     ONE_STAGE,
     VOCAB_SIZE,
     Case,
+    MirostatRun,
     allowed_tokens,
     cases,
+    check_mirostat,
     clear_cases,
+    mirostat_runs,
     shaped_cases,
 )
 
@@ -27,7 +30,7 @@ from aphrodite.domain.prompting.sampling_params import SamplingParams
 from aphrodite.domain.scheduling.draws import uniforms
 from aphrodite.domain.scheduling.flatten import StepShape, flatten, unpack
 from aphrodite.domain.scheduling.stage_words import NUM_STAGE_WORDS
-from aphrodite.domain.scheduling.step import RowPlan, SlotStart, StepPlan
+from aphrodite.domain.scheduling.step import RowPlan, StepPlan
 from aphrodite.domain.scheduling.step_arrays import SampleArrays
 
 NUM_SAMPLES = 6  # of every step, padding included, so that there is one program
@@ -41,7 +44,10 @@ class Sampler:
         shape = (num_slots + 1, vocab_size)
         self.num_slots = num_slots
         self.state = SlotState(
-            jnp.zeros(num_slots + 1, jnp.int32), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
+            jnp.zeros(num_slots + 1, jnp.int32),
+            jnp.zeros(shape, jnp.int32),
+            jnp.zeros(shape, jnp.float32),
+            jnp.zeros(num_slots + 1, jnp.float32),
         )
 
     def run(self, batch: list[Case], first: bool = True) -> list[int]:
@@ -81,7 +87,7 @@ class Sampler:
             sampling=case.params,
             seed=0,
             suppressed_token_ids=case.suppressed,
-            slot_start=SlotStart(np.array(case.prompt, dtype=np.int32), np.array(case.output, dtype=np.int32)),
+            slot_start=case.slot_start,
         )
 
 
@@ -113,6 +119,12 @@ def test_draws_of_one_stage_are_distributed_as_the_oracle_says(params: SamplingP
     observed = np.bincount(Sampler(count).run(batch), minlength=VOCAB_SIZE)
     assert np.abs(observed - expected).max() <= 1
     assert observed[expected == 0].sum() == 0
+
+
+@settings(max_examples=30)
+@given(batch=st.lists(mirostat_runs(), min_size=1, max_size=3))
+def test_mirostats_bound_goes_after_the_surprise(batch: list[MirostatRun]) -> None:
+    check_mirostat(Sampler(), batch)
 
 
 @settings(max_examples=50)

@@ -69,6 +69,15 @@ def test_an_order_is_taken_again_as_it_was_read() -> None:
     assert SamplingParams(sampler_priority=once.sampler_priority) == once
 
 
+def test_mirostat_is_alone_with_the_temperature() -> None:
+    assert SamplingParams(**EVERY, mirostat_mode=2).stages == ("temperature", "mirostat")
+    assert SamplingParams(**EVERY, mirostat_mode=2, temperature_last=True).stages == ("temperature", "mirostat")
+    assert SamplingParams(mirostat_mode=2, dynatemp_max=2).stages == ("dynatemp", "mirostat")
+    assert SamplingParams(mirostat_tau=3, mirostat_eta=1).stages == ()
+    with pytest.raises(SamplingParamsError, match="mirostat_mode must be 0 or 2"):
+        SamplingParams(mirostat_mode=1)
+
+
 def test_a_smallest_temperature_above_the_largest_is_refused() -> None:
     with pytest.raises(SamplingParamsError, match=r"dynatemp_min must be at most dynatemp_max \(0\.5\), got 1\."):
         SamplingParams(dynatemp_min=1, dynatemp_max=0.5)

@@ -242,7 +242,7 @@ class CudaBackend:
     ) -> DevicePendingStep:
         if forwarded.decoded is None:
             nothing = torch.empty(0, dtype=torch.int64, device=self._device)
-            return DevicePendingStep(nothing, None, forwarded.prompt_logprobs)
+            return DevicePendingStep(nothing, None, None, forwarded.prompt_logprobs)
         drawn = self._sample(forwarded.plan, forwarded.flat, forwarded.decoded, forwarded.sent, allowed, changes)
         return DevicePendingStep(*drawn, forwarded.prompt_logprobs)
 
@@ -254,8 +254,8 @@ class CudaBackend:
         sent: Iterator[Tensor],
         allowed: AllowedTokens,
         changes: BiasChanges,
-    ) -> tuple[Tensor, Reported | None]:
-        """Sampled tokens [S], and the candidates beside them where a row wants some."""
+    ) -> tuple[Tensor, Reported | None, Tensor | None]:
+        """Sampled tokens [S], the candidates beside them where a row wants some, Mirostat's bounds where one has it."""
         logits, tokens, needs = decoded.logits, decoded.tokens, flat.needs
         raw = torch.log_softmax(logits, dim=-1) if needs.num_logprobs >= 0 else None
         for row in plan.prompts:
@@ -271,7 +271,11 @@ class CudaBackend:
                 logits, decoded.arrays.samples, needs, suppressed, bits, self._slots, self._execution.choose, groups
             )
         tokens = tokens[: flat.num_samples]  # those of padding are nobody's
-        return tokens, None if raw is None else candidates(raw[: flat.num_samples], tokens, needs.num_logprobs)
+        reported = None if raw is None else candidates(raw[: flat.num_samples], tokens, needs.num_logprobs)
+        bounds = None
+        if any(group.has_mirostat for group in groups):
+            bounds = self._slots.mirostat_bounds[decoded.arrays.samples.slots[: flat.num_samples].long()]
+        return tokens, reported, bounds
 
     def _numbers_of(self, plan: StepPlan, flat: FlatStep, images: EncoderInputs | None) -> list[np.ndarray]:
         """What few steps need on the device, in the order in which it is used there."""

@@ -20,10 +20,23 @@ Reported = tuple[Tensor, ...]  # chosen log-probabilities [n], ranks [n], best t
 class DevicePendingStep:
     """Copies to the host as soon as the step is done, in one go, without holding up the launch of the next."""
 
-    def __init__(self, tokens: Tensor, logprobs: Reported | None, prompt_logprobs: dict[int, Reported]) -> None:
+    def __init__(
+        self,
+        tokens: Tensor,
+        logprobs: Reported | None,
+        mirostat_bounds: Tensor | None,
+        prompt_logprobs: dict[int, Reported],
+    ) -> None:
         self._reports_tokens = logprobs is not None
+        self._has_bounds = mirostat_bounds is not None
         self._prompt_rows = list(prompt_logprobs)
-        tensors = [tokens.int(), *(logprobs or ()), *(one for reported in prompt_logprobs.values() for one in reported)]
+        bounds = () if mirostat_bounds is None else (mirostat_bounds,)
+        tensors = [
+            tokens.int(),
+            *(logprobs or ()),
+            *bounds,
+            *(one for reported in prompt_logprobs.values() for one in reported),
+        ]
         self._fields = [(tensor.shape, tensor.dtype) for tensor in tensors]
         words = [tensor.reshape(-1).view(torch.int32) for tensor in tensors]
         self._words = _to_host(words[0] if len(words) == 1 else torch.cat(words))
@@ -42,7 +55,8 @@ class DevicePendingStep:
         fields = self._unpacked()
         token_ids = next(fields)
         logprobs = _next_logprobs(fields) if self._reports_tokens else None
-        return StepResult(token_ids, logprobs, {row: _next_logprobs(fields) for row in self._prompt_rows})
+        bounds = next(fields) if self._has_bounds else None
+        return StepResult(token_ids, logprobs, {row: _next_logprobs(fields) for row in self._prompt_rows}, bounds)
 
     def _unpacked(self) -> Iterator[np.ndarray]:
         start = 0

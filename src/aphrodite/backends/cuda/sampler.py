@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aphrodite.backends.cuda.stages import StageGroup, run_stages
+from aphrodite.backends.cuda.stages import StageGroup, next_bounds, run_stages
 from aphrodite.domain.scheduling.bias import first_bias
 from aphrodite.domain.scheduling.sampling_words import SamplingNeeds
 from aphrodite.domain.scheduling.step import RowPlan
@@ -42,6 +42,7 @@ class SlotState:
         self.last_tokens = torch.zeros(self._num_rows, dtype=torch.int64, device=device)
         self.output_counts: Tensor | None = None  # int32 [slots, V], made when a request first has penalties
         self.in_prompt: Tensor | None = None  # bool [slots, V]
+        self.mirostat_bounds = torch.zeros(self._num_rows, device=device)  # float32 [slots], bits
         self.bias: Tensor | None = None  # float32 [slots, V], made when a request first has a bias
 
     def start_numbers(self, row: RowPlan) -> list[np.ndarray]:
@@ -68,6 +69,8 @@ class SlotState:
             prompt, output = next(numbers), next(numbers)
             self.in_prompt[row.slot].zero_().index_fill_(0, prompt.long(), True)
             self.output_counts[row.slot].zero_().index_add_(0, output.long(), torch.ones_like(output))
+        if row.sampling.has_mirostat:
+            self.mirostat_bounds[row.slot].fill_(row.slot_start.mirostat_bound)
         if row.sampling.has_bias:
             if self.bias is None:
                 self.bias = torch.zeros(self._num_rows, self._vocab_size, device=self._device)
@@ -105,9 +108,14 @@ def sample(
         logits.index_put_((suppressed[:, 0].long(), suppressed[:, 1].long()), never)
     if allowed is not None and len(allowed.samples):
         _forbid_others(logits, allowed)
-    run_stages(logits, groups)
+    if groups:
+        run_stages(logits, groups, state.mirostat_bounds[slots])
     tokens = choose(logits, arrays, needs)
     state.last_tokens[slots] = tokens
+    for group in groups:
+        if group.has_mirostat:
+            bounds = next_bounds(logits, tokens, group, state.mirostat_bounds[slots])
+            state.mirostat_bounds[slots[group.samples]] = bounds
     if needs.penalties and state.output_counts is not None:
         state.output_counts[slots, tokens] += 1
     return tokens

@@ -8,6 +8,7 @@ difference.
 Letters: S samples, n rows, V vocabulary.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,10 @@ class StageGroup:
     samples: Tensor  # int64 [n]
     parameters: Parameters
 
+    @property
+    def has_mirostat(self) -> bool:
+        return "mirostat" in self.stages
+
 
 def groups_to_send(words: np.ndarray | None) -> list[tuple[tuple[str, ...], list[np.ndarray]]]:
     """The groups of a step's stage words int32 [S, X], each with what `receive_group` takes."""
@@ -45,16 +50,25 @@ def receive_group(stages: tuple[str, ...], samples: Tensor, words: Tensor) -> St
     return StageGroup(stages, samples.long(), parameters_of(words, torch.float32))
 
 
-def run_stages(logits: Tensor, groups: Sequence[StageGroup]) -> None:
-    """Run the stages of some rows of logits [S, V], in place."""
+def run_stages(logits: Tensor, groups: Sequence[StageGroup], bounds: Tensor) -> None:
+    """Run the stages of some rows of logits [S, V], in place; `bounds` float32 [S] are Mirostat's, in bits."""
     for group in groups:
         for start in range(0, len(group.samples), _ROWS_AT_ONCE):
             some = slice(start, start + _ROWS_AT_ONCE)
             parameters = {name: values[some] for name, values in group.parameters.items()}
+            parameters["mirostat_bound"] = bounds[group.samples[some], None]
             rows = logits[group.samples[some]]
             for stage in group.stages:
                 rows = _run(stage, rows, parameters)
             logits.index_copy_(0, group.samples[some], rows)
+
+
+def next_bounds(logits: Tensor, tokens: Tensor, group: StageGroup, bounds: Tensor) -> Tensor:
+    """Mirostat's bounds [n] of a group after tokens [S] were drawn from what its stages have left of logits [S, V]."""
+    logprobs = torch.log_softmax(logits[group.samples], dim=-1)
+    surprise = -logprobs.gather(1, tokens[group.samples, None]) / math.log(2)
+    missed = surprise - group.parameters["mirostat_tau"]
+    return bounds[group.samples] - (group.parameters["mirostat_eta"] * missed)[:, 0]
 
 
 def _run(stage: str, logits: Tensor, of: Parameters) -> Tensor:
@@ -121,6 +135,11 @@ def _xtc(logits: Tensor, of: Parameters) -> Tensor:
     return _keep(logits, ~choices | (ids == stays))
 
 
+def _mirostat(logits: Tensor, of: Parameters) -> Tensor:
+    surprise = -torch.log_softmax(logits, dim=-1) / math.log(2)
+    return _keep(logits, surprise <= torch.maximum(of["mirostat_bound"], surprise.amin(dim=-1, keepdim=True)))
+
+
 STAGES: Mapping[str, Callable[[Tensor, Parameters], Tensor]] = {
     "temperature": _temperature,
     "dynatemp": _dynatemp,
@@ -131,6 +150,7 @@ STAGES: Mapping[str, Callable[[Tensor, Parameters], Tensor]] = {
     "epsilon_cutoff": _epsilon_cutoff,
     "smoothing": _smoothing,
     "xtc": _xtc,
+    "mirostat": _mirostat,
 }
 
 

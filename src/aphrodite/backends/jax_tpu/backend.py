@@ -217,7 +217,13 @@ class JaxTpuBackend:
         flat = forwarded.flat
         packed = self._sample(forwarded, allowed, changes) if flat.num_samples else None
         return DevicePendingStep(
-            packed, flat.num_samples, flat.needs.num_logprobs, forwarded.prompt_packed, forwarded.reports, self._fail
+            packed,
+            flat.num_samples,
+            flat.needs.num_logprobs,
+            flat.needs.stages,
+            forwarded.prompt_packed,
+            forwarded.reports,
+            self._fail,
         )
 
     def _encode(self, plan: StepPlan) -> None:
@@ -234,8 +240,8 @@ class JaxTpuBackend:
         flat = forwarded.flat
         for row in forwarded.plan.prompts:
             if row.slot_start is not None:
-                seen, bias = slot_rows(row, self._model.spec.decoder.vocab_size)
-                self._slots = self._programs.run("start", 1, self._slots, np.int32(row.slot), seen, bias)
+                rows = slot_rows(row, self._model.spec.decoder.vocab_size)
+                self._slots = self._programs.run("start", 1, self._slots, np.int32(row.slot), *rows)
         for places, values in _pieces(changes):
             self._slots = self._programs.run("change bias", NUM_CHANGED, self._slots, places, values)
         held_back = self._held_back(flat.suppressed) if len(flat.suppressed) else self._none_held_back

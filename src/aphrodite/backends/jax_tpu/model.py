@@ -80,6 +80,7 @@ class DeviceModel:
             last_tokens=self._struct((rows,), np.int32),
             seen=self._struct((rows, vocab_size), np.int32),
             bias=self._struct((rows, vocab_size), np.float32),
+            mirostat_bounds=self._struct((rows,), np.float32),
         )
 
     def allowed(self, num_samples: int) -> Any:
@@ -143,8 +144,9 @@ class DeviceModel:
             self._struct((), np.int32),
             self._integers(vocab_size),
             self._struct((vocab_size,), np.float32),
+            self._struct((), np.float32),
         )
-        function = self._on_all(start_slot, (P(), P(), P(), P()), P())
+        function = self._on_all(start_slot, (P(), P(), P(), P(), P()), P())
         return Program(("start", 1), function, arguments, donated=(0,))
 
     def change_program(self) -> Program:

@@ -46,11 +46,13 @@ class DevicePendingStep:
         packed: Array | None,
         num_samples: int,
         num_candidates: int,
+        has_stages: bool,
         prompt_packed: list[Array],
         prompt_reports: list[PromptReport],
         fail: Callable[[Exception], NoReturn],
     ) -> None:
-        self._packed = packed  # int32 [S, 3 + 2K], see `pack`
+        self._packed = packed  # int32 [S, 3 + 2K + 1], see `pack`; last Mirostat's bounds
+        self._has_stages = has_stages
         self._num_samples = num_samples
         self._num_candidates = num_candidates
         self._prompt_packed = prompt_packed
@@ -61,7 +63,7 @@ class DevicePendingStep:
 
     def result(self) -> StepResult:
         try:
-            packed = np.empty((0, 3), np.int32) if self._packed is None else np.asarray(self._packed)
+            packed = np.empty((0, 4), np.int32) if self._packed is None else np.asarray(self._packed)
             prompt = [np.asarray(array) for array in self._prompt_packed]
         except jax.errors.JaxRuntimeError as error:
             self._fail(error)
@@ -69,11 +71,12 @@ class DevicePendingStep:
         joined = np.concatenate(prompt) if prompt else np.empty((0, 3), np.int32)
         return StepResult(
             token_ids=packed[:, 0],
-            logprobs=_unpack(packed, self._num_candidates) if self._num_candidates >= 0 else None,
+            logprobs=_unpack(packed[:, :-1], self._num_candidates) if self._num_candidates >= 0 else None,
             prompt_logprobs={
                 report.row: _unpack(joined[report.first : report.first + report.count], report.num_candidates)
                 for report in self._prompt_reports
             },
+            mirostat_bounds=np.ascontiguousarray(packed[:, -1]).view(np.float32) if self._has_stages else None,
         )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from aphrodite.backends.jax_tpu.stages import run_stages
+from aphrodite.backends.jax_tpu.stages import has_mirostat, next_bounds, run_stages
 from aphrodite.domain.prompting.sampling_params import MAX_LOGPROBS
 from aphrodite.domain.scheduling.bias import first_bias
 from aphrodite.domain.scheduling.step import RowPlan
@@ -29,20 +29,27 @@ class SlotState(NamedTuple):
     last_tokens: Array  # int32 [slots]
     seen: Array  # int32 [slots, V] twice the times a token was generated, plus one where the prompt has it
     bias: Array  # float32 [slots, V]
+    mirostat_bounds: Array  # float32 [slots] bits
 
 
-def start_slot(state: SlotState, slot: Array, seen: Array, bias: Array) -> SlotState:
+def start_slot(state: SlotState, slot: Array, seen: Array, bias: Array, mirostat_bound: Array) -> SlotState:
     """Set a slot up for a request that begins to sample: `seen` int32 [V] and `bias` float32 [V] as in SlotState."""
-    return SlotState(state.last_tokens, state.seen.at[slot].set(seen), state.bias.at[slot].set(bias))
+    return SlotState(
+        state.last_tokens,
+        state.seen.at[slot].set(seen),
+        state.bias.at[slot].set(bias),
+        state.mirostat_bounds.at[slot].set(mirostat_bound),
+    )
 
 
-def slot_rows(row: RowPlan, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `start_slot` is told about a row with a slot_start: its `seen` and its `bias`."""
+def slot_rows(row: RowPlan, vocab_size: int) -> tuple[np.ndarray, np.ndarray, np.float32]:
+    """What `start_slot` is told about a row with a slot_start: its `seen`, its `bias` and its Mirostat's bound."""
     seen = np.zeros(vocab_size, dtype=np.int32)
     if row.slot_start is not None:
         seen += 2 * np.bincount(row.slot_start.output_token_ids, minlength=vocab_size).astype(np.int32)
         seen[row.slot_start.prompt_token_ids] |= 1
-    return seen, first_bias(row.sampling, vocab_size)
+    bound = 0.0 if row.slot_start is None else row.slot_start.mirostat_bound
+    return seen, first_bias(row.sampling, vocab_size), np.float32(bound)
 
 
 def change_bias(state: SlotState, places: Array, values: Array) -> SlotState:
@@ -85,13 +92,18 @@ def sample(
     )
     logits = logits.at[held_back[:, 0], held_back[:, 1]].set(-jnp.inf, mode="drop")
     logits = lax.cond(is_constrained, lambda: jnp.where(_bits(allowed, logits), logits, -jnp.inf), lambda: logits)
-    logits = lax.cond(jnp.any(stages[:, 0] > 0), lambda: run_stages(logits, stages), lambda: logits)
+    bounds = state.mirostat_bounds[slots]
+    logits = lax.cond(jnp.any(stages[:, 0] > 0), lambda: run_stages(logits, stages, bounds), lambda: logits)
     best = _best(logits)
     tokens = lax.cond(jnp.any(arrays.temperature > 0), lambda: _draw_rows(logits, best, arrays), lambda: best)
+    bounds = lax.cond(
+        jnp.any(has_mirostat(stages)), lambda: next_bounds(logits, tokens, stages, bounds), lambda: bounds
+    )
     return tokens, SlotState(
         state.last_tokens.at[slots].set(tokens),
         state.seen.at[slots, tokens].add(2 * penalized.astype(jnp.int32)),
         state.bias,
+        state.mirostat_bounds.at[slots].set(bounds),
     )
 
 

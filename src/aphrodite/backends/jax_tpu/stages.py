@@ -7,6 +7,7 @@ logits the lower token id comes first.
 Letters: S samples, n rows, V vocabulary, P places, X words of a row's stages.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -25,19 +26,38 @@ _UNIT = 1e-4  # of cutoffs
 _NUMBERS = {name: number for number, name in enumerate(NAMES, 1)}
 
 
-def run_stages(logits: Array, words: Array) -> Array:
-    """Run each row's stages over its logits [S, V]; `words` int32 [S, X] are those of `stage_words`."""
+def run_stages(logits: Array, words: Array, bounds: Array) -> Array:
+    """Run each row's stages over its logits [S, V].
+
+    `words` int32 [S, X] are those of `stage_words`, `bounds` float32 [S] Mirostat's, in bits.
+    """
+    bounds = bounds[:, None]
     num_rows = len(logits)
     if num_rows <= _ROWS_AT_ONCE or num_rows % _ROWS_AT_ONCE:
-        return _run_some((logits, words))
-    pieces = (array.reshape(-1, _ROWS_AT_ONCE, array.shape[1]) for array in (logits, words))
+        return _run_some((logits, words, bounds))
+    pieces = (array.reshape(-1, _ROWS_AT_ONCE, array.shape[1]) for array in (logits, words, bounds))
     done: Array = lax.map(_run_some, tuple(pieces))
     return done.reshape(logits.shape)
 
 
-def _run_some(rows: tuple[Array, Array]) -> Array:
-    logits, words = rows
-    numbers, parameters = numbers_of(words), parameters_of(words, jnp.float32)  # [n, P]
+def next_bounds(logits: Array, tokens: Array, words: Array, bounds: Array) -> Array:
+    """Mirostat's bounds [S] after tokens [S] were drawn from what the stages have left of logits [S, V]."""
+    parameters = parameters_of(words, jnp.float32)
+    logprobs = jax.nn.log_softmax(logits, axis=-1)
+    surprise = -jnp.take_along_axis(logprobs, tokens[:, None], axis=-1) / math.log(2)
+    missed = surprise - parameters["mirostat_tau"]
+    return jnp.where(has_mirostat(words), bounds - (parameters["mirostat_eta"] * missed)[:, 0], bounds)
+
+
+def has_mirostat(words: Array) -> Array:
+    """Of int32 [S, X] which rows have it, bool [S]."""
+    return jnp.any(numbers_of(words) == _NUMBERS["mirostat"], axis=1)
+
+
+def _run_some(rows: tuple[Array, Array, Array]) -> Array:
+    logits, words, bounds = rows
+    numbers = numbers_of(words)  # [n, P]
+    parameters = parameters_of(words, jnp.float32) | {"mirostat_bound": bounds}
 
     def run_place(place: Array, logits: Array) -> Array:
         asked = lax.dynamic_index_in_dim(numbers, place, axis=1)  # [n, 1]
@@ -125,6 +145,11 @@ def _xtc(logits: Array, of: Parameters) -> Array:
     return _keep(logits, ~choices | (ids == stays))
 
 
+def _mirostat(logits: Array, of: Parameters) -> Array:
+    surprise = -jax.nn.log_softmax(logits, axis=-1) / math.log(2)
+    return _keep(logits, surprise <= jnp.maximum(of["mirostat_bound"], jnp.min(surprise, axis=-1, keepdims=True)))
+
+
 STAGES: Mapping[str, Callable[[Array, Parameters], Array]] = {
     "temperature": _temperature,
     "dynatemp": _dynatemp,
@@ -135,6 +160,7 @@ STAGES: Mapping[str, Callable[[Array, Parameters], Array]] = {
     "epsilon_cutoff": _epsilon_cutoff,
     "smoothing": _smoothing,
     "xtc": _xtc,
+    "mirostat": _mirostat,
 }
 
 

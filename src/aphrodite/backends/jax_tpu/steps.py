@@ -77,7 +77,7 @@ def draw(
     stages: Array,
     slots: SlotState,
 ) -> tuple[Array, SlotState]:
-    """Sampled tokens and their log-probabilities, packed [S, 3 + 2K], and the new state of the slots.
+    """Sampled tokens, their log-probabilities and Mirostat's bounds, packed [S, 3 + 2K + 1], and the slots' new state.
 
     `sampling` is as `forward` has it, `allowed` int32 [S, W] and `stages` int32 [S, X] as `sample` wants them.
     """
@@ -88,7 +88,8 @@ def draw(
     reported = lax.cond(
         sampling[-2] > 0, lambda: report(logits, tokens), lambda: no_report(num_samples, logits.shape[-1])
     )
-    return pack(tokens, reported), slots
+    bounds = slots.mirostat_bounds[arrays.slots].view(jnp.int32)
+    return jnp.concatenate((pack(tokens, reported), bounds[:, None]), axis=1), slots
 
 
 def rows(hidden: Array, tokens: Array) -> Array:

@@ -69,5 +69,5 @@ def in_order(stages: Sequence[str], priority: Sequence[object] | None, *, temper
     """
     if priority is not None:
         return [*map(str, priority), *(stage for stage in stages if stage not in priority)]
-    late = ("temperature", "dynatemp", "skew") if temperature_last else ()
+    late = ("temperature", "dynatemp", "skew", "mirostat") if temperature_last else ()
     return [*(stage for stage in stages if stage not in late), *late]

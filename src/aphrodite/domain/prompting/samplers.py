@@ -199,6 +199,38 @@ class Samplers:
             stage="skew",
         ),
     ] = 0.0
+    mirostat_mode: Annotated[
+        int,
+        Parameter(
+            "2: Mirostat 2, which leaves out what surprises more than a bound, in the place of all but the temperature",
+            low=0,
+            high=2,
+            source="arXiv 2007.14966",
+            stage="mirostat",
+            kobold="mirostat",
+            ollama="mirostat",
+        ),
+    ] = 0
+    mirostat_tau: Annotated[
+        float,
+        Parameter(
+            "bits of surprise that an answer's tokens are to have, and half of the first bound",
+            low=0,
+            stage="mirostat",
+            kobold="mirostat_tau",
+            ollama="mirostat_tau",
+        ),
+    ] = 5.0
+    mirostat_eta: Annotated[
+        float,
+        Parameter(
+            "by how much of what a token missed it the bound changes",
+            low=0,
+            stage="mirostat",
+            kobold="mirostat_eta",
+            ollama="mirostat_eta",
+        ),
+    ] = 0.1
     temperature_last: Annotated[bool, Parameter("the temperature comes behind the filters")] = False
     sampler_priority: tuple[str | int, ...] | list[str | int] | None = None  # names of stages in order
 
@@ -206,6 +238,8 @@ class Samplers:
         """What is not about one parameter alone. Raises SamplingParamsError."""
         if self.sampler_priority is not None:
             object.__setattr__(self, "sampler_priority", parse_priority(self.sampler_priority, STAGES))
+        if self.mirostat_mode == 1:
+            raise SamplingParamsError("mirostat_mode must be 0 or 2; the first version is not supported.")
         if self.dynatemp_min > self.dynatemp_max:
             raise SamplingParamsError(
                 f"dynatemp_min must be at most dynatemp_max ({self.dynatemp_max:g}), got {self.dynatemp_min:g}."
@@ -213,12 +247,14 @@ class Samplers:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Those that change anything, in order."""
+        """Those that change anything, in order; Mirostat is alone with the temperature."""
         on = {stage for stage, switch in _SWITCHES.items() if getattr(self, switch.name) != switch.default}
         if self.top_k < 0:
             on.discard("top_k")
         if "dynatemp" in on:
             on.discard("temperature")
+        if "mirostat" in on:
+            on &= {"temperature", "dynatemp", "mirostat"}
         order = in_order(STAGES, self.sampler_priority, temperature_last=self.temperature_last)
         return tuple(stage for stage in order if stage in on)
 

@@ -115,6 +115,10 @@ class SamplingParams(Repetition):
         is_allowed_all = self.allowed_token_ids is None
         return bool(self.logit_bias) or not is_allowed_all or self.has_history or bool(self.banned_token_ids)
 
+    @property
+    def has_mirostat(self) -> bool:
+        return self.mirostat_mode == 2 and not self.greedy
+
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raises SamplingParamsError for a token id that the model does not have."""
         for name in ("stop_token_ids", "allowed_token_ids", "logit_bias", "custom_token_bans"):

@@ -42,6 +42,7 @@ class Request:
         "images",
         "is_prefix_masked",
         "max_total_tokens",
+        "mirostat_bound",
         "num_blocks",
         "num_cached_tokens",
         "num_computed",
@@ -107,6 +108,7 @@ class Request:
         self.whole_ranges = _whole_ranges(self)  # places of tokens that see each other and run in one step
         self.num_cached_tokens = -1  # of the prompt, found in the prefix cache; -1 before the first admission
         self.slot = -1
+        self.mirostat_bound = 2 * sampling.mirostat_tau  # bits, as of the last known token
         self.slot_started = False  # whether the slot samples: from now on every row is a decode row
         self.num_computed = 0
         self.num_in_flight = 0

@@ -31,6 +31,7 @@ class SlotStart:
 
     prompt_token_ids: np.ndarray  # int32 [prompt tokens]
     output_token_ids: np.ndarray  # int32 [tokens sampled before a preemption]
+    mirostat_bound: float = 0.0  # bits, by now; for Mirostat alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +143,6 @@ class StepResult:
     prompt_logprobs: dict[
         int, TokenLogprobs
     ]  # index of the row among the plan's prompts -> n = the row's prompt_targets
+    mirostat_bounds: np.ndarray | None = (
+        None  # float32 [S], bits, of rows with Mirostat from now on; None: there is none
+    )

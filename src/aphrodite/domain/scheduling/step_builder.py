@@ -78,9 +78,9 @@ def _plan_row(request: Request, num_tokens: int, feature_rows: np.ndarray | None
     slot_start = None
     if samples:
         request.slot_started = True
-        if sampling.has_penalties or sampling.has_bias:
+        if sampling.has_penalties or sampling.has_bias or sampling.has_mirostat:
             prompt = request.tokens[: request.num_prompt_tokens]
-            slot_start = SlotStart(prompt, request.output_token_ids)
+            slot_start = SlotStart(prompt, request.output_token_ids, request.mirostat_bound)
     early = samples and stop - request.num_prompt_tokens < sampling.min_tokens
     return RowPlan(
         slot=request.slot,

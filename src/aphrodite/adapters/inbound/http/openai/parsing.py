@@ -30,7 +30,6 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "mm_processor_kwargs": ({},),  # of text completions, which read no pictures
     "allowed_token_ids": (),
     "logits_processors": ([],),
-    "mirostat_mode": (0,),
 }
 _SUCCESSORS = {"functions": "use tools", "function_call": "use tool_choice"}
 # Fields that may be ignored because the answer does not depend on them.

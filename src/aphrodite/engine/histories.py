@@ -30,18 +30,20 @@ class Histories:
         """What is new for a step once all tokens before it are known."""
         slots: list[int] = []
         token_ids: list[int] = []
-        values: list[float] = []
+        values: list[float] = []  # of requests' own biases
+        added: list[float] = []
         starting = set(schedule.prompting)  # their slots know nothing yet
         for request in schedule.sampling:
             if request not in self._known:
                 continue
             known = {} if request in starting else self._known[request]
             wanted = history_bias(request.tokens[: request.num_tokens], request.sampling, self._vocab_size)
-            for token_id in known.keys() | wanted.keys():
-                value = wanted.get(token_id, 0.0)
-                if known.get(token_id, 0.0) != value:
-                    slots.append(request.slot)
-                    token_ids.append(token_id)
-                    values.append(first_bias_of(request.sampling, token_id) + value)
+            both = known.keys() | wanted.keys()
+            changed = [token_id for token_id in both if known.get(token_id, 0.0) != wanted.get(token_id, 0.0)]
+            slots += [request.slot] * len(changed)
+            token_ids += changed
+            values += first_bias_of(request.sampling, changed)
+            added += [wanted.get(token_id, 0.0) for token_id in changed]
             self._known[request] = wanted
-        return BiasChanges(np.array(slots, np.int32), np.array(token_ids, np.int32), np.array(values, np.float32))
+        biases = np.array(values, np.float32) + np.array(added, np.float32)
+        return BiasChanges(np.array(slots, np.int32), np.array(token_ids, np.int32), biases)

@@ -16,8 +16,9 @@ token_ids = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=40)
 
 def bias(history: list[int], sampling: SamplingParams) -> np.ndarray:
     found = first_bias(sampling, VOCAB_SIZE)
-    for token_id, value in history_bias(np.array(history, np.int32), sampling, VOCAB_SIZE).items():
-        found[token_id] = first_bias_of(sampling, token_id) + value
+    added = history_bias(np.array(history, np.int32), sampling, VOCAB_SIZE)
+    for token_id, first in zip(added, first_bias_of(sampling, list(added)), strict=True):
+        found[token_id] = first + added[token_id]
     return found
 
 

@@ -3,6 +3,7 @@
 Letters: V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,9 @@ def first_bias(sampling: SamplingParams, vocab_size: int) -> np.ndarray:
     return bias
 
 
-def first_bias_of(sampling: SamplingParams, token_id: int) -> float:
-    """One of these."""
-    allowed = sampling.allowed_token_ids
-    is_out = token_id in sampling.banned_token_ids or (allowed is not None and token_id not in allowed)
-    return -np.inf if is_out else sampling.logit_bias.get(token_id, 0.0)
+def first_bias_of(sampling: SamplingParams, token_ids: Sequence[int]) -> list[float]:
+    """Some of these."""
+    banned = set(sampling.banned_token_ids)
+    if sampling.allowed_token_ids is not None:
+        banned.update(set(token_ids).difference(sampling.allowed_token_ids))
+    return [-np.inf if token_id in banned else sampling.logit_bias.get(token_id, 0.0) for token_id in token_ids]

@@ -53,8 +53,8 @@ def _dry(token_ids: np.ndarray, sampling: SamplingParams) -> dict[int, float]:
     ends = np.flatnonzero(tokens[:-1] == tokens[-1])  # of pieces like the end, and so long
     longest: dict[int, int] = {}
     for length in range(1, _LONGEST_REPETITION + 1):
-        for follower in np.unique(tokens[ends + 1]).tolist():
-            longest[follower] = length
+        if length >= sampling.dry_allowed_length:
+            longest |= dict.fromkeys(np.unique(tokens[ends + 1]).tolist(), length)
         if length == len(tokens) or tokens[-1 - length].item() in breakers:
             break
         ends = ends[ends >= length]
@@ -64,5 +64,5 @@ def _dry(token_ids: np.ndarray, sampling: SamplingParams) -> dict[int, float]:
     return {
         token_id: -min(sampling.dry_multiplier * sampling.dry_base ** (length - sampling.dry_allowed_length), _MOST)
         for token_id, length in longest.items()
-        if length >= sampling.dry_allowed_length and token_id not in breakers
+        if token_id not in breakers
     }

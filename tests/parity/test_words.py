@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import patch
 
 import pytest
@@ -22,6 +22,7 @@ from aphrodite.domain.errors import PlaceholderError
 from aphrodite.domain.prompting.chat import parse
 from aphrodite.domain.prompting.chat_rendering import render
 from aphrodite.domain.prompting.chat_template import ChatTemplate
+from aphrodite.domain.prompting.content_format import ContentFormat
 from aphrodite.domain.prompting.prompts import ProcessedPrompt, Prompt
 
 NAMES = ("clip-llama", *SEEING)
@@ -45,7 +46,7 @@ def theirs(folder: Path) -> Any:
 def test_what_is_written_for_a_picture(name: str, folder: Folders, frontend: Frontends) -> None:
     """String for string what transformers' processor for the family writes in the placeholder's place."""
     ours, reference = frontend(name), theirs(folder(name))
-    replace = reference.replace_image_token
+    replace, margin = reference.replace_image_token, ours.model.image_margin
     for size in SIZES:
         picture = make("RGB", *size).rgb
         written: list[str] = []
@@ -59,7 +60,7 @@ def test_what_is_written_for_a_picture(name: str, folder: Folders, frontend: Fro
         processed = ours.processor.process(Prompt(reference.image_token, None, (picture,)))
         [span] = processed.images
         token_ids = processed.token_ids[span.start : span.stop]
-        assert [ours.tokenizer.decode(token_ids, skip_special_tokens=False)] == written
+        assert [margin + ours.tokenizer.decode(token_ids, skip_special_tokens=False) + margin] == written
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,6 +84,35 @@ def test_what_users_write_in_a_chat_is_text(name: str, frontend: Frontends) -> N
     assert words in said
     assert expected in said.replace(words, "", 1)
     assert [span.num_tokens for span in asked.images] == [span.num_tokens for span in plain.images]
+
+
+@pytest.mark.parametrize("around", ["", "\n", "\n\n"])
+@pytest.mark.parametrize("content_format", get_args(ContentFormat))
+def test_line_breaks_beside_a_picture(
+    content_format: ContentFormat, around: str, folder: Folders, frontend: Frontends
+) -> None:
+    """They and those that Gemma 3 writes there are one token, as in transformers: in a chat, and in a prompt."""
+    ours, reference = frontend("gemma3"), theirs(folder("gemma3"))
+    parts = "{% if part.type == 'image' %}<start_of_image>{% else %}{{ part.text }}{% endif %}"
+    template = (
+        f"{{% for m in messages %}}U:{{{{ {around!r} }}}}{{% if m.content is string %}}{{{{ m.content }}}}{{% else %}}"
+        f"{{% for part in m.content %}}{parts}{{% endfor %}}{{% endif %}}{{% endfor %}}"
+    )
+    content = [{"type": "image_pil", "image_pil": PICTURE}, {"type": "text", "text": around + "Why?"}]
+    prompt = render(
+        parse([{"role": "user", "content": content}], max_images=1),
+        ChatTemplate(template),
+        image_token=ours.image_token,
+        image_marks=ours.image_marks,
+        special_tokens=ours.tokenizer.special_tokens,
+        now=datetime(2026, 1, 31),
+        content_format=content_format,
+    )
+    assert prompt.text is not None
+    assert f"U:{around}<start_of_image>" in prompt.text
+    expected = list(reference(text=prompt.text, images=PICTURE)["input_ids"][0])
+    assert ours.processor.process(prompt).token_ids == expected
+    assert ours.processor.process(Prompt(prompt.text, None, (PICTURE,))).token_ids == expected
 
 
 def chat(ours: Frontend, template: ChatTemplate, before: str, beside: list[str]) -> ProcessedPrompt:

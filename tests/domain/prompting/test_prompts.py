@@ -16,6 +16,7 @@ from aphrodite.domain.prompting.prompts import (
     expand_placeholders,
     framed,
     validate,
+    with_margins,
 )
 
 PICTURE = Image.new("RGB", (2, 2))
@@ -196,3 +197,14 @@ def test_settings_of_the_image_processor() -> None:
     settings = {"size": {"longest_edge": 56}}
     assert validate({"prompt": "x", "mm_processor_kwargs": settings}, 1).processor_settings == settings
     assert validate({"prompt": "x", "mm_processor_kwargs": None}, 1).processor_settings == {}
+
+
+def test_margins_around_placeholders() -> None:
+    text = "a <i> <e> <i>b <i>"
+    assert with_margins(text, "<i>", None, "..") == ("a ..<i>.. <e> ..<i>..b ..<i>..", None)
+    moved, offsets = with_margins(text, "<i>", (2, 6, 15), "..")  # the second of them is what a user wrote
+    assert moved == "a ..<i>.. <e> <i>b ..<i>.."
+    assert offsets is not None
+    assert [moved[offset : offset + 3] for offset in offsets] == ["<i>", "<e>", "<i>"]
+    assert (offsets[0], offsets[2]) == (4, 21)
+    assert with_margins(text, "<i>", (), "..") == (text, ())

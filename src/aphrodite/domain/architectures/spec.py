@@ -182,6 +182,7 @@ class ModelSpec:
     # image's features, or all of a prompt
     text_start: str = ""  # written behind the last image of a prompt, in place of the tokenizer's own start; with
     text_end: str = ""  # this behind the prompt
+    image_margin: str = ""  # text on both sides of what stands for an image, read as one with the text around it
     image_processor: Mapping[str, Any] | None = None  # in the words of a preprocessor_config.json; None: the
     # folder's own
 

@@ -139,28 +139,52 @@ def framed(text: str, placeholder: str, offsets: Sequence[int] | None, start: st
     return text[:words] + start + text[words:] + end
 
 
+def with_margins(
+    text: str, placeholder: str, offsets: Sequence[int] | None, margin: str
+) -> tuple[str, tuple[int, ...] | None]:
+    """`text` with `margin` on both sides of each placeholder, and where its words of images are then.
+
+    `offsets` as in Prompt.
+    """
+    if offsets is None:
+        return text.replace(placeholder, margin + placeholder + margin), None
+    pieces, moved, end, shift = [], [], 0, 0
+    for offset in offsets:
+        stop = offset + len(placeholder)
+        if text.startswith(placeholder, offset):
+            pieces += [text[end:offset], margin, placeholder, margin]
+            moved.append(offset + shift + len(margin))
+            end, shift = stop, shift + 2 * len(margin)
+        else:
+            moved.append(offset + shift)
+    return "".join([*pieces, text[end:]]), tuple(moved)
+
+
 def expand_placeholders(
     token_ids: Sequence[int],
     placeholder_id: int,
     images: Sequence[tuple[LaidOutImage, ImageInput]],
     encode: Callable[[str], Sequence[int]],
     sees_forward: bool = False,
+    margin: str = "",
 ) -> tuple[list[int], tuple[ImageSpan, ...]]:
     """Put the tokens of an image in the place of each placeholder; there are as many of these as images.
 
     `encode` makes token ids of the text that a family writes between features; `sees_forward` as in ImageSpan.
+    `margin` goes on both sides of what stands for an image.
     """
     expanded: list[int] = []
     spans = []
-    remaining = iter(images)
+    remaining, around = iter(images), list(encode(margin)) if margin else []
     for token_id in token_ids:
         if token_id != placeholder_id:
             expanded.append(token_id)
             continue
         laid_out, image = next(remaining)
         of_image, is_feature = laid_out.tokens(placeholder_id, encode)
+        expanded += around
         spans.append(ImageSpan(image, len(expanded), is_feature, laid_out.grid, sees_forward))
-        expanded += of_image
+        expanded += [*of_image, *around]
     return expanded, tuple(spans)
 
 

@@ -18,6 +18,7 @@ from aphrodite.domain.prompting.prompts import (
     check_token_ids,
     expand_placeholders,
     framed,
+    with_margins,
 )
 
 
@@ -78,7 +79,12 @@ class HuggingFaceProcessor:
             images = [self._read(image, layout, processing) for image in prompt.images]
             encode = partial(self._tokenizer.encode, add_special_tokens=False)
             token_ids, spans = expand_placeholders(
-                token_ids, layout.placeholder_id, images, encode, self._model.sees_forward == "image"
+                token_ids,
+                layout.placeholder_id,
+                images,
+                encode,
+                sees_forward=self._model.sees_forward == "image",
+                margin=self._model.image_margin if prompt.text is None else "",  # a text has it already
             )
         check_token_ids(token_ids, self._model.decoder.vocab_size)
         return ProcessedPrompt(prompt.text, token_ids, spans)
@@ -86,14 +92,16 @@ class HuggingFaceProcessor:
     def _encode(self, prompt: Prompt) -> list[int]:
         if prompt.token_ids is not None:
             return list(prompt.token_ids)
-        text, special = prompt.text or "", prompt.add_special_tokens
+        text, special, offsets = prompt.text or "", prompt.add_special_tokens, prompt.image_word_offsets
+        placeholder, margin = self._tokenizer.image_token or "", self._model.image_margin
         if self._model.text_end:
-            assert self._tokenizer.image_token is not None
             start, end = self._model.text_start, self._model.text_end
-            text, special = framed(text, self._tokenizer.image_token, prompt.image_word_offsets, start, end), False
-        if prompt.image_word_offsets is None:
+            text, special = framed(text, placeholder, offsets, start, end), False
+        if margin:
+            text, offsets = with_margins(text, placeholder, offsets, margin)
+        if offsets is None:
             return self._tokenizer.encode(text, add_special_tokens=special)
-        return self._tokenizer.encode_with_image_words(text, prompt.image_word_offsets, add_special_tokens=special)
+        return self._tokenizer.encode_with_image_words(text, offsets, add_special_tokens=special)
 
     def _read(
         self, image: object, layout: ImageLayout, processing: HuggingFaceImageProcessing

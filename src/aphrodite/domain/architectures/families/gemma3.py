@@ -38,8 +38,8 @@ def read_gemma3(config: ConfigFields, decoder: DecoderSpec, tower: VisionSpec) -
     layout = FixedLayout(
         placeholder_id,
         num_features,
-        before="\n\n<start_of_image>",
-        after="<end_of_image>\n\n",
+        before="<start_of_image>",
+        after="<end_of_image>",
         feature_id=read_image_token_id(config),
     )
-    return ModelSpec(with_ties(config, decoder), vision, layout, sees_forward="image")
+    return ModelSpec(with_ties(config, decoder), vision, layout, sees_forward="image", image_margin="\n\n")

@@ -23,7 +23,13 @@ class Repetition(Samplers):
     """The part of SamplingParams that looks at the tokens before: prompt and answer."""
 
     no_repeat_ngram_size: Annotated[
-        int, Parameter("no so many tokens in a row come twice; 0: they may", low=0, source="arXiv 1705.04304")
+        int,
+        Parameter(
+            "no so many tokens in a row come twice; 0: they may",
+            low=0,
+            source="arXiv 1705.04304",
+            kobold="no_repeat_ngram_size",
+        ),
     ] = 0
     dry_multiplier: Annotated[
         float,

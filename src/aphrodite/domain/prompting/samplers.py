@@ -124,6 +124,7 @@ class Samplers:
             low=0,
             source="arXiv 2210.15191",
             stage="eta_cutoff",
+            kobold="eta_cutoff",
         ),
     ] = 0.0
     epsilon_cutoff: Annotated[
@@ -134,6 +135,7 @@ class Samplers:
             high=1000,
             source="arXiv 2210.15191",
             stage="epsilon_cutoff",
+            kobold="epsilon_cutoff",
         ),
     ] = 0.0
     typical_p: Annotated[
@@ -197,6 +199,7 @@ class Samplers:
             high=10,
             source="exllamav2 1de4cdd",
             stage="skew",
+            kobold="skew",
         ),
     ] = 0.0
     mirostat_mode: Annotated[

@@ -14,7 +14,8 @@ from tests.processors import save_processor
 TokenizerKind = Literal["bytelevel", "metaspace"]
 Family = Literal[
     "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite", "ministral3",
-    "phi3", "ernie4_5", "mixtral", "qwen3_moe"
+    "phi3", "ernie4_5", "mixtral", "qwen3_moe",
+    "qwen2_moe", "glm4_moe"
 ]  # fmt: skip
 Tower = Literal["clip", "siglip"]
 QwenKind = Literal["Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "Qwen3VLMoe"]
@@ -26,6 +27,16 @@ EXPERTS: dict[str, Any] = {
     "num_experts": 5,
     "num_experts_per_tok": 2,
 }  # in qwen3_moe's words
+GROUPED_EXPERTS: dict[str, Any] = {  # in glm4_moe's
+    "moe_intermediate_size": 20,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "n_group": 4,
+    "topk_group": 2,
+    "n_shared_experts": 2,
+    "routed_scaling_factor": 1.5,
+    "first_k_dense_replace": 1,
+}
 GRIDS = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]  # LLaVA-NeXT's, for tiles of 28 pixels
 
 CHAT_TEMPLATE = (
@@ -449,8 +460,9 @@ def tiny_qwen_vl(folder: Path, kind: QwenKind = "Qwen2_5_VL") -> Path:
     return folder
 
 
-def tiny_glm_v(folder: Path, kind: Literal["Glm4v", "Glm46V", "GlmOcr"] = "Glm4v") -> Path:
-    """Save a GLM-4.1V, -4.6V or -OCR: squares of patches convolved together, half of each head turned in sections."""
+def tiny_glm_v(folder: Path, kind: Literal["Glm4v", "Glm46V", "GlmOcr", "Glm4vMoe"] = "Glm4v") -> Path:
+    """Save a GLM-4.1V, -4.6V, -OCR or -4.5V (with experts): squares of patches convolved together, half of each head
+    turned in sections."""
     import transformers
     from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
     from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
@@ -467,7 +479,7 @@ def tiny_glm_v(folder: Path, kind: Literal["Glm4v", "Glm46V", "GlmOcr"] = "Glm4v
         "intermediate_size": 40,
         "image_size": 5 * patch_size,
     }
-    text = _text_config("glm4", tokenizer, {}).to_dict() | {"head_dim": 12}
+    text = _text_config("glm4_moe" if kind == "Glm4vMoe" else "glm4", tokenizer, {}).to_dict() | {"head_dim": 12}
     rope = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1]}
     config = getattr(transformers, f"{kind}Config")(
         vision_config=tower,
@@ -587,6 +599,11 @@ def _text_config(family: Family, tokenizer: Any, overrides: dict[str, Any]) -> A
         settings |= {"sliding_window": None, "num_local_experts": 4, "num_experts_per_tok": 2}
     if family == "qwen3_moe":
         settings |= EXPERTS
+    if family == "qwen2_moe":
+        settings |= EXPERTS | {"head_dim": 12, "shared_expert_intermediate_size": 28}
+    if family == "glm4_moe":
+        settings |= GROUPED_EXPERTS
+        settings["rope_parameters"] = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
     if family == "ernie4_5":
         settings["use_bias"] = True
     if family == "ministral3":
@@ -664,6 +681,9 @@ def _fill_and_save(model: Any, tokenizer: Any, folder: Path) -> None:
         for name, parameter in model.named_parameters():
             is_norm = "norm" in name and name.endswith("weight") and bool((parameter == 1).all())
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + float(is_norm))
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.2)
     model.generation_config = transformers.GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )

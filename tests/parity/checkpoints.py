@@ -65,6 +65,9 @@ TEXT_VARIANTS: dict[str, tuple[Family, dict[str, Any]]] = {
     "mixtral-one-of-six": ("mixtral", {"num_local_experts": 6, "num_experts_per_tok": 1}),
     "qwen3-moe-renormalized": ("qwen3_moe", {"norm_topk_prob": True, "num_experts_per_tok": 3}),
     "qwen3-moe-some-layers": ("qwen3_moe", {"mlp_only_layers": [0], "decoder_sparse_step": 2}),
+    "qwen2-moe-renormalized": ("qwen2_moe", {"norm_topk_prob": True}),
+    "glm4-moe-one-group": ("glm4_moe", {"n_group": 1, "topk_group": 1, "use_qk_norm": True, "norm_topk_prob": False}),
+    "glm4-moe-bias": ("glm4_moe", {"attention_bias": True, "first_k_dense_replace": 0}),
     "phi3-window": ("phi3", {"sliding_window": WINDOW}),
     "ernie4_5-tied": ("ernie4_5", {"tie_word_embeddings": True}),
     "qwen3-window": ("qwen3", _SLIDING),
@@ -115,6 +118,7 @@ SEEING: dict[str, Callable[[Path], Path]] = {
     "deepseek-vl": tiny_deepseek_vl,
     "gemma3": tiny_gemma3,
     "glm4v": tiny_glm_v,
+    "glm4v-moe": partial(tiny_glm_v, kind="Glm4vMoe"),
     "glm46v": partial(tiny_glm_v, kind="Glm46V"),
     "glm-ocr": partial(tiny_glm_v, kind="GlmOcr"),
     "granite-vision": partial(

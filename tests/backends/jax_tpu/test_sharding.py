@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.builders import tiny_llava, tiny_text
+import pytest
+from tests.builders import Family, tiny_llava, tiny_text
 
 SCRIPT = """
 import json, sys
@@ -50,7 +51,7 @@ found = []
 for size in (1, 2):
     with LLM(sys.argv[1], backend="jax_tpu", tensor_parallel_size=size, **options) as llm:
         weights = llm._engine._backend._decoder_weights
-        arrays = [weights[f"layers.0.{name}"] for name in ("experts_gate_up", "experts_down", "router")]
+        arrays = [weights[f"layers.2.{name}"] for name in ("experts_gate_up", "experts_down", "router")]
         outputs = llm.generate(prompts, params, use_tqdm=False)
         found.append({
             "parts": [array.addressable_shards[0].data.size / array.size for array in arrays],
@@ -61,8 +62,10 @@ print(json.dumps(found))
 """
 
 
-def test_experts_are_shared_out_whole(tmp_path: Path) -> None:
-    one, two = run(EXPERTS, tiny_text(tmp_path / "model", "mixtral"), tmp_path)
+@pytest.mark.parametrize("family", ["mixtral", "glm4_moe"])
+def test_experts_are_shared_out_whole(family: Family, tmp_path: Path) -> None:
+    """A shared one by its inner units, as an MLP."""
+    one, two = run(EXPERTS, tiny_text(tmp_path / "model", family), tmp_path)
     assert two["parts"] == [1 / 2, 1 / 2, 1]
     assert two["token_ids"] == one["token_ids"]
     for ours, theirs in zip(two["logprobs"], one["logprobs"], strict=True):

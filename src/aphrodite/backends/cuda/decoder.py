@@ -13,7 +13,7 @@ from torch.nn.functional import embedding
 from aphrodite.backends.cuda.experts import Experts, Mlp
 from aphrodite.backends.cuda.linear import Linear, linear
 from aphrodite.backends.cuda.operations import QkNorm, StepOperations
-from aphrodite.domain.architectures.experts import ExpertsSpec
+from aphrodite.domain.architectures.experts import ExpertsSpec, expert_weights
 from aphrodite.domain.architectures.spec import AttentionSpec, DecoderSpec
 
 
@@ -91,8 +91,8 @@ def _layer(weights: dict[str, Tensor], spec: DecoderSpec, index: int) -> _Layer:
         return linear(weights.pop(f"{name}.{part}.weight"), weights.get(f"{name}.{part}.bias"))
 
     def mixture(experts: ExpertsSpec) -> Experts:
-        parts = (f"{name}.{part}" for part in ("router", "experts_gate_up", "experts_down"))
-        return Experts(experts, *(weights.pop(part) for part in parts))
+        names = [weight.name for weight in expert_weights(experts, name, "", spec.hidden_size, 1.0)]
+        return Experts(experts, {full.removeprefix(f"{name}."): weights.pop(full) for full in names})
 
     has_qk_norm = f"{name}.q_norm" in weights
     return _Layer(

@@ -3,7 +3,7 @@
 Letters: T tokens, E hidden size, I inner units, N experts, K of them chosen for a token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,13 +33,20 @@ class Mlp:
 class Experts:
     """For each token those that its router chooses, each times its share."""
 
-    def __init__(self, spec: ExpertsSpec, router: Tensor, gate_up: Tensor, down: Tensor) -> None:
-        """Of a router [N, E] and all experts' weights in a column, [N * 2I, E] and [N * E, I].
+    def __init__(self, spec: ExpertsSpec, weights: Mapping[str, Tensor]) -> None:
+        """`weights` are a layer's, by their names within it.
 
         Raises BackendError for a number format that the device has no product of many matrices for.
         """
         self._spec = spec
-        self._router = router
+        self._router = router = weights["router"]  # [N, E]
+        self._correction = weights.get("router_correction")  # float32 [N]
+        self._shared_share = weights.get("shared_share")  # [1, E]
+        self._shared = None
+        if spec.shared is not None:
+            shared = (linear(weights[f"shared_{part}.weight"], None) for part in ("gate_up", "down"))
+            self._shared = Mlp(*shared)
+        gate_up, down = weights["experts_gate_up"], weights["experts_down"]  # [N * 2I, E], [N * E, I]
         self._run = self._run_on_cpu if router.device.type == "cpu" else self._run_on_gpu
         if router.device.type == "cpu":
             self._experts = [
@@ -61,15 +68,37 @@ class Experts:
         tokens = in_order // self._spec.num_chosen
         made = self._run(hidden[tokens], chosen.flatten()[in_order], gate)
         weighted = made * shares.flatten()[in_order, None]
-        return torch.zeros_like(hidden).index_add_(0, tokens, weighted.to(hidden.dtype))
+        added = torch.zeros_like(hidden).index_add_(0, tokens, weighted.to(hidden.dtype))
+        return added if self._shared is None else added.add_(self._run_shared(self._shared, hidden, gate))
+
+    def _run_shared(self, shared: Mlp, hidden: Tensor, gate: Gate) -> Tensor:
+        made = shared(hidden, gate)
+        share = self._shared_share
+        return made if share is None else made * functional.linear(hidden, share).sigmoid()
 
     def _route(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Shares and numbers of the chosen ones, [T, K] each."""
-        scores = functional.linear(hidden, self._router).float().softmax(dim=-1)
-        shares, chosen = scores.topk(self._spec.num_chosen, dim=-1)
-        if self._spec.is_renormalized:
+        spec = self._spec
+        if spec.scores == "softmax":
+            scores = functional.linear(hidden, self._router).float().softmax(dim=-1)
+        else:
+            scores = functional.linear(hidden.float(), self._router.float()).sigmoid()
+        chosen = self._eligible(scores).topk(spec.num_chosen, dim=-1)[1]
+        shares = scores.gather(1, chosen)
+        if spec.is_renormalized:
             shares /= shares.sum(dim=-1, keepdim=True)
-        return shares, chosen
+        return shares * spec.scale, chosen
+
+    def _eligible(self, scores: Tensor) -> Tensor:
+        """What is chosen by, of scores [T, N]: corrected, and -inf outside of the best groups."""
+        if self._correction is not None:
+            scores = scores + self._correction
+        if self._spec.num_groups == 1:
+            return scores
+        groups = scores.view(len(scores), self._spec.num_groups, -1)
+        best = groups.topk(2, dim=-1)[0].sum(dim=-1).topk(self._spec.num_chosen_groups, dim=-1)[1]  # [T, chosen]
+        is_best = torch.zeros_like(groups[..., 0], dtype=torch.bool).scatter_(1, best, True)
+        return groups.masked_fill(~is_best[..., None], -torch.inf).view_as(scores)
 
     def _run_on_cpu(self, x: Tensor, chosen: Tensor, gate: Gate) -> Tensor:
         """What experts [T * K], in rising order, make of x [T * K, E]."""

@@ -21,7 +21,7 @@ def load_weights(
     loaded: dict[str, Tensor] = {}
     try:
         for weight, parts in shown(assemble(model, checkpoint.tensors()), declare_weights(model)):
-            target = torch.empty(weight.shape, dtype=dtype, device=device)
+            target = torch.empty(weight.shape, dtype=torch.float32 if weight.is_precise else dtype, device=device)
             row = 0
             for part in parts:
                 target[row : row + part.shape[0]].copy_(_as_tensor(part))

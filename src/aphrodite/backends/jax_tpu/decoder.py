@@ -115,7 +115,7 @@ def _layer(
         inner = activation(spec.activation)(gate) * up
         added = _whole(kernels.multiply(inner, weights["down.weight"]), weights.get("down.bias"))
     else:
-        added = _sum(run_experts(experts, spec.activation, weights, normed))
+        added = _sum(run_experts(experts, kernels.multiply, spec.activation, weights, normed))
     return hidden + _post_normed(spec, added, weights.get("mlp_post_norm")), cache
 
 

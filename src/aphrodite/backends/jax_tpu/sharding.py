@@ -41,6 +41,8 @@ def check_divisible(spec: DecoderSpec, num_shards: int) -> None:
         counts["inner units of the MLP"] = spec.intermediate_size
     for experts in filter(None, spec.experts):
         counts["experts"] = experts.num_experts
+        if experts.shared is not None:
+            counts["inner units of the shared expert"] = experts.shared.inner_size
     for what, count in counts.items():
         if count % num_shards:
             raise BackendError(

@@ -25,10 +25,12 @@ def weight_specs(model: ModelSpec, num_shards: int) -> dict[str, P]:
 
 def weight_structs(model: ModelSpec, dtype: np.dtype[Any], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Each weight's shape, and how it lies on the devices, by its name."""
-    return {
-        weight.name: jax.ShapeDtypeStruct(weight.shape, dtype, sharding=sharding(mesh, weight_spec(weight, mesh.size)))
-        for weight in declare_weights(model)
-    }
+
+    def struct(weight: Weight) -> jax.ShapeDtypeStruct:
+        split = sharding(mesh, weight_spec(weight, mesh.size))
+        return jax.ShapeDtypeStruct(weight.shape, _dtype(weight, dtype), sharding=split)
+
+    return {weight.name: struct(weight) for weight in declare_weights(model)}
 
 
 def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: np.dtype[Any], mesh: Mesh) -> Weights:
@@ -57,8 +59,12 @@ def _place(weight: Weight, parts: list[np.ndarray], dtype: np.dtype[Any], mesh: 
     arrays = []
     for index, device in enumerate(mesh.devices.flat):
         mine = [_share(part, split, index, mesh.size) for part in parts]
-        arrays.append(jax.device_put(np.concatenate(mine).astype(dtype, copy=False), device))
+        arrays.append(jax.device_put(np.concatenate(mine).astype(_dtype(weight, dtype), copy=False), device))
     return jax.make_array_from_single_device_arrays(weight.shape, sharding(mesh, spec), arrays)
+
+
+def _dtype(weight: Weight, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float32) if weight.is_precise else dtype
 
 
 def _share(array: np.ndarray, axis: int | None, index: int, count: int) -> np.ndarray:

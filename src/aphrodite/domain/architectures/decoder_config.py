@@ -75,7 +75,7 @@ def read_layer_windows(config: ConfigFields) -> tuple[int | None, ...]:
     A file from before that list has `max_window_layers`: so many layers keep full attention, those above slide.
     """
     num_layers = config.integer("num_hidden_layers")
-    window = config.integer("sliding_window") if config.has("sliding_window") else None
+    window = config.integer("sliding_window") if config.values.get("sliding_window") else None  # 0: none, too
     types = config.values.get("layer_types")
     if types is None:
         if not config.flag("use_sliding_window") or window is None:

@@ -5,11 +5,11 @@ Letters: N experts, I inner units of each, E hidden size.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aphrodite.domain.architectures.config_fields import ConfigFields
 from aphrodite.domain.architectures.names import canonical_name
-from aphrodite.domain.architectures.weight import Axis, Source, Weight
+from aphrodite.domain.architectures.weight import Axis, Source, Weight, linear
 
 if TYPE_CHECKING:
     from aphrodite.domain.architectures.spec import DecoderSpec
@@ -19,19 +19,39 @@ _MERGED = "mlp.experts.gate_up_proj"
 
 
 @dataclass(frozen=True, slots=True)
+class SharedExpert:
+    """One that all tokens go through, beside those that are chosen."""
+
+    inner_size: int
+    is_gated: bool  # whether its share is the sigmoid of a product; else it is 1
+    name: str  # within the checkpoint's layer
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertsSpec:
-    """Gated MLPs, a few of which a router chooses for each token by the largest softmax of its products."""
+    """Gated MLPs, a few of which a router chooses for each token by the largest scores of its products.
+
+    Groups and corrections are those of arXiv 2412.19437: of experts in groups only those in the best ones can be
+    chosen, by the two best of each; with corrections added, that count for the choice alone.
+    """
 
     num_experts: int
     num_chosen: int  # for a token
     inner_size: int  # of each expert
     is_renormalized: bool  # whether the shares of the chosen ones add up to 1
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+    num_groups: int = 1
+    num_chosen_groups: int = 1
+    has_correction: bool = False
+    scale: float = 1.0  # of all shares
+    shared: SharedExpert | None = None
     is_merged: bool = False  # in the checkpoint, where all experts of a layer are one tensor
 
 
 def read_experts(config: ConfigFields, inner_size: str, *, is_renormalized: bool) -> ExpertsSpec:
     """From a configuration that has the inner size under a name of its own. Raises UnsupportedModelError."""
-    count = "num_local_experts" if config.has("num_local_experts") else "num_experts"
+    names = ("num_local_experts", "n_routed_experts", "num_experts")
+    count = next((name for name in names if config.has(name)), names[0])
     num_experts, num_chosen = config.integer(count), config.integer("num_experts_per_tok")
     if num_chosen > num_experts:
         raise config.unsupported("num_experts_per_tok", f"at most the {num_experts} experts that there are")
@@ -57,11 +77,21 @@ def expert_weights(spec: ExpertsSpec, name: str, source: str, hidden_size: int, 
         halves = ("gate_proj", "up_proj")
         gate_up = tuple(Source(f"{one}.{half}.weight", (inner, hidden)) for one in each for half in halves)
         down = tuple(Source(f"{one}.down_proj.weight", (hidden, inner), scale=scale) for one in each)
-    return [
-        router,
-        Weight(f"{name}.experts_gate_up", gate_up, _AXES),
-        Weight(f"{name}.experts_down", down, _AXES),
-    ]
+    weights = [router]
+    if spec.has_correction:
+        correction = Source(f"{source}.gate.e_score_correction_bias", (count,))
+        weights.append(Weight(f"{name}.router_correction", (correction,), ("hidden",), is_precise=True))
+    weights.append(Weight(f"{name}.experts_gate_up", gate_up, _AXES))
+    weights.append(Weight(f"{name}.experts_down", down, _AXES))
+    if (shared := spec.shared) is not None:
+        prefix, inner = f"{source}.{shared.name}.", shared.inner_size
+        halves_of = {"gate_proj": inner, "up_proj": inner}
+        weights += linear(f"{name}.shared_gate_up", prefix, halves_of, hidden, False, ("mlp", "hidden"))
+        weights += linear(f"{name}.shared_down", prefix, {"down_proj": hidden}, inner, False, ("hidden", "mlp"), scale)
+        if shared.is_gated:
+            gate = Source(f"{source}.{shared.name}_gate.weight", (1, hidden))
+            weights.append(Weight(f"{name}.shared_share", (gate,), ("hidden", "hidden")))
+    return weights
 
 
 def _merged(name: str, count: int, rows: tuple[int, ...], num_inputs: int, scale: float = 1.0) -> Source:

@@ -12,6 +12,7 @@ from aphrodite.domain.architectures.families.gemma import read_gemma
 from aphrodite.domain.architectures.families.gemma2 import read_gemma2
 from aphrodite.domain.architectures.families.gemma3 import read_gemma3, read_gemma3_text
 from aphrodite.domain.architectures.families.glm import read_glm, read_glm4, read_glm4v_text, read_glm_ocr_text
+from aphrodite.domain.architectures.families.glm4_moe import read_glm4_moe, read_glm4v_moe_text
 from aphrodite.domain.architectures.families.glm4v import read_glm4v, read_glm4v_tower, read_glm_ocr_tower
 from aphrodite.domain.architectures.families.granite import read_granite
 from aphrodite.domain.architectures.families.idefics3 import read_idefics3
@@ -35,12 +36,12 @@ from aphrodite.domain.architectures.families.pixtral import read_pixtral
 from aphrodite.domain.architectures.families.qwen2 import read_qwen2
 from aphrodite.domain.architectures.families.qwen2_vl import read_qwen2_vl
 from aphrodite.domain.architectures.families.qwen3 import read_qwen3
-from aphrodite.domain.architectures.families.qwen3_moe import read_qwen3_moe, read_qwen3_vl_moe_text
 from aphrodite.domain.architectures.families.qwen3_vl import (
     read_qwen3_vl,
     read_qwen3_vl_text,
     read_qwen3_vl_tower,
 )
+from aphrodite.domain.architectures.families.qwen_moe import read_qwen2_moe, read_qwen3_moe, read_qwen3_vl_moe_text
 from aphrodite.domain.architectures.families.qwen_vl_tower import read_qwen2_5_vl_tower, read_qwen2_vl_tower
 from aphrodite.domain.architectures.families.siglip import read_siglip
 from aphrodite.domain.architectures.families.vipllava import read_vipllava
@@ -61,6 +62,7 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "qwen2_vl_text": read_qwen2,
         "qwen2_5_vl_text": read_qwen2,
         "qwen3": read_qwen3,
+        "qwen2_moe": read_qwen2_moe,
         "qwen3_moe": read_qwen3_moe,
         "qwen3_vl_text": read_qwen3_vl_text,
         "qwen3_vl_moe_text": read_qwen3_vl_moe_text,
@@ -69,7 +71,9 @@ DECODERS: Mapping[str, Callable[[ConfigFields], DecoderSpec]] = MappingProxyType
         "gemma3_text": read_gemma3_text,
         "glm": read_glm,
         "glm4": read_glm4,
+        "glm4_moe": read_glm4_moe,
         "glm4v_text": read_glm4v_text,
+        "glm4v_moe_text": read_glm4v_moe_text,
         "glm_ocr_text": read_glm_ocr_text,
         "granite": read_granite,
     }
@@ -85,6 +89,7 @@ TOWERS: Mapping[str, Callable[[ConfigFields], VisionSpec]] = MappingProxyType(
         "pixtral": read_pixtral,
         "paddleocr_vl_vision": read_paddleocr_vl_tower,
         "glm4v_vision": read_glm4v_tower,
+        "glm4v_moe_vision": read_glm4v_tower,
         "glm_ocr_vision": read_glm_ocr_tower,
         "qwen2_vl_vision": read_qwen2_vl_tower,
         "qwen2_5_vl_vision": read_qwen2_5_vl_tower,
@@ -109,6 +114,7 @@ VISION_MODELS: Mapping[str, Callable[[ConfigFields, DecoderSpec, VisionSpec], Mo
         "idefics3": read_idefics3,
         "smolvlm": read_idefics3,
         "glm4v": read_glm4v,
+        "glm4v_moe": read_glm4v,
         "glm46v": read_glm4v,
         "glm_ocr": read_glm4v,
         "qwen2_vl": read_qwen2_vl,
@@ -125,6 +131,7 @@ _OF_ANY_SIZE = (
     "lighton_ocr",
     "paddleocr_vl",
     "glm4v",
+    "glm4v_moe",
     "glm46v",
     "glm_ocr",
     "qwen2_vl",

@@ -85,7 +85,13 @@ def test_an_id_that_the_model_gives_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<tool_call>" * 20_000, '<tool_call>{"name": "f", "arguments": {"x": "' + "a" * 200_000]
+    "text",
+    [
+        "<tool_call>" * 20_000,
+        '<tool_call>{"name": "f", "arguments": {"x": "' + "a" * 200_000,
+        "<tool_call>" + " " * 200_000,
+        '<tool_call>{"name": "' + "weather" * 30_000,
+    ],
 )
 def test_a_long_text_costs_no_more_than_its_length(text: str) -> None:
     started_s = time.process_time()

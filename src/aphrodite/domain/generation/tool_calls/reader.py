@@ -10,6 +10,7 @@ from aphrodite.domain.generation.tool_calls.json_text import ObjectText
 from aphrodite.domain.prompting.tools import Tool
 
 _BLANKS = " \t\r\n"
+_MAX_HEAD_CHARS = 1024  # so that looking for one again and again costs little
 
 
 class CallReader(Protocol):
@@ -96,7 +97,7 @@ class FormattedCalls:
 
     def _head(self) -> re.Match[str] | None:
         """What stands before a known tool's arguments, in the stretch that the text begins with."""
-        head = None if self._format.head is None else self._format.head.match(self._text)
+        head = None if self._format.head is None else self._format.head.match(self._text, 0, _MAX_HEAD_CHARS)
         return head if head is not None and head["name"] in self._tools else None
 
     def _start(self, head: re.Match[str]) -> Iterator[Piece]:

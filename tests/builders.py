@@ -230,9 +230,8 @@ def tiny_gemma3(folder: Path) -> Path:
         eoi_token="<end_of_image>",
         template="<start_of_image>",
     )
-    tokenizer.add_tokens(
-        ["\n\n\n", "\n\n\n\n"]
-    )  # as the real one's, which is read across the edges of what stands for an image
+    # As the real one's, which are read across the edges of what stands for an image.
+    tokenizer.add_tokens(["\n\n\n", "\n\n\n\n"])
     tokenizer.save_pretrained(folder)
     vision = _vision_config("siglip", {})
     layers = ["sliding_attention", "full_attention", "full_attention"]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from aphrodite.backends.jax_tpu.stages import has_mirostat, next_bounds, run_stages
+from aphrodite.backends.jax_tpu.stages import next_bounds, run_stages
 from aphrodite.domain.prompting.sampling_params import MAX_LOGPROBS
 from aphrodite.domain.scheduling.bias import first_bias
 from aphrodite.domain.scheduling.step import RowPlan
@@ -92,12 +92,12 @@ def sample(
     )
     logits = logits.at[held_back[:, 0], held_back[:, 1]].set(-jnp.inf, mode="drop")
     logits = lax.cond(is_constrained, lambda: jnp.where(_bits(allowed, logits), logits, -jnp.inf), lambda: logits)
+    # Two ways, not shaped logits or the same: what a branch passes on is copied.
     bounds = state.mirostat_bounds[slots]
-    logits = lax.cond(jnp.any(stages[:, 0] > 0), lambda: run_stages(logits, stages, bounds), lambda: logits)
-    best = _best(logits)
-    tokens = lax.cond(jnp.any(arrays.temperature > 0), lambda: _draw_rows(logits, best, arrays), lambda: best)
-    bounds = lax.cond(
-        jnp.any(has_mirostat(stages)), lambda: next_bounds(logits, tokens, stages, bounds), lambda: bounds
+    tokens, bounds = lax.cond(
+        jnp.any(stages[:, 0] > 0),
+        lambda: _choose_shaped(logits, arrays, stages, bounds),
+        lambda: (_choose(logits, arrays), bounds),
     )
     return tokens, SlotState(
         state.last_tokens.at[slots].set(tokens),
@@ -147,6 +147,19 @@ def _penalize(logits: Array, arrays: SampleArrays[Array], seen: Array) -> Array:
     logits = jnp.where(seen > 0, repeated, logits)
     logits = logits - arrays.frequency_penalty[:, None] * counts
     return logits - arrays.presence_penalty[:, None] * (counts > 0)
+
+
+def _choose(logits: Array, arrays: SampleArrays[Array]) -> Array:
+    best = _best(logits)
+    tokens: Array = lax.cond(jnp.any(arrays.temperature > 0), lambda: _draw_rows(logits, best, arrays), lambda: best)
+    return tokens
+
+
+def _choose_shaped(logits: Array, arrays: SampleArrays[Array], stages: Array, bounds: Array) -> tuple[Array, Array]:
+    """Tokens, and Mirostat's bounds after them."""
+    shaped = run_stages(logits, stages, bounds)
+    tokens = _choose(shaped, arrays)
+    return tokens, next_bounds(shaped, tokens, stages, bounds)
 
 
 def _draw_rows(logits: Array, best: Array, arrays: SampleArrays[Array]) -> Array:

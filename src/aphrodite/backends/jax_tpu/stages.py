@@ -46,12 +46,8 @@ def next_bounds(logits: Array, tokens: Array, words: Array, bounds: Array) -> Ar
     logprobs = jax.nn.log_softmax(logits, axis=-1)
     surprise = -jnp.take_along_axis(logprobs, tokens[:, None], axis=-1) / math.log(2)
     missed = surprise - parameters["mirostat_tau"]
-    return jnp.where(has_mirostat(words), bounds - (parameters["mirostat_eta"] * missed)[:, 0], bounds)
-
-
-def has_mirostat(words: Array) -> Array:
-    """Of int32 [S, X] which rows have it, bool [S]."""
-    return jnp.any(numbers_of(words) == _NUMBERS["mirostat"], axis=1)
+    has_mirostat = jnp.any(numbers_of(words) == _NUMBERS["mirostat"], axis=1)
+    return jnp.where(has_mirostat, bounds - (parameters["mirostat_eta"] * missed)[:, 0], bounds)
 
 
 def _run_some(rows: tuple[Array, Array, Array]) -> Array:

@@ -43,10 +43,11 @@ class Parameter:
         """In words: "0 to 1"."""
         if self.type is bool:
             return "true or false"
-        low = f"above {self.above:g}" if self.above is not None else "" if self.low is None else f"{self.low:g}"
-        if self.high is None or abs(self.high) >= 2**31:
-            return low if self.above is not None or not low else f"at least {low}"
-        return f"{low} to {self.high:g}" if low else f"at most {self.high:g}"
+        if self.above is not None:
+            return f"above {self.above:g}" + ("" if self.high is None else f", at most {self.high:g}")
+        if self.high is None:
+            return f"at least {self.low:g}"
+        return "64 bits" if self.high >= 2**63 else f"{self.low:g} to {self.high:g}"
 
 
 def table_of(dataclass_type: Any) -> dict[str, Parameter]:

@@ -1,13 +1,14 @@
 """Servers of clients' own, which stand between who asks and ours."""
 
 import os
+import random
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _READY_WITHIN_S = 240  # SillyTavern compiles its page first
@@ -18,9 +19,7 @@ def own_server(
     command: list[str], folder: Path, log: Path, ready: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[str]:
     """Run `command` with `--port PORT` in `folder`; yields its URL as soon as it answers GET of the path `ready`."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = _free_port()
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -40,6 +39,15 @@ def own_server(
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _free_port() -> int:
+    """One that no connection takes meanwhile: such a server needs many seconds until it listens."""
+    for port in random.sample(range(20_000, 32_000), 100):  # below those that the system gives away
+        with socket.socket() as trial, suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def _answers(url: str) -> bool:

@@ -5,7 +5,8 @@ and report memory and cost; nothing is executed, so every number here is the com
 
     python tools/tpu_compile.py                     LLaVA-1.5-7B on v5e and v6e, on 1 chip and 4; the demo model on v5e;
                                                     a layer of Mistral-7B with 256 sequences of 32,768 tokens;
-                                                    a few layers of Qwen2.5-VL-7B and Gemma-3-4B on v5e
+                                                    a few layers of Qwen2.5-VL-7B and Gemma-3-4B on v5e, and of
+                                                    Qwen3-VL-30B-A3B on four
     python tools/tpu_compile.py --layers 2          the same, of which only so many layers are compiled
     python tools/tpu_compile.py --models llava --kernels ours --decode-only --json FILE.json
 
@@ -28,10 +29,10 @@ from aphrodite.backends.jax_tpu.memory import bytes_of
 from aphrodite.backends.jax_tpu.model import DeviceModel
 from aphrodite.backends.jax_tpu.programs import Program
 from llava_7b import LLAVA_7B
-from tpu_models import DECODE_ROWS, KERNELS, MIXED_TOKENS, demo, gemma, llava, mistral, qwen
+from tpu_models import DECODE_ROWS, KERNELS, MIXED_TOKENS, demo, experts, gemma, llava, mistral, qwen
 from tpu_program import CHIPS, Chip, Compiled, compile_program, describe_chips
 
-MODELS = ("llava", "demo", "mistral", "qwen", "gemma")
+MODELS = ("llava", "demo", "mistral", "qwen", "gemma", "experts")
 NUM_IMAGES = 8
 NUM_PATCHES = 4096
 MAX_TEMPORARY_BYTES = 128 << 20
@@ -64,6 +65,8 @@ def main() -> None:
         failures += check_qwen(first)
     if "gemma" in options.models:
         failures += check_gemma(first)
+    if "experts" in options.models:
+        failures += check_experts(first)
     for chip in options.chips:
         if "mistral" in options.models:
             failures += check_mistral(chip, options.kernels)
@@ -153,6 +156,13 @@ def check_qwen(chip_name: str) -> list[str]:
     model = qwen(describe_chips(chip_name, 1))
     forwards = [model.forward_program(num_tokens) for num_tokens in (DECODE_ROWS, MIXED_TOKENS)]
     return check_programs(f"{chip_name} x 1, Qwen2.5-VL-7B", model, [*forwards, model.encode_program(NUM_PATCHES)])
+
+
+def check_experts(chip_name: str) -> list[str]:
+    """Steps of Qwen3-VL-30B-A3B on four chips, each of which has a quarter of the experts."""
+    model = experts(describe_chips(chip_name, 4))
+    forwards = [model.forward_program(num_tokens) for num_tokens in (DECODE_ROWS, MIXED_TOKENS)]
+    return check_programs(f"{chip_name} x 4, Qwen3-VL-30B-A3B", model, forwards)
 
 
 def check_gemma(chip_name: str) -> list[str]:

@@ -115,6 +115,46 @@ _GEMMA = {  # gemma-3-4b-it's configuration
         "attention_dropout": 0.0,
     },
 }
+_EXPERTS = {  # Qwen3-VL-30B-A3B-Instruct's configuration
+    "model_type": "qwen3_vl_moe",
+    "image_token_id": 151655,
+    "tie_word_embeddings": False,
+    "text_config": {
+        "model_type": "qwen3_vl_moe_text",
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "moe_intermediate_size": 768,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "decoder_sparse_step": 1,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]},
+    },
+    "vision_config": {
+        "model_type": "qwen3_vl_moe_vision",
+        "depth": 27,
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "out_hidden_size": 2048,
+        "num_heads": 16,
+        "in_channels": 3,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "num_position_embeddings": 2304,
+        "deepstack_visual_indexes": [],
+        "hidden_act": "gelu_pytorch_tanh",
+        "rope_parameters": {"rope_type": "axial", "rope_theta": 1e4},
+    },
+}
 _DEFAULTS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 
 
@@ -156,6 +196,19 @@ def qwen(devices: list[Any]) -> DeviceModel:
         spec,
         decoder=replace(decoder, num_layers=2, attention=decoder.attention[:2], ropes=decoder.ropes[:2]),
         vision=replace(vision, num_layers=2, feature_layers=(2,), windowed_layers=(0,)),
+    )
+    return _device_model(spec, devices, KERNELS["ours"], 1024, DECODE_ROWS, MIXED_TOKENS)
+
+
+def experts(devices: list[Any]) -> DeviceModel:
+    """Two layers of Qwen3-VL-30B-A3B's decoder."""
+    spec = read_model(_EXPERTS)
+    decoder, vision = spec.decoder, spec.vision
+    assert vision is not None
+    spec = replace(
+        spec,
+        decoder=replace(decoder, num_layers=2, attention=decoder.attention[:2], ropes=decoder.ropes[:2]),
+        vision=replace(vision, num_layers=1, feature_layers=(1,)),
     )
     return _device_model(spec, devices, KERNELS["ours"], 1024, DECODE_ROWS, MIXED_TOKENS)
 

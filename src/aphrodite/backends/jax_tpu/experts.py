@@ -14,29 +14,20 @@ from aphrodite.backends.jax_tpu.weights import Weights
 from aphrodite.domain.architectures.activation import Activation
 from aphrodite.domain.architectures.experts import ExpertsSpec
 
-# x [T * K, in] times a weight [N, out, in] each for so many rows: [T * K, out].
-_BY_EXPERT = lax.RaggedDotDimensionNumbers(
-    dot_dimension_numbers=(((1,), (2,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[0]
-)
-
 
 def run_experts(spec: ExpertsSpec, multiply: Multiply, kind: Activation, weights: Weights, hidden: Array) -> Array:
     """What this device's experts add to hidden states [T, E], each times its share: a partial sum."""
     shares, chosen = _route(spec, weights, hidden)
-    gate_up, down = weights["experts_gate_up"], weights["experts_down"]
-    num_mine = gate_up.shape[0] // (2 * spec.inner_size)
+    gate_up, down = weights["experts_gate_up"], weights["experts_down"]  # [N, E, 2I], [N, I, E]
+    num_mine = len(gate_up)
     mine = chosen.reshape(-1) - lax.axis_index(MODEL) * num_mine
     mine = jnp.where((mine >= 0) & (mine < num_mine), mine, num_mine)  # others' come last
     in_order = jnp.argsort(mine, stable=True)
     tokens, mine = in_order // spec.num_chosen, mine[in_order]
     counts = jnp.bincount(mine, length=num_mine + 1)[:num_mine]
 
-    def products(x: Array, weight: Array) -> Array:
-        by_expert = weight.reshape(num_mine, -1, weight.shape[1])
-        return lax.ragged_dot_general(x, by_expert, counts, _BY_EXPERT)
-
-    gate, up = jnp.split(products(hidden[tokens], gate_up), 2, axis=-1)
-    made = products(activation(kind)(gate) * up, down)
+    gate, up = jnp.split(lax.ragged_dot(hidden[tokens], gate_up, counts), 2, axis=-1)
+    made = lax.ragged_dot(activation(kind)(gate) * up, down, counts)
     weighted = (made * shares.reshape(-1)[in_order, None]).astype(hidden.dtype)
     added = jnp.zeros_like(hidden).at[tokens].add(jnp.where(mine[:, None] < num_mine, weighted, 0))
     return added if spec.shared is None else added + _run_shared(multiply, kind, weights, hidden)

@@ -28,7 +28,7 @@ def weight_structs(model: ModelSpec, dtype: np.dtype[Any], mesh: Mesh) -> dict[s
 
     def struct(weight: Weight) -> jax.ShapeDtypeStruct:
         split = sharding(mesh, weight_spec(weight, mesh.size))
-        return jax.ShapeDtypeStruct(weight.shape, _dtype(weight, dtype), sharding=split)
+        return jax.ShapeDtypeStruct(_shape(weight), _dtype(weight, dtype), sharding=split)
 
     return {weight.name: struct(weight) for weight in declare_weights(model)}
 
@@ -54,13 +54,21 @@ def load_weights(model: ModelSpec, checkpoint: CheckpointSource, dtype: np.dtype
 def _place(weight: Weight, parts: list[np.ndarray], dtype: np.dtype[Any], mesh: Mesh) -> jax.Array:
     spec = weight_spec(weight, mesh.size)
     split = spec.index(MODEL) if MODEL in spec else None
-    if "experts" in weight.axes:  # a device has some whole ones
-        parts = [np.concatenate(parts)]
+    if weight.num_experts:  # a device has some whole ones
+        parts = [np.concatenate(parts).reshape(weight.num_experts, -1, weight.shape[1]).swapaxes(1, 2)]
     arrays = []
     for index, device in enumerate(mesh.devices.flat):
         mine = [_share(part, split, index, mesh.size) for part in parts]
         arrays.append(jax.device_put(np.concatenate(mine).astype(_dtype(weight, dtype), copy=False), device))
-    return jax.make_array_from_single_device_arrays(weight.shape, sharding(mesh, spec), arrays)
+    return jax.make_array_from_single_device_arrays(_shape(weight), sharding(mesh, spec), arrays)
+
+
+def _shape(weight: Weight) -> tuple[int, ...]:
+    """As it lies on the devices: of experts [N, inputs, outputs], which their products read as it is."""
+    if not weight.num_experts:
+        return weight.shape
+    rows, inputs = weight.shape
+    return weight.num_experts, inputs, rows // weight.num_experts
 
 
 def _dtype(weight: Weight, dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -81,8 +81,8 @@ def expert_weights(spec: ExpertsSpec, name: str, source: str, hidden_size: int, 
     if spec.has_correction:
         correction = Source(f"{source}.gate.e_score_correction_bias", (count,))
         weights.append(Weight(f"{name}.router_correction", (correction,), ("hidden",), is_precise=True))
-    weights.append(Weight(f"{name}.experts_gate_up", gate_up, _AXES))
-    weights.append(Weight(f"{name}.experts_down", down, _AXES))
+    weights.append(Weight(f"{name}.experts_gate_up", gate_up, _AXES, count))
+    weights.append(Weight(f"{name}.experts_down", down, _AXES, count))
     if (shared := spec.shared) is not None:
         prefix, inner = f"{source}.{shared.name}.", shared.inner_size
         halves_of = {"gate_proj": inner, "up_proj": inner}

@@ -65,6 +65,7 @@ class Weight:
     name: str
     sources: tuple[Source, ...]
     axes: tuple[Axis, ...] = ()  # of the decoder's weights, one a dimension; (): a vision tower's, which is never split
+    num_experts: int = 0  # whose matrices are stacked; 0: it is one matrix
     is_precise: bool = False  # held in float32, whatever the model's number format is
 
     @property

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 
@@ -84,23 +85,23 @@ def test_clients_take_turns(forms: Forms[str], grammars: Grammars) -> None:
 
 
 def test_no_more_are_in_use_than_there_is_memory_for(forms: Forms[str]) -> None:
-    for words in ("90 a", "90 b"):
+    for words in ("180 a", "180 b"):
         wait_for(forms, words)
-    assert set(ready(forms, 2)) == {"90 a", "90 b"}
-    wait_for(forms, "90 c")
+    assert set(ready(forms, 2)) == {"180 a", "180 b"}
+    wait_for(forms, "180 c")
     wait_for(forms, "1 small")
     assert ready(forms, 1) == ["1 small"]
     assert forms.ready(0.05) == []
-    forms.leave(form("90 a"))
-    assert ready(forms, 1) == ["90 c"]
+    forms.leave(form("180 a"))
+    assert ready(forms, 1) == ["180 c"]
 
 
 def test_what_nobody_uses_is_kept_until_others_need_its_memory(forms: Forms[str], grammars: Grammars) -> None:
-    for words in ("90 a", "90 b", "90 a", "90 c", "90 a", "90 b"):
+    for words in ("180 a", "180 b", "180 a", "180 c", "180 a", "180 b"):
         wait_for(forms, words)
         ready(forms, 1)
         forms.leave(form(words))
-    assert grammars.compiled == {"90 a": 1, "90 b": 2, "90 c": 1}  # "90 b" gave way to "90 c"
+    assert grammars.compiled == {"180 a": 1, "180 b": 2, "180 c": 1}  # "180 b" gave way to "180 c"
 
 
 def test_what_nobody_waits_for_any_more_is_not_begun(forms: Forms[str], grammars: Grammars) -> None:
@@ -148,6 +149,13 @@ def test_a_failure_is_kept(grammars: Grammars) -> None:
     for _ in range(3):
         with pytest.raises(FormError):
             forms.compile(form("1 a"))
+    passed_by = []
+    for _ in range(3):
+        wait_for(forms, "1 a")
+        [(_, error)] = forms.ready(1)
+        assert isinstance(error, FormError)
+        passed_by.append(len(list(traceback.walk_tb(error.__traceback__))))
+    assert len(set(passed_by)) == 1  # else it would keep all whom it ever passed by
     forms.close()
     assert refusing.begun == ["1 a"]
 
@@ -165,10 +173,10 @@ def test_all_who_stay_are_served_within_the_memory_there_is(moves: list[tuple[st
 
     def look() -> None:
         served.update(who for who, _ in forms.ready(0))
-        assert forms._num_bytes <= 256 * MIB
+        assert forms._num_bytes <= 512 * MIB
 
     for move, number, client in moves:
-        words = f"{10 * number} {number}"
+        words = f"{20 * number} {number}"
         if move == "wait":
             forms.wait_for(form(words), words, client, 1)
             users[number] += 1
@@ -180,7 +188,7 @@ def test_all_who_stay_are_served_within_the_memory_there_is(moves: list[tuple[st
     for number in sorted(users):  # with a form at a time there is room for each
         for other in users:
             while other != number and users[other]:
-                forms.leave(form(f"{10 * other} {other}"))
+                forms.leave(form(f"{20 * other} {other}"))
                 users[other] -= 1
         if users[number]:
             ends_s = time.monotonic() + 10

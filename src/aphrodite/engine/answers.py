@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from copy import copy
 
 from aphrodite.domain.generation.assembler import RequestAssembler, TextDelta
 from aphrodite.domain.generation.delta import SequenceDelta
@@ -24,7 +25,7 @@ async def answers(
             place = places[delta.request_id]
             text = assemblers[place].push(delta, clock.now_s())
             if (error := assemblers[place].error) is not None:
-                raise error
+                raise copy(error)  # what is raised holds all that it passes by, and the assembler holds its own
             if text is not None and text.abort:
                 client.abort_sequence(delta.request_id, delta.index)
             yield place, delta, text

@@ -9,7 +9,7 @@ from aphrodite.domain.ports import Clock, Grammars, TokenMatcher
 from aphrodite.domain.scheduling.allowed_tokens import AllowedTokens, bar, num_bit_words
 from aphrodite.domain.scheduling.request import Request
 from aphrodite.domain.scheduling.step_builder import Schedule
-from aphrodite.engine.matching_turns import MatchingTurns
+from aphrodite.engine.host_turns import HostTurns
 
 
 class Constraints:
@@ -21,7 +21,7 @@ class Constraints:
         self._num_words = num_bit_words(vocab_size)
         self._eos_token_ids = eos_token_ids
         self._matchers: dict[Request, TokenMatcher] = {}
-        self._turns = MatchingTurns()
+        self._turns = HostTurns()
 
     def begin(self, request: Request, matcher: TokenMatcher) -> None:
         """`matcher` stands at the beginning, and may be another sequence's, too."""

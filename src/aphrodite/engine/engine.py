@@ -91,7 +91,7 @@ class Engine:
         self._is_prefix_masked = is_prefix_masked  # whether prompts' tokens see each other, those behind them as well
         self._forms: Forms[Group] = Forms(grammars)
         self._constraints = Constraints(grammars, clock, vocab_size, eos_token_ids)
-        self._histories = Histories(vocab_size)
+        self._histories = Histories(clock, vocab_size)
         self._sequences = Sequences(
             max_model_len=backend.limits.max_model_len,
             eos_token_ids=eos_token_ids,
@@ -167,7 +167,7 @@ class Engine:
         these are committed while the device works on its logits.
         """
         deltas = self._start_formed() if self._forms else []
-        schedule = self.scheduler.schedule(self._constraints.resting())
+        schedule = self.scheduler.schedule(self._constraints.resting() | self._histories.resting())
         if schedule is not None:
             failed = self._launch(schedule)
             if failed:

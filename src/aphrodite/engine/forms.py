@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +15,7 @@ T = TypeVar("T")
 _NUM_AT_ONCE = 2  # that are checked, and as many that are compiled
 _MAX_KEPT = 64  # forms that nobody uses
 _MAX_KEPT_CHARS = 1 << 22  # of those together
-_MAX_BYTES = 256 * 2**20  # of all that are compiled, in use or kept; one takes less
+_MAX_BYTES = 512 * 2**20  # of all that are compiled, in use or kept; one takes less
 _WAIT_S = 1.0
 
 
@@ -35,13 +36,15 @@ class _Entry:
     @property
     def outcome(self) -> TokenMatcher | AphroditeError | None:
         """None as long as there is none."""
-        if self.checking is None or not self.checking.done():
+        last = self.last_future
+        if last is None or not last.done():
             return None
-        try:
-            self.checking.result()
-            return self.compiling.result() if self.compiling is not None and self.compiling.done() else None
-        except AphroditeError as error:
+        error = last.exception()  # not raised: it is kept, and would keep whoever it passed by
+        if isinstance(error, AphroditeError):
             return error
+        if error is not None:
+            raise error
+        return None if self.compiling is None else self.compiling.result()
 
 
 class Forms(Generic[T]):
@@ -76,7 +79,7 @@ class Forms(Generic[T]):
             wait([entry.last_future] if entry.last_future else [], _WAIT_S)
         self.leave(form)
         if isinstance(entry.outcome, AphroditeError):
-            raise entry.outcome
+            raise copy(entry.outcome)  # the kept one would keep whoever it passes by
 
     def wait_for(self, form: StructuredOutputs, who: T, client: str, num_users: int) -> None:
         """Have `ready` say when the form is there; every user is to `leave` it in the end."""

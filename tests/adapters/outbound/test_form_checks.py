@@ -73,12 +73,12 @@ def test_what_takes_too_much_is_refused(checks: FormChecks, what: str, capfd: py
 
 @pytest.mark.parametrize("link", ["object", "anyOf", "allOf", "$ref"])
 def test_chains_that_people_may_write(checks: FormChecks, link: str) -> None:
-    assert checks.run(StructuredOutputs(json=chain(100, link))).num_bytes < 2**24
+    assert checks.run(StructuredOutputs(json=chain(100, link))).num_bytes < 2**25
 
 
 def test_what_a_form_takes_is_counted(checks: FormChecks) -> None:
     small, large = (checks.run(StructuredOutputs(regex=r"\pL\PL" * number)).num_bytes for number in (1, 1000))
-    assert small < 2**20 < 2**23 < large
+    assert large - small > 2**23
 
 
 def test_a_nursery_that_was_lost_is_started_again(checks: FormChecks) -> None:

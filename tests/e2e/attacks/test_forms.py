@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tests.e2e.attacks.process_tree import tree_bytes
 from tests.e2e.attacks.promise import MODEL, besiege, http_post, promise_kept, send
 from tests.e2e.server_process import ServerProcess
 
@@ -104,3 +105,30 @@ def test_forms_that_take_long_to_follow(
     with promise_kept(demo, f"{request.node.callspec.id}, twice 128 times"):
         statuses = besiege(demo, [asked] * 2, within_s=20)
     assert set(statuses) <= {200, 400}
+
+
+@pytest.mark.attack
+def test_forms_that_grow_while_they_are_followed(demo: ServerProcess) -> None:
+    """By 47 MiB each within 24 tokens, if nothing bounded what their lexers find out."""
+    pattern = r"(([ -~]*[a-m][ -~]{400})|([ -~]*[g-z][ -~]{300})|([ -~]*[ -z][ -~]{350}))"
+    requests = [asking(guided_regex=f"{n}{pattern}", n=8, max_tokens=100, temperature=1.5) for n in range(100, 160)]
+    with promise_kept(demo, "60 forms that grow"), ThreadPoolExecutor(12) as attackers:
+        statuses = [status for status, _ in attackers.map(lambda request: send(demo, request), requests)]
+    assert set(statuses) <= {200, 400}
+
+
+@pytest.mark.attack
+def test_refusals_leave_nothing_behind(demo: ServerProcess) -> None:
+    """Two rounds, of which the second needs no more memory."""
+    request = asking(guided_regex="(?=a)b", n=128)
+
+    def ask(_: int) -> int:
+        return send(demo, request)[0]
+
+    with ThreadPoolExecutor(4) as attackers:
+        assert set(attackers.map(ask, range(600))) == {400}
+        first_bytes = tree_bytes(demo.process.pid)
+        with promise_kept(demo, "1,200 forms that are refused, n = 128"):
+            assert set(attackers.map(ask, range(1200))) == {400}
+        growth = tree_bytes(demo.process.pid) - first_bytes
+    assert growth < 64 << 20, growth

@@ -113,3 +113,18 @@ def test_100_requests_of_128_completions(demo: ServerProcess) -> None:
         statuses = besiege(demo, [request] * 100)
     print("statuses:", {status: statuses.count(status) for status in set(statuses)})
     assert set(statuses) <= {200, 429, 503}
+
+
+@pytest.mark.attack
+def test_histories_that_are_one_repetition(demo: ServerProcess) -> None:
+    """Every place of it is looked at for each of 512 answers, in every step."""
+    others = [token_id for token_id in range(768) if token_id != 40]
+    asked: dict[str, Any] = {"no_repeat_ngram_size": 64, "dry_multiplier": 0.0001, "custom_token_bans": others}
+    request = http_post(
+        COMPLETIONS,
+        body(prompt=[40] * 900, n=128, max_tokens=100, ignore_eos=True, stream=True, **asked),
+        "Connection: close",
+    )
+    with promise_kept(demo, "512 answers to 900 equal tokens"):
+        statuses = besiege(demo, [request] * 4)
+    assert set(statuses) <= {200, 429}

@@ -27,6 +27,7 @@ class Repetition(Samplers):
         Parameter(
             "no so many tokens in a row come twice; 0: they may",
             low=0,
+            high=64,
             source="arXiv 1705.04304",
             kobold="no_repeat_ngram_size",
         ),

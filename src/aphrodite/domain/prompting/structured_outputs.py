@@ -67,7 +67,7 @@ class CheckedForm:
 
     form: StructuredOutputs
     grammar: str  # in the compiler's notation
-    num_bytes: int  # what it takes compiled; its matchers share that
+    num_bytes: int  # the most that it takes compiled and followed; its matchers share that
 
 
 def _object_text(kind: str, value: object) -> str:

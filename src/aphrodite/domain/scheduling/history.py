@@ -30,6 +30,8 @@ def _repeated(token_ids: np.ndarray, size: int) -> list[int]:
     ends = np.arange(size - 1, len(token_ids))  # of every n-gram
     for back in range(1, size):
         ends = ends[token_ids[ends - back] == token_ids[-back]]
+        if not len(ends):
+            return []
     followers: list[int] = np.unique(token_ids[ends]).tolist()
     return followers
 
@@ -51,18 +53,22 @@ def _dry(token_ids: np.ndarray, sampling: SamplingParams) -> dict[int, float]:
     if not len(tokens) or tokens[-1].item() in breakers:
         return {}
     ends = np.flatnonzero(tokens[:-1] == tokens[-1])  # of pieces like the end, and so long
-    longest: dict[int, int] = {}
+    longest = np.zeros(len(tokens), np.int32)  # by place: of the repetition that ends in front of it
     for length in range(1, _LONGEST_REPETITION + 1):
         if length >= sampling.dry_allowed_length:
-            longest |= dict.fromkeys(np.unique(tokens[ends + 1]).tolist(), length)
+            longest[ends + 1] = length
         if length == len(tokens) or tokens[-1 - length].item() in breakers:
             break
         ends = ends[ends >= length]
         ends = ends[tokens[ends - length] == tokens[-1 - length]]
         if not len(ends):
             break
+    places = np.flatnonzero(longest)
+    followers, inverse = np.unique(tokens[places], return_inverse=True)
+    lengths = np.zeros(len(followers), np.int32)
+    np.maximum.at(lengths, inverse, longest[places])
     return {
         token_id: -min(sampling.dry_multiplier * sampling.dry_base ** (length - sampling.dry_allowed_length), _MOST)
-        for token_id, length in longest.items()
+        for token_id, length in zip(followers.tolist(), lengths.tolist(), strict=True)
         if token_id not in breakers
     }

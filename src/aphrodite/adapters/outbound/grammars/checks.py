@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from aphrodite.adapters.outbound.grammars.compiler import compile_grammar, load_tokenizer
+from aphrodite.adapters.outbound.grammars.compiler import GROWTH_BYTES, compile_grammar, load_tokenizer
 from aphrodite.adapters.outbound.grammars.notation import grammar_of
 from aphrodite.adapters.outbound.processes.frames import encode_frame, receive
 from aphrodite.adapters.outbound.processes.limits import data_bytes, end_with_parent, limit_cpu, limit_data
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
 _TIMEOUT_S = 30.0  # of CPU time there is less
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 30.0
 _CPU_S = 5.0
 _MAX_BYTES = 96 * 2**20
 _STACK_SHARE = 4  # the engine's threads have so many times as much to recurse in
@@ -36,7 +36,7 @@ _UNLIMITED_STACK_BYTES = 2 * 2**20  # what glibc gives a thread where the stack 
 
 
 class Passed(msgspec.Struct, tag="passed", frozen=True):
-    """The form in the compiler's notation, and the memory that it takes compiled."""
+    """The form in the compiler's notation, and the most memory that it takes compiled and followed."""
 
     grammar: str
     num_bytes: int
@@ -101,6 +101,8 @@ class FormChecks:
         except (OSError, EOFError) as error:
             if worker is not None:
                 worker.close()
+            if isinstance(error, TimeoutError):
+                self.close()  # it hangs: the next form gets another
             raise WorkerError("No process that checks forms can be started; the server's log says why.") from error
         return worker
 
@@ -136,7 +138,7 @@ def _check(tokenizer: "LLTokenizer", form: StructuredOutputs) -> Answer:
             compiled = compile_grammar(tokenizer, form, grammar)  # kept while its memory is counted
         num_bytes = (data_bytes() or 0) - first_bytes
         del compiled
-        return Passed(grammar, max(0, num_bytes))
+        return Passed(grammar, max(0, num_bytes) + GROWTH_BYTES)
     except FormError as error:
         return Refused(str(error))
     except MemoryError:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 _MAX_ITEMS = 2000  # ways in which an answer may be read so far; the library's own bound
 _MAX_ITEMS_OF_GRAMMAR = 128  # a client's own grammar may be ambiguous at every token, when the work is their cube
-_MAX_LEXER_STATES = 50_000  # up to 2 kB each
+_MAX_LEXER_STATES = 10_000  # some 1 kB each; they are found while answers are written, and shared by a form's matchers
+
+GROWTH_BYTES = 10 * 2**20
+"""What these states may come to."""
 
 
 def load_tokenizer(definition: str, vocab_size: int, eos_token_ids: Sequence[int]) -> "LLTokenizer":

@@ -1,4 +1,4 @@
-"""How many sequences' forms are followed in one step, and whose."""
+"""How many sequences have work on the host in one step, and whose."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
@@ -9,11 +9,12 @@ _MAX_STEP_S = 0.05  # of everybody's step
 _UNBOUNDED = 1 << 16
 
 
-class MatchingTurns:
+class HostTurns:
     """Bounds how long a step waits until it is known what its sequences may draw.
 
-    That takes microseconds a sequence in most forms, and tens of milliseconds in a very ambiguous grammar. So as many
-    go on in a step as the last ones allow; the others rest. Clients take turns, and so do the sequences of each.
+    That takes microseconds for most, and tens of milliseconds for the form of a very ambiguous grammar, or a history
+    that is one long repetition. So as many go on in a step as the last ones allow; the others rest. Clients take turns,
+    and so do the sequences of each.
     """
 
     def __init__(self) -> None:
@@ -21,9 +22,9 @@ class MatchingTurns:
         self._num_steps = 0
         self._last_steps: dict[Request, int] = {}  # in which a sequence went on
 
-    def resting(self, constrained: Iterable[Request]) -> Set[Request]:
+    def resting(self, concerned: Iterable[Request]) -> Set[Request]:
         """Of these sequences, those that have no row in the next step."""
-        decoding = [request for request in constrained if request.slot_started]
+        decoding = [request for request in concerned if request.slot_started]
         if len(decoding) <= self._num_at_once:
             return frozenset()
         decoding.sort(key=self._last_step)
@@ -35,7 +36,7 @@ class MatchingTurns:
         return {decoding[index] for _, _, index in sorted(ranked)[self._num_at_once :]}
 
     def note(self, requests: Sequence[Request], duration_s: float) -> None:
-        """It took so long to find out what these may draw, of which the first token costs nothing."""
+        """It took so long to find out what these may draw, whose first tokens are not put off."""
         self._num_steps += 1
         decoding = [request for request in requests if request.num_output_tokens]
         self._last_steps |= dict.fromkeys(decoding, self._num_steps)

@@ -62,7 +62,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("family", ["mixtral", "glm4_moe"])
+@pytest.mark.parametrize("family", [pytest.param("mixtral", marks=pytest.mark.slow), "glm4_moe"])
 def test_experts_are_shared_out_whole(family: Family, tmp_path: Path) -> None:
     """A shared one by its inner units, as an MLP."""
     one, two = run(EXPERTS, tiny_text(tmp_path / "model", family), tmp_path)

@@ -42,7 +42,7 @@ ROWS = (
     Row("Gemma 3", ("gemma3",), "one tile, whose features see each other"),
     Row("PaliGemma, PaliGemma 2", ("paligemma",), "one tile; all of a prompt sees itself, so it is never in chunks"),
     Row(
-        "InternVL 2 to 3.5, `-hf` or with code of its own (not run), but not over InternLM2",
+        "InternVL 2 to 3.5 over Qwen2 and Qwen3, `-hf` or with code of its own (not run)",
         ("internvl", "internvl_chat"),
         "any resolution, in tiles with a thumbnail",
     ),

@@ -14,9 +14,9 @@ from tests.parity.selection import sparing
 # Families whose rows carry what LLaVA's do not: positions in rows and columns, deep features, what sees forward, words
 # between rows of features, windows.
 FAMILIES = (
-    "deepseek-vl", "gemma3", "glm4v", "glm46v", "glm-ocr", "granite-vision", "idefics3", "internvl", "internvl-chat",
-    "lighton-ocr", "llava-next", "llava-onevision", "mistral3", "ministral3-vision", "paddleocr-vl", "qwen2-vl",
-    "qwen2.5-vl", "qwen3-vl", "qwen3-vl-moe", "smolvlm", "vipllava",
+    "deepseek-vl", "gemma3", "glm4v", "glm4v-moe", "glm46v", "glm-ocr", "granite-vision", "idefics3", "internvl",
+    "internvl-chat", "lighton-ocr", "llava-next", "llava-onevision", "llava-pixtral", "mistral3", "ministral3-vision",
+    "paddleocr-vl", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "qwen3-vl-moe", "smolvlm", "vipllava",
 )  # fmt: skip
 FAMILIES_ON_JAX = ("gemma3", "qwen3-vl", "qwen3-vl-moe")
 CASES = (*IMAGE_CASES, *TEXT_CASES)

@@ -25,7 +25,8 @@ _logger = logging.getLogger(__name__)
 
 _MAX_SMALL_BYTES = 64 * 1024  # of a body that is decoded on the event loop
 _MAX_VALUES = 1 << 20  # of JSON in one body
-_MAX_NESTED = 100_000  # of these objects, lists and strings: what is made of them takes longer than what they are
+_MAX_NESTED = 40_000  # of these objects, lists and strings: what is made of them takes longer than what they are
+_MAX_BRACES = 100_000  # some may stand in texts
 _MAX_SENTENCE_CHARS = 1000  # of the decoder's, which may hold what the client wrote
 _MAX_NAMED, _MAX_NAME_CHARS = 20, 64  # of unknown fields
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*?)`)?$", re.DOTALL)
@@ -61,10 +62,13 @@ async def read_with(request: Request, read: Callable[[bytes], tuple[R, Sequence[
 def parse_body(body: bytes, kind: type[T], check: FieldCheck = unknown_fields) -> tuple[T, list[str]]:
     """Decode and validate; names the unknown fields that were ignored, too. Raises InvalidRequestError."""
     body = body.removeprefix(codecs.BOM_UTF8)
-    if len(body) > _MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
-        # Each costs memory far above its length, before anything can be said of it.
+    if len(body) > _MAX_VALUES and (
+        sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES or body.count(b"{") > _MAX_BRACES
+    ):
+        # Each costs memory far above its length, and an object time, before anything can be said of it.
         raise InvalidRequestError(
-            f"The body holds too many commas and brackets; at most {_MAX_VALUES} are read.", code="invalid_body"
+            f"The body holds too many commas and brackets; at most {_MAX_VALUES} are read, and {_MAX_BRACES} braces.",
+            code="invalid_body",
         )
     try:
         fields = msgspec.json.decode(body)

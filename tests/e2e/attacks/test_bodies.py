@@ -128,12 +128,14 @@ def test_a_slow_upload_is_waited_for(demo: ServerProcess) -> None:
 
 
 @pytest.mark.attack
-def test_logprobs_of_whole_answers(demo: ServerProcess) -> None:
-    """Four million candidates, kept until ten answers are whole."""
-    body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "n": 100}
+@pytest.mark.parametrize(("num_requests", "n"), [(10, 100), (20, 60)])
+def test_logprobs_of_whole_answers(demo: ServerProcess, num_requests: int, n: int) -> None:
+    """Four or five million candidates, kept until all answers are whole."""
+    body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "n": n}
     body |= {"logprobs": True, "top_logprobs": 20, "max_tokens": 200, "ignore_eos": True, "temperature": 1}
-    with promise_kept(demo, "log-probabilities of 10 whole answers, 420,000 each"):
-        statuses = besiege(demo, [http_post(CHAT, json.dumps(body).encode(), "Connection: close")] * 10, within_s=300)
+    requests = [http_post(CHAT, json.dumps(body).encode(), "Connection: close")] * num_requests
+    with promise_kept(demo, f"log-probabilities of {num_requests} whole answers, {n * 4200:,} each"):
+        statuses = besiege(demo, requests, within_s=300)
     print("statuses:", {status: statuses.count(status) for status in set(statuses)})
-    assert len(statuses) == 10
-    assert set(statuses) == {200, 503}
+    assert len(statuses) == num_requests
+    assert {200, 503} <= set(statuses) <= {200, 429, 503}

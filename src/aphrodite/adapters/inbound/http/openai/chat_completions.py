@@ -1,6 +1,5 @@
 """POST /v1/chat/completions."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -15,7 +14,7 @@ from aphrodite.adapters.inbound.http import chat
 from aphrodite.adapters.inbound.http.chat_question import ChatQuestion
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError
-from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
+from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response, write_apart
 from aphrodite.adapters.inbound.http.openai.forms import naming_form
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs, prompt_logprobs
 from aphrodite.adapters.inbound.http.openai.messages import AssistantMessage as FormerAnswer
@@ -115,7 +114,7 @@ async def _whole(
         return whole
 
     # Log-probabilities can be many; other requests go on meanwhile.
-    return await asyncio.to_thread(write) if _has_logprobs(asked) else write()
+    return await write_apart(write) if _has_logprobs(asked) else write()
 
 
 async def _events(

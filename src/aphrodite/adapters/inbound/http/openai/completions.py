@@ -1,6 +1,5 @@
 """POST /v1/completions."""
 
-import asyncio
 import dataclasses
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -14,7 +13,7 @@ from starlette.responses import Response
 from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import InvalidRequestError, name_prompt
 from aphrodite.adapters.inbound.http.generation import Generation, check_num_prompt_logprobs
-from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response
+from aphrodite.adapters.inbound.http.json_response import json_response, large_json_response, write_apart
 from aphrodite.adapters.inbound.http.openai.forms import naming_form
 from aphrodite.adapters.inbound.http.openai.logprobs import (
     Candidates,
@@ -144,7 +143,7 @@ async def _whole(
         return choices
 
     # Log-probabilities can be many; other requests go on meanwhile.
-    choices = await asyncio.to_thread(write) if _has_logprobs(asked) else write()
+    choices = await write_apart(write) if _has_logprobs(asked) else write()
     return Completion(id=answer_id, created=created, model=model, choices=choices, usage=_usage(asked, generation))
 
 

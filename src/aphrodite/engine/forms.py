@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from aphrodite.domain.errors import AphroditeError
+from aphrodite.domain.errors import AphroditeError, WorkerError
 from aphrodite.domain.ports import Grammars, TokenMatcher
 from aphrodite.domain.prompting.structured_outputs import CheckedForm, StructuredOutputs
 
@@ -97,7 +97,8 @@ class Forms(Generic[T]):
     def ready(self, timeout_s: float) -> list[tuple[T, TokenMatcher | AphroditeError]]:
         """Who waits no more, and for what it did; waits for a change so many seconds at most."""
         self._advance()
-        wait({entry.last_future for _, entry in self._waiting if entry.last_future}, timeout_s, FIRST_COMPLETED)
+        futures = [entry.last_future for entry in (*self._being_checked, *(entry for _, entry in self._waiting))]
+        wait({future for future in futures if future and not future.done()}, timeout_s, FIRST_COMPLETED)
         self._advance()
         outcomes = [(who, entry, entry.outcome) for who, entry in self._waiting]
         self._waiting = [(who, entry) for who, entry, outcome in outcomes if outcome is None]
@@ -160,6 +161,9 @@ class Forms(Generic[T]):
         return is_there
 
     def _keep(self, entry: _Entry) -> None:
+        if isinstance(entry.outcome, WorkerError):  # the next time it may be found out
+            del self._entries[entry.form]
+            return
         self._kept[entry.form] = entry
         while len(self._kept) > _MAX_KEPT or sum(form.num_chars for form in self._kept) > _MAX_KEPT_CHARS:
             self._drop_oldest()

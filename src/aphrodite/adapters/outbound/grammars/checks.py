@@ -69,6 +69,8 @@ class FormChecks:
                 answer = receive(worker)
             except OSError:
                 answer = None
+        if answer is None and (self._nursery is None or self._nursery.has_ended):
+            raise WorkerError("The process that checks forms has ended; ask again.")  # the form is not to blame
         if answer is None:
             raise FormError(_too_costly(form))
         outcome = _decoder.decode(answer)

@@ -18,7 +18,7 @@ from aphrodite.adapters.inbound.http.deadline import within_deadline
 from aphrodite.adapters.inbound.http.errors import describe, name_prompt
 from aphrodite.adapters.inbound.http.form_names import naming_form
 from aphrodite.adapters.inbound.http.generation import TokenUsage
-from aphrodite.adapters.inbound.http.json_response import json_response
+from aphrodite.adapters.inbound.http.json_response import json_response, write_apart
 from aphrodite.adapters.inbound.http.openai.logprobs import chat_logprobs
 from aphrodite.adapters.inbound.http.openai.objects import ErrorBody
 from aphrodite.adapters.inbound.http.request_body import read_with
@@ -81,7 +81,7 @@ async def create_response(request: Request) -> Response:
         except BaseException:
             kept.forget()
             raise
-        return Response(await asyncio.to_thread(msgspec.json.encode, response), media_type="application/json")
+        return Response(await write_apart(partial(msgspec.json.encode, response)), media_type="application/json")
 
 
 async def _finish(

@@ -28,7 +28,7 @@ def best_first(scores: np.ndarray) -> list[int]:
 
 def only(scores: np.ndarray, token_ids: object) -> np.ndarray:
     kept = np.full_like(scores, -np.inf)
-    for token_id in token_ids:  # type: ignore[attr-defined]
+    for token_id in token_ids:
         kept[token_id] = scores[token_id]
     return kept
 

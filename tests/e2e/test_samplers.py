@@ -16,7 +16,7 @@ def complete(client: openai.OpenAI, **fields: Any) -> tuple[str, list[int]]:
     """A text and its tokens."""
     body: dict[str, Any] = {"ignore_eos": True, "return_token_ids": True} | fields
     [choice] = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=12, extra_body=body).choices
-    return choice.text, choice.token_ids  # type: ignore[attr-defined]
+    return choice.text, choice.token_ids
 
 
 # Each leaves the most likely token alone, at whatever temperature.

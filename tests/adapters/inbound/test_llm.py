@@ -155,7 +155,7 @@ def test_the_lowest_priority_comes_first(llava_folder: Path) -> None:
         assert llm.chat(conversation, params, use_tqdm=False, priority=3)[0].outputs[0].text
         for wrong in ([1], [1, 2.5], 2**31):
             with pytest.raises(SamplingParamsError, match="priority"):
-                llm.generate(["one", "two"], params, priority=wrong)  # type: ignore[arg-type]
+                llm.generate(["one", "two"], params, priority=wrong)
 
 
 def test_output_fields(llm: LLM) -> None:
@@ -220,7 +220,7 @@ def test_metrics_are_monotone(llm: LLM) -> None:
         assert metrics is not None
         times = [metrics.arrival_s, metrics.first_scheduled_s, metrics.first_token_s, metrics.finished_s]
         assert times == sorted(times)  # type: ignore[type-var]
-        assert metrics.queue_time_s == metrics.first_scheduled_s - metrics.arrival_s  # type: ignore[operator]
+        assert metrics.queue_time_s == metrics.first_scheduled_s - metrics.arrival_s
         assert metrics.queue_time_s >= 0
 
 

@@ -74,10 +74,15 @@ def shown(value: object) -> str:
 
 def check_int(name: str, value: object, low: float | None, high: float | None = None) -> None:
     """Raises SamplingParamsError."""
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    if not is_int or (low is not None and value < low) or (high is not None and value > high):  # type: ignore[operator]
-        span = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise SamplingParamsError(f"{name} must be an integer {span}, got {shown(value)}.")
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and (low is None or value >= low)
+        and (high is None or value <= high)
+    ):
+        return
+    span = f"of at least {low}" if high is None else f"from {low} to {high}"
+    raise SamplingParamsError(f"{name} must be an integer {span}, got {shown(value)}.")
 
 
 def check_number(
